@@ -1,0 +1,133 @@
+//! The events, version 1.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::topics;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $wire:literal on $topic:path { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            pub struct $name {
+                /// The order this is about; also the record's key.
+                pub order_id: Uuid,
+                /// The order's version as the writer knew it: across topics there is no order, so consumers keep the highest.
+                pub order_version: i64,
+                $($(#[$field_doc])* pub $field: $type,)*
+            }
+
+            impl From<$name> for Event {
+                fn from(event: $name) -> Self {
+                    Self::$name(event)
+                }
+            }
+        )*
+
+        /// Any event of the platform.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        #[serde(untagged)]
+        pub enum Event {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        impl Event {
+            /// The wire name, such as `ORDER_CREATED`.
+            pub fn event_type(&self) -> &'static str {
+                match self { $(Self::$name(_) => $wire,)* }
+            }
+
+            /// The topic it is published to.
+            pub fn topic(&self) -> &'static str {
+                match self { $(Self::$name(_) => $topic,)* }
+            }
+
+            /// The order it is about.
+            pub fn order_id(&self) -> Uuid {
+                match self { $(Self::$name(event) => event.order_id,)* }
+            }
+
+            /// The order's version as the writer knew it.
+            pub fn order_version(&self) -> i64 {
+                match self { $(Self::$name(event) => event.order_version,)* }
+            }
+
+            /// Reads the payload of `event_type`; `None` for a type this version does not know.
+            pub(crate) fn read(event_type: &str, payload: &str) -> Option<serde_json::Result<Self>> {
+                match event_type {
+                    $($wire => Some(serde_json::from_str(payload).map(Self::$name)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// An order was accepted and waits for payment.
+    OrderCreated = "ORDER_CREATED" on topics::ORDERS {
+        /// Who ordered.
+        customer_id: String,
+        /// What.
+        item: String,
+        /// How many, at least 1.
+        quantity: u32,
+        /// The whole price in cents.
+        amount_cents: i64,
+        /// How to pay; test tokens force a path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payment_token: Option<String>,
+    }
+    /// The order was charged.
+    PaymentSuccess = "PAYMENT_SUCCESS" on topics::PAYMENTS {
+        /// What was charged, in cents.
+        amount_cents: i64,
+        /// The provider's name for the charge.
+        provider_reference: String,
+        /// The order's token, for the test tokens that concern later steps.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payment_token: Option<String>,
+    }
+    /// The order cannot be charged.
+    PaymentFailed = "PAYMENT_FAILED" on topics::PAYMENTS {
+        /// Why, for people.
+        reason: String,
+    }
+    /// The charge was given back.
+    PaymentRefunded = "PAYMENT_REFUNDED" on topics::PAYMENTS {
+        /// What was given back, in cents.
+        amount_cents: i64,
+        /// The provider's name for the refund.
+        provider_reference: String,
+    }
+    /// A courier took the order.
+    DeliveryAssigned = "DELIVERY_ASSIGNED" on topics::DELIVERIES {
+        /// Who.
+        courier_id: i32,
+        /// Their name.
+        courier: String,
+    }
+    /// Nobody could take the order.
+    DeliveryFailed = "DELIVERY_FAILED" on topics::DELIVERIES {
+        /// Why, for people.
+        reason: String,
+    }
+    /// Paid and assigned: done.
+    OrderCompleted = "ORDER_COMPLETED" on topics::ORDERS {
+        /// Who delivers.
+        courier_id: i32,
+    }
+    /// Ended without delivery; whatever was paid has been given back.
+    OrderCancelled = "ORDER_CANCELLED" on topics::ORDERS {
+        /// Why, for people.
+        reason: String,
+    }
+    /// Paid, and then not delivered: give the money back.
+    RefundRequested = "REFUND_REQUESTED" on topics::ORDERS {
+        /// What was charged, in cents.
+        amount_cents: i64,
+        /// Why, for people.
+        reason: String,
+    }
+}

@@ -1,0 +1,16 @@
+//! The language the services share: envelope, events, topics. No I/O.
+//!
+//! A record's body is an [`Envelope`] in JSON; its key is the order's id. [`Envelope::parse`] tells apart what a consumer
+//! must treat differently: an event it knows, a type it does not (to be ignored), and bytes nobody can read.
+
+mod envelope;
+mod event;
+pub mod topics;
+
+pub use self::{
+    envelope::{CONTENT_TYPE, Envelope, Known, ParseError, Parsed, VERSION},
+    event::{
+        DeliveryAssigned, DeliveryFailed, Event, OrderCancelled, OrderCompleted, OrderCreated, PaymentFailed,
+        PaymentRefunded, PaymentSuccess, RefundRequested,
+    },
+};
