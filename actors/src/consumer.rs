@@ -1,0 +1,11 @@
+//! The consumer of a group: one thread that owns the Kafka consumer, and the lanes it fills.
+
+mod lane;
+mod poll;
+mod routing;
+
+pub(crate) use self::{
+    lane::{Lane, LaneKind},
+    poll::{PollThread, start},
+    routing::Routing,
+};

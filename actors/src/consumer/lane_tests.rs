@@ -1,0 +1,114 @@
+use super::*;
+use crate::headers::Headers;
+
+fn record(offset: i64) -> Record {
+    Record {
+        source: TopicPartition::new("t", 0),
+        offset: Offset(offset),
+        timestamp_ms: 0,
+        key: None,
+        value: Some(b"v".as_slice().into()),
+        headers: Headers::new(),
+    }
+}
+
+fn lane_at(next: i64) -> Lane {
+    let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, Watermarks { low: 0, high: 100 });
+    lane.claimed(1, NextOffset(next));
+    lane.sought(next);
+    lane
+}
+
+fn offsets(batch: &[Arc<Record>]) -> Vec<i64> {
+    batch.iter().map(|record| record.offset.0).collect()
+}
+
+#[test]
+fn what_was_finished_is_not_taken_again_and_what_was_not_stays() {
+    let lane = lane_at(5);
+    lane.offer([3, 4, 5, 6, 9].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(2, usize::MAX)), [5, 6]);
+    assert_eq!(offsets(&lane.take(2, usize::MAX)), [5, 6], "taken is not removed");
+    lane.finish(NextOffset(7));
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [9]);
+    lane.offer([9, 10].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [9, 10], "a redelivered record is let go");
+}
+
+#[test]
+fn a_batch_is_bounded_by_bytes_but_never_empty() {
+    let lane = lane_at(0);
+    lane.offer([0, 1].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(10, 1)), [0]);
+}
+
+#[test]
+fn nothing_is_accepted_before_the_claim_and_the_seek() {
+    let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, Watermarks { low: 0, high: 100 });
+    lane.offer([0].map(record).into_iter());
+    lane.claimed(1, NextOffset(2));
+    lane.offer([7].map(record).into_iter());
+    assert!(lane.take(10, usize::MAX).is_empty(), "7 would look like a gap from 2");
+    assert_eq!(lane.seek_target(), Some(2));
+    lane.sought(2);
+    lane.offer([2].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [2]);
+}
+
+#[test]
+fn a_partition_that_went_back_is_sought_again() {
+    let lane = lane_at(5);
+    lane.offer([5, 6].map(record).into_iter());
+    lane.claimed(2, NextOffset(3));
+    assert_eq!(lane.seek_target(), Some(3));
+    assert!(lane.take(10, usize::MAX).is_empty());
+    lane.claimed(3, NextOffset(4));
+    assert_eq!(lane.seek_target(), Some(4));
+}
+
+#[test]
+fn a_crash_counts_against_the_batch_which_is_then_redone_record_by_record() {
+    let lane = lane_at(0);
+    lane.offer((0..4).map(record));
+    lane.take(3, usize::MAX);
+    assert_eq!(lane.actor_died("boom"), 3);
+    assert_eq!([0, 2, 3].map(|offset| lane.crashes(Offset(offset))), [1, 1, 0]);
+    for offset in 0..3 {
+        assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
+        lane.finish(NextOffset(offset + 1));
+    }
+    assert_eq!(lane.crashes(Offset(1)), 0, "finished records are forgotten");
+    lane.offer([4].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [3, 4], "then batches again");
+    assert_eq!(lane.last_panic().as_deref(), Some("boom"));
+}
+
+#[test]
+fn a_waiting_record_that_killed_its_actor_runs_alone() {
+    let lane = lane_at(0);
+    lane.take_parked(&[7, 8]);
+    assert_eq!(lane.actor_died("boom"), 2);
+    assert_eq!(lane.crashed_parked(), [7, 8]);
+    lane.crash_counted(&[7, 8]);
+    assert!(lane.crashed_parked().is_empty() && lane.parked_solo());
+    lane.take_parked(&[7]);
+    lane.take_parked(&[8]);
+    assert!(!lane.parked_solo());
+}
+
+#[test]
+fn a_wake_up_is_sent_once_until_the_actor_looks() {
+    use std::sync::atomic::AtomicUsize;
+    let lane = lane_at(0);
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let count = wakes.clone();
+    lane.set_waker(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    lane.offer([0].map(record).into_iter());
+    lane.offer([1].map(record).into_iter());
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    lane.looking();
+    lane.offer([2].map(record).into_iter());
+    assert_eq!(wakes.load(Ordering::Relaxed), 2);
+}

@@ -1,0 +1,68 @@
+//! What alike failures have in common.
+
+use sha2::{Digest, Sha256};
+
+use super::Class;
+
+/// Sixteen hex digits that are the same for failures that differ only in ids, numbers and addresses.
+///
+/// Every run of letters and digits that holds a digit, with the `-`, `:` and `.` inside it, counts as one variable
+/// word: UUIDs, amounts, offsets, timestamps, `10.0.0.7:5432`, `0x7f3a`. Words without a digit are kept, so a different
+/// sentence is a different failure.
+pub fn fingerprint(class: Class, code: &str, message: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(class.as_str());
+    hash.update([0]);
+    hash.update(code);
+    hash.update([0]);
+    hash.update(normalise(message));
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn normalise(message: &str) -> String {
+    let joins = |c: char| c.is_alphanumeric() || matches!(c, '-' | ':' | '.' | '_');
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(first) = rest.chars().next() {
+        if !joins(first) {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let end = rest.find(|c| !joins(c)).unwrap_or(rest.len());
+        // The full stop or colon that ends a clause belongs to the sentence, not to the word.
+        let word = rest[..end].trim_end_matches(['-', ':', '.', '_']);
+        if word.chars().any(|c| c.is_ascii_digit()) {
+            out.push('#');
+        } else {
+            out.push_str(word);
+        }
+        out.push_str(&rest[word.len()..end]);
+        rest = &rest[end..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_numbers_and_addresses_do_not_matter() {
+        let of = |message| fingerprint(Class::Permanent, "declined", message);
+        let same = [
+            "order 0196b7a2-7c1e-7d61-8a53-3ffb2e0e3f11: 120 cents at 10.0.0.7:5432, byte 0x7f3a.",
+            "order f47ac10b-58cc-4372-a567-0e02b2c3d479: 7 cents at 192.168.1.1:80, byte 0x1.",
+        ];
+        assert_eq!(of(same[0]), of(same[1]));
+        assert_ne!(of(same[0]), of("order is closed"));
+    }
+
+    #[test]
+    fn another_class_or_code_is_another_failure() {
+        let base = fingerprint(Class::Poison, "a", "m");
+        assert_ne!(base, fingerprint(Class::Crash, "a", "m"));
+        assert_ne!(base, fingerprint(Class::Poison, "b", "m"));
+        assert_eq!(base.len(), 16);
+    }
+}

@@ -1,0 +1,7 @@
+//! Has this event been seen? The inbox in PostgreSQL knows; Redis guesses, fast.
+
+mod hints;
+mod inbox;
+
+pub use self::hints::Hints;
+pub(crate) use self::inbox::{Entry, Known, finish, known, payload_hash, register};

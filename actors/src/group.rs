@@ -1,0 +1,194 @@
+//! A running consumer group member.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use deadpool_postgres::Pool;
+use metrics::gauge;
+use ractor::{Actor, ActorRef};
+use thiserror::Error;
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use uuid::Uuid;
+
+use crate::{
+    Backlog, Cause, Handler, ParkedStatus, PartitionStatus,
+    consumer::{Lane, PollThread, Routing},
+    dedupe::Hints,
+    metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
+    partition::{Supervise, Supervisor},
+    publisher::Publisher,
+    record::TopicPartition,
+    retry,
+    settings::GroupSettings,
+    sql, topics, watch,
+};
+
+/// What a group works with.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// The service's database, with the tables of `migrations/runtime`.
+    pub pool: Pool,
+    /// Redis hints; may be [`Hints::none`].
+    pub hints: Hints,
+    /// The process's idempotent producer.
+    pub publisher: Publisher,
+}
+
+/// A group could not be started.
+#[derive(Debug, Error)]
+#[error("cannot start consumer group {group}: {cause}")]
+pub struct StartError {
+    /// The group.
+    pub group: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What all actors of a group share.
+pub(crate) struct Shared<H: Handler> {
+    pub(crate) settings: GroupSettings,
+    pub(crate) handler: H,
+    pub(crate) pool: Pool,
+    pub(crate) hints: Hints,
+    pub(crate) publisher: Publisher,
+    /// Bounds the batch transactions in flight.
+    pub(crate) transactions: Semaphore,
+    /// This member's name in leases.
+    pub(crate) owner: String,
+    pub(crate) cluster_id: String,
+    supervisor: OnceLock<ActorRef<Supervise>>,
+}
+
+impl<H: Handler> Shared<H> {
+    /// Tells a lane of this process, if it has it, that records were put into its `parked`. Another process's finds out
+    /// by itself.
+    pub(crate) fn wake_requeued(&self, source: &TopicPartition) {
+        if let Some(supervisor) = self.supervisor.get() {
+            // A supervisor that is gone has no lanes.
+            supervisor.cast(Supervise::Requeued(source.clone())).unwrap_or_default();
+        }
+    }
+
+    /// Shows what waits beside a lane's window.
+    #[allow(clippy::cast_precision_loss, reason = "gauges are floating-point")]
+    pub(crate) fn gauges(&self, lane: &Lane, parked: usize, backlog: Backlog) {
+        let (topic, partition) = (lane.source.topic.to_string(), lane.source.partition.to_string());
+        let group = self.settings.group.clone();
+        let name = format!("{group}/{}", lane.source);
+        gauge!(PARKED, "group" => group, "topic" => topic, "partition" => partition).set(parked as f64);
+        gauge!(OUTBOX_ROWS, "lane" => name.clone()).set(backlog.rows as f64);
+        gauge!(OUTBOX_AGE, "lane" => name).set(backlog.oldest.as_secs_f64());
+    }
+}
+
+/// A consumer group member: its poll thread, lanes, actors and supervisor. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    pool: Pool,
+    routing: Arc<Routing>,
+    poll: PollThread,
+    supervisor: ActorRef<Supervise>,
+    watch: JoinHandle<()>,
+}
+
+impl Group {
+    /// Subscribes and begins to work. Returns once the poll thread runs; partitions arrive as Kafka assigns them.
+    ///
+    /// # Errors
+    /// When Kafka cannot be asked for its cluster id, or refuses the settings.
+    pub async fn start<H: Handler>(
+        settings: GroupSettings,
+        handler: H,
+        deps: Deps,
+    ) -> Result<Self, StartError> {
+        let group = settings.group.clone();
+        Self::try_start(settings, handler, deps).await.map_err(|cause| StartError { group, cause })
+    }
+
+    async fn try_start<H: Handler>(settings: GroupSettings, handler: H, deps: Deps) -> Result<Self, Cause> {
+        let cluster_id = topics::cluster_id(&settings.kafka).await?;
+        let shared = Arc::new(Shared {
+            handler,
+            pool: deps.pool.clone(),
+            hints: deps.hints,
+            publisher: deps.publisher,
+            transactions: Semaphore::new(settings.batch_transactions.max(1)),
+            owner: format!("{}/{}", settings.service, Uuid::now_v7()),
+            cluster_id,
+            supervisor: OnceLock::new(),
+            settings: settings.clone(),
+        });
+        let (supervisor, _) = Actor::spawn(None, Supervisor::<H>::default(), shared.clone())
+            .await
+            .map_err(|error| Cause::from_error("supervisor", &error))?;
+        shared.supervisor.get_or_init(|| supervisor.clone());
+        let routing = Routing::new(settings.clone(), supervisor.clone(), Handle::current());
+        let (poll, routing) = crate::consumer::start(&settings, routing)
+            .map_err(|error| Cause::new("kafka-consumer", error))?;
+        let watch = tokio::spawn(watch::watch(
+            settings.group.clone(),
+            deps.pool.clone(),
+            routing.clone(),
+            supervisor.clone(),
+        ));
+        let inner = Inner { name: settings.group, pool: deps.pool, routing, poll, supervisor, watch };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The lanes this process has, in order of topic and partition.
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        let mut lanes = self.inner.routing.lanes();
+        lanes.sort_by(|a, b| a.source.cmp(&b.source));
+        lanes.iter().map(|lane| lane.snapshot()).collect()
+    }
+
+    /// Waiting records of this group, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached.
+    pub async fn parked(&self, limit: i64) -> Result<Vec<ParkedStatus>, Cause> {
+        let client =
+            self.inner.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
+        retry::list(&client, &self.inner.name, limit).await.map_err(|error| sql::cause(&error))
+    }
+
+    /// `None` once the group has joined and the poll thread is alive; else why it is not ready.
+    pub fn not_ready(&self) -> Option<String> {
+        let name = &self.inner.name;
+        if !self.inner.poll.is_alive() {
+            return Some(format!("the consumer of group {name} has ended; restart this process"));
+        }
+        (!self.inner.routing.joined()).then(|| format!("group {name} has not been joined yet"))
+    }
+
+    /// Leaves: no batch is half done, offsets are committed, outboxes flushed as far as Kafka answers, leases marked clean.
+    /// True when all of it was done within `limit`.
+    pub async fn shutdown(&self, limit: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + limit;
+        let stopping = self.inner.poll.stop();
+        let drained = tokio::time::timeout_at(deadline, stopping.drained).await;
+        self.inner.watch.abort();
+        self.inner.supervisor.stop(None);
+        // Kafka may be gone: then the others wait for the session to time out, and nothing is lost by that.
+        if tokio::time::timeout_at(deadline, stopping.left).await.is_err() {
+            tracing::warn!(
+                group = self.inner.name,
+                "Kafka does not answer; leaving the group without a word"
+            );
+        }
+        matches!(drained, Ok(Ok(true)))
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("name", &self.inner.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+//! What a service implements.
+//!
+//! A batch of records passes through five functions, each allowed one thing:
+//!
+//! | step | may | may not |
+//! |---|---|---|
+//! | [`Handler::decode`] | read bytes | await, decide |
+//! | [`Handler::load`] | read rows, lock them when told to | write |
+//! | [`Handler::prepare`] | call other systems, idempotently and with a time-out | touch the database |
+//! | [`Handler::decide`] | compute | await, read a clock |
+//! | [`Handler::save`] | write rows | decide |
+//!
+//! The runtime calls `load` without locks, then `prepare` for each event that asks for it (keys side by side, events of
+//! one key in order), then opens the one transaction in which it calls `load` with locks, `decide` for each event in
+//! offset order, and `save` once. Everything a handler does in the transaction happens exactly once; what `prepare`
+//! does may happen more than once and must therefore be idempotent.
+
+use std::{collections::HashMap, future::Future, hash::Hash};
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
+use uuid::Uuid;
+
+use crate::{
+    failure::{Failure, Rejection},
+    headers::Headers,
+    record::Record,
+};
+
+/// A decoded record.
+#[derive(Debug)]
+pub enum Decoded<E> {
+    /// An event for this handler.
+    Event(Event<E>),
+    /// Not for this handler: it touches nothing but the lane's count of ignored records.
+    Ignored,
+}
+
+/// An event with what the runtime needs to know of it.
+#[derive(Debug)]
+pub struct Event<E> {
+    /// Names the event across all topics and redeliveries: what the inbox dedupes by.
+    pub id: Uuid,
+    /// For dead letters and logs, such as `ORDER_CREATED`.
+    pub event_type: String,
+    /// For dead letters and logs.
+    pub correlation_id: String,
+    /// What the handler works with.
+    pub body: E,
+}
+
+/// What the runtime tells a handler about the try at hand.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The event's id.
+    pub event_id: Uuid,
+    /// The event's correlation id.
+    pub correlation_id: String,
+    /// Failed attempts before this one, durable: 0 on the first.
+    pub failed_attempts: u32,
+    /// Actors this record has killed: 0 on the first try.
+    pub crashes: u32,
+    /// 1 for an event that never died; the n-th requeue carries n + 1.
+    pub generation: u32,
+    /// The time of this try, one for the whole batch.
+    pub now: DateTime<Utc>,
+}
+
+/// A record to publish, written with the effect and published after the commit, in the order it was emitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emit {
+    /// Topic to publish to.
+    pub topic: String,
+    /// Key; records of one key keep their order.
+    pub key: Option<Vec<u8>>,
+    /// Body; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Headers.
+    pub headers: Headers,
+}
+
+impl Emit {
+    /// Bytes of key, value and headers together.
+    pub fn size(&self) -> usize {
+        let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        part(&self.key) + part(&self.value) + self.headers.encoded().len()
+    }
+}
+
+/// What became of an event: the new state, if it changed, and what is to be published.
+#[derive(Debug)]
+pub struct Decision<S> {
+    /// The state to save; `None` when nothing changed.
+    pub state: Option<S>,
+    /// Published in order, after the commit.
+    pub emit: Vec<Emit>,
+}
+
+impl<S> Decision<S> {
+    /// Nothing changed and nothing is to be said.
+    pub fn nothing() -> Self {
+        Self { state: None, emit: Vec::new() }
+    }
+}
+
+/// What [`Handler::load`] found.
+#[derive(Debug)]
+pub struct Loaded<K, S, Shared> {
+    /// The states of the keys that have one.
+    pub states: HashMap<K, S>,
+    /// Rows that events of several keys share.
+    pub shared: Shared,
+}
+
+/// What [`Handler::load`] gives.
+pub type LoadResult<H> =
+    Result<Loaded<<H as Handler>::Key, <H as Handler>::State, <H as Handler>::Shared>, tokio_postgres::Error>;
+
+/// Whether [`Handler::load`] locks what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Before `prepare`: the last committed state, not locked.
+    None,
+    /// In the batch transaction: `FOR UPDATE`, in the order of the keys.
+    ForUpdate,
+}
+
+/// A service's side of the bargain. See the [module](self) for who may do what.
+pub trait Handler: Send + Sync + 'static {
+    /// The decoded body of an event.
+    type Body: Send + Sync;
+    /// What names a state: the aggregate's id. Its order is the order locks are taken in.
+    type Key: Clone + Eq + Hash + Ord + Send + Sync;
+    /// The state of one key.
+    type State: Send + Sync;
+    /// Rows shared by events of several keys, locked after the states, in the order of their ids. `()` for most.
+    type Shared: Send + Sync;
+    /// What [`Handler::prepare`] brought back. `()` for handlers without external effects.
+    type Prepared: Send + Sync;
+
+    /// Names the handler in dead letters: what an operator would look for in the code.
+    fn name(&self) -> &'static str;
+
+    /// Turns a record with a non-empty body into an event. Never called for a tombstone (ignored) or an empty value
+    /// (poison).
+    fn decode(&self, record: &Record) -> Result<Decoded<Self::Body>, Rejection>;
+
+    /// The state that an event changes.
+    fn key(&self, body: &Self::Body) -> Self::Key;
+
+    /// Whether this event needs [`Handler::prepare`]. At most one event of a key that does is in a batch behind others
+    /// of its key: its `prepare` sees what they committed.
+    fn needs_prepare(&self, _body: &Self::Body) -> bool {
+        false
+    }
+
+    /// The external effect of one event: idempotent, with a time-out of its own. `state` is the last committed one.
+    /// Called only where [`Handler::needs_prepare`] says so.
+    fn prepare(
+        &self,
+        attempt: &Attempt,
+        body: &Self::Body,
+        state: Option<&Self::State>,
+    ) -> impl Future<Output = Result<Self::Prepared, Failure>> + Send;
+
+    /// Reads the states of `keys` (sorted, distinct) in one statement, and what they share. Use `prepare_cached`: it is
+    /// called for every batch.
+    fn load<C: GenericClient>(
+        &self,
+        client: &C,
+        keys: &[Self::Key],
+        lock: Lock,
+    ) -> impl Future<Output = LoadResult<Self>> + Send;
+
+    /// Decides what the event changes. Pure: the same arguments give the same answer. On `Err`, `shared` must be as it
+    /// was. `prepared` is `None` where the event did not ask for `prepare`.
+    fn decide(
+        &self,
+        attempt: &Attempt,
+        body: &Self::Body,
+        state: Option<&Self::State>,
+        shared: &mut Self::Shared,
+        prepared: Option<Self::Prepared>,
+    ) -> Result<Decision<Self::State>, Failure>;
+
+    /// Writes the changed states, one per key, and the shared rows, set-based.
+    fn save<C: GenericClient>(
+        &self,
+        client: &C,
+        changed: Vec<(Self::Key, Self::State)>,
+        shared: Self::Shared,
+    ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
+}

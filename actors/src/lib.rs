@@ -1,0 +1,47 @@
+//! Supervised actors, one per Kafka partition, with effects exactly once.
+//!
+//! A service implements [`Handler`] and starts a [`Group`]; the rest is done here. One thread per group polls Kafka and
+//! routes records into *lanes*, one per partition (`consumer`). Each lane has a *partition actor* that takes batches
+//! through the pipeline (`partition`): decode, skip what Redis has seen, call the handler, and commit its effects, the
+//! inbox, the outbox, what failed and the next offset in one PostgreSQL transaction. A supervisor restarts actors that
+//! die. What fails for now waits in `parked` with its key's followers (`retry`); what fails for ever becomes a
+//! [`dead_letter`]; what was emitted is published in order by the outbox relay.
+//!
+//! Three things are promised: effects happen exactly once, records of one key take effect in order even while one of
+//! them is retried, and every offset has an outcome that can be accounted for (`lease`).
+
+mod consumer;
+mod dedupe;
+mod failure;
+mod group;
+mod handler;
+mod headers;
+mod kafka;
+mod lease;
+mod outbox;
+mod partition;
+mod publisher;
+mod record;
+mod retry;
+mod settings;
+mod sql;
+mod status;
+mod topics;
+mod watch;
+
+pub mod dead_letter;
+pub mod metrics;
+
+pub use self::{
+    dedupe::Hints,
+    failure::{Cause, Failure, Rejection},
+    group::{Deps, Group, StartError},
+    handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
+    headers::{Headers, MalformedHeaders},
+    outbox::{MAX_RECORD, OutboxWriter, WriteError, Written},
+    publisher::{Publisher, PublisherError},
+    record::{NextOffset, Offset, Record, TopicPartition},
+    settings::{GroupSettings, KafkaSettings, RestartSettings, RetryPolicy},
+    status::{Backlog, LaneState, ParkedStatus, PartitionStatus},
+    topics::{TopicSpec, ensure_topics, group_topics},
+};

@@ -1,0 +1,51 @@
+//! Every metric of the runtime, by name, described in one place.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Records by outcome: `applied`, `duplicate`, `parked`, `dead`, `ignored`, `moved`. Labels: group, topic, outcome.
+pub const RECORDS: &str = "records_total";
+/// Time of one batch from taken to committed, seconds. Labels: group.
+pub const BATCH_SECONDS: &str = "batch_seconds";
+/// Dead letters by class. Labels: group, class.
+pub const DEAD_LETTERS: &str = "dlq_records_total";
+/// Further attempts at parked records. Labels: group.
+pub const RETRIES: &str = "retries_total";
+/// Restarted partition actors. Labels: group, topic, partition.
+pub const ACTOR_RESTARTS: &str = "actor_restarts_total";
+/// Duplicates by who noticed: `redis` (skipped an external call) or `inbox`. Labels: group, source.
+pub const DEDUPE_HITS: &str = "dedupe_hits_total";
+/// Records acknowledged by Kafka. Labels: topic.
+pub const PUBLISHED: &str = "kafka_publish_success_total";
+/// Records Kafka refused; they stay in the outbox and are sent again. Labels: topic.
+pub const PUBLISH_FAILURES: &str = "kafka_publish_failure_total";
+/// Records waiting in `parked`. Labels: group, topic, partition.
+pub const PARKED: &str = "parked_records";
+/// Outbox rows that Kafka has not acknowledged. Labels: lane.
+pub const OUTBOX_ROWS: &str = "outbox_unacknowledged_rows";
+/// Age of the oldest of them, seconds. Labels: lane.
+pub const OUTBOX_AGE: &str = "outbox_oldest_seconds";
+/// Offsets without an outcome; anything but 0 is a bug. Labels: group, topic, partition.
+pub const UNACCOUNTED: &str = "unaccounted_records";
+/// Partitions that work with a server gone, wait for a restart or are halted. Labels: group, state.
+pub const DEGRADED: &str = "degraded_partitions";
+
+/// Describes all of them to the installed recorder.
+pub fn describe() {
+    describe_counter!(RECORDS, "Records by outcome");
+    describe_histogram!(BATCH_SECONDS, Unit::Seconds, "Time of one batch from taken to committed");
+    describe_counter!(DEAD_LETTERS, "Dead letters by class");
+    describe_counter!(RETRIES, "Further attempts at parked records");
+    describe_counter!(ACTOR_RESTARTS, "Restarted partition actors");
+    describe_counter!(DEDUPE_HITS, "Duplicates by who noticed");
+    describe_counter!(PUBLISHED, "Records acknowledged by Kafka");
+    describe_counter!(PUBLISH_FAILURES, "Records Kafka refused; they stay in the outbox and are sent again");
+    describe_gauge!(PARKED, "Records waiting for another attempt or behind one of their key");
+    describe_gauge!(OUTBOX_ROWS, "Outbox rows that Kafka has not acknowledged");
+    describe_gauge!(
+        OUTBOX_AGE,
+        Unit::Seconds,
+        "Age of the oldest outbox row that Kafka has not acknowledged"
+    );
+    describe_gauge!(UNACCOUNTED, "Offsets without an outcome; anything but 0 is a bug");
+    describe_gauge!(DEGRADED, "Partitions that are degraded, restarting or halted");
+}

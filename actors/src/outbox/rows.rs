@@ -1,0 +1,77 @@
+//! The outbox table, set-based.
+
+use deadpool_postgres::GenericClient;
+use tokio_postgres::Error;
+
+use crate::{handler::Emit, headers::Headers};
+
+/// Largest record, key, value and headers together, in bytes, that may be emitted: what Kafka's default
+/// `message.max.bytes` (1,048,588) takes, with room for the record's framing.
+pub const MAX_RECORD: usize = 1_000_000;
+
+/// A row with its number in the lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) seq: i64,
+    pub(crate) emit: Emit,
+}
+
+/// Inserts rows.
+pub(crate) async fn insert<C: GenericClient>(client: &C, lane: &str, rows: &[Row]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO outbox (lane, seq, topic, key, value, headers, created_at)
+             SELECT $1, r.seq, r.topic, r.key, r.value, r.headers, now()
+             FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])
+                  AS r (seq, topic, key, value, headers)",
+        )
+        .await?;
+    let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+    let topics: Vec<&str> = rows.iter().map(|row| row.emit.topic.as_str()).collect();
+    let keys: Vec<Option<&[u8]>> = rows.iter().map(|row| row.emit.key.as_deref()).collect();
+    let values: Vec<Option<&[u8]>> = rows.iter().map(|row| row.emit.value.as_deref()).collect();
+    let headers: Vec<&[u8]> = rows.iter().map(|row| row.emit.headers.encoded()).collect();
+    client.execute(&statement, &[&lane, &seqs, &topics, &keys, &values, &headers]).await?;
+    Ok(())
+}
+
+/// Deletes what Kafka has acknowledged.
+pub(crate) async fn delete_prefix<C: GenericClient>(client: &C, lane: &str, upto: i64) -> Result<(), Error> {
+    let statement = client.prepare_cached("DELETE FROM outbox WHERE lane = $1 AND seq <= $2").await?;
+    client.execute(&statement, &[&lane, &upto]).await?;
+    Ok(())
+}
+
+/// The lane's rows after `after`, in order, at most `limit`.
+pub(crate) async fn page<C: GenericClient>(
+    client: &C,
+    lane: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT seq, topic, key, value, headers FROM outbox WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&lane, &after, &limit]).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Row {
+            seq: row.get(0),
+            emit: Emit {
+                topic: row.get(1),
+                key: row.get(2),
+                value: row.get(3),
+                headers: Headers::from_encoded(row.get(4)).unwrap_or_else(|error| {
+                    // Only a hand that is not ours can have written this; the record matters more than its headers.
+                    tracing::error!(lane, seq = row.get::<_, i64>(0), %error, "an outbox row's headers are unreadable");
+                    Headers::new()
+                }),
+            },
+        })
+        .collect())
+}

@@ -1,0 +1,14 @@
+//! The partition actor, its batch pipeline, its supervisor, and the restart policy.
+
+mod actor;
+mod batch;
+mod claiming;
+mod letters;
+mod outcome;
+mod pipeline;
+mod requeue;
+mod restart;
+mod supervisor;
+mod work;
+
+pub(crate) use self::supervisor::{Supervise, Supervisor};

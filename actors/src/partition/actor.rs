@@ -1,0 +1,82 @@
+//! The partition actor: claims its partition, then takes batches from its lane, one message at a time.
+//!
+//! It may die at any await: everything it must not lose is in PostgreSQL or in its [`Lane`].
+
+use std::{marker::PhantomData, sync::Arc};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use super::work::{Next, Work};
+use crate::{consumer::Lane, group::Shared, handler::Handler, status::LaneState};
+
+/// What a partition actor is told.
+#[derive(Debug)]
+pub(crate) enum Msg {
+    /// There may be work.
+    Work,
+    /// Somebody put records into this lane's `parked`.
+    Requeued,
+    /// Finish: nothing is in hand when the answer comes. True when everything emitted is acknowledged.
+    Drain(oneshot::Sender<bool>),
+}
+
+/// The actor of one partition.
+#[derive(Debug)]
+pub(crate) struct PartitionActor<H>(PhantomData<fn() -> H>);
+
+impl<H> Default for PartitionActor<H> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<H: Handler> Actor for PartitionActor<H> {
+    type Msg = Msg;
+    type State = Work<H>;
+    type Arguments = (Arc<Shared<H>>, Arc<Lane>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        (shared, lane): Self::Arguments,
+    ) -> Result<Work<H>, ActorProcessingErr> {
+        lane.put_back();
+        lane.set_state(LaneState::Claiming, None);
+        lane.set_waker(move || {
+            // An actor that has ended is replaced, and the lane gets another waker.
+            myself.cast(Msg::Work).unwrap_or_default();
+        });
+        Ok(Work::new(shared, lane))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        work: &mut Work<H>,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Work => {}
+            Msg::Requeued => work.reload_chains().await,
+            Msg::Drain(done) => {
+                let clean = work.drain().await;
+                // Whoever asked may have run out of patience.
+                done.send(clean).unwrap_or_default();
+                myself.stop(None);
+                return Ok(());
+            }
+        }
+        work.lane.looking();
+        if work.lane.is_closing() {
+            return Ok(());
+        }
+        let next = work.step().await;
+        work.report();
+        match next {
+            Next::Again => work.lane.wake(),
+            Next::Sleep(wait) => work.sleep(wait),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! A batch on its way through the pipeline: records, what is known of them, what becomes of them.
+
+use std::{borrow::Cow, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    Cause,
+    dead_letter::Class,
+    dedupe::payload_hash,
+    failure::{Failure, Rejection},
+    handler::{Attempt, Decoded, Event, Handler},
+    record::Record,
+    retry::ParkedRecord,
+};
+
+/// A record to be handled.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) record: Arc<Record>,
+    /// Set for a record that waited in `parked`; `None` for one fresh from the window.
+    pub(crate) parked: Option<Waited>,
+    pub(crate) crashes: u32,
+    /// Decided before anything is tried: it killed too many actors, or a constraint blames it.
+    pub(crate) verdict: Option<(Class, Cause)>,
+}
+
+/// What a parked record brings along.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited {
+    pub(crate) id: i64,
+    pub(crate) generation: u32,
+    pub(crate) requeued_from: Option<Uuid>,
+    pub(crate) attempts: u32,
+    pub(crate) first_failed_at: Option<DateTime<Utc>>,
+}
+
+impl Item {
+    /// A record from the window.
+    pub(crate) fn fresh(record: Arc<Record>, crashes: u32) -> Self {
+        Self { record, parked: None, crashes, verdict: None }
+    }
+
+    /// A record that waited.
+    pub(crate) fn waited(parked: ParkedRecord) -> Self {
+        let waited = Waited {
+            id: parked.id,
+            generation: parked.generation,
+            requeued_from: parked.requeued_from,
+            attempts: parked.attempts,
+            first_failed_at: parked.first_failed_at,
+        };
+        Self { record: Arc::new(parked.record), parked: Some(waited), crashes: parked.crashes, verdict: None }
+    }
+
+    /// Failed attempts so far.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.parked.map_or(0, |waited| waited.attempts)
+    }
+
+    /// 1 unless it was requeued.
+    pub(crate) fn generation(&self) -> u32 {
+        self.parked.map_or(1, |waited| waited.generation)
+    }
+
+    /// A record of the lane's own offsets, as opposed to one that was put back: its outcome is counted in the lease.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.parked.is_none_or(|waited| waited.requeued_from.is_none())
+    }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Not known yet.
+    Open,
+    Applied,
+    Duplicate,
+    /// A duplicate of one that died in this very generation.
+    DeadAlready,
+    Ignored,
+    /// Waits behind another of its key (or of its id); no attempt was made.
+    Behind,
+    /// An attempt failed; it is tried again then.
+    Again(Cause, DateTime<Utc>),
+    Dead(Class, Cause),
+}
+
+/// A record in the batch with what is known of it.
+pub(crate) struct Slot<H: Handler> {
+    pub(crate) item: Item,
+    pub(crate) fate: Fate,
+    pub(crate) decoded: Option<DecodedEvent<H>>,
+    /// The inbox was told of it in this batch, as the first of its id.
+    pub(crate) registered: bool,
+    /// Redis believes it was done; its external call is skipped.
+    pub(crate) hinted: bool,
+    pub(crate) prepared: Option<Result<H::Prepared, Failure>>,
+}
+
+/// A slot's event.
+pub(crate) struct DecodedEvent<H: Handler> {
+    pub(crate) attempt: Attempt,
+    pub(crate) event_type: String,
+    pub(crate) key: H::Key,
+    pub(crate) body: H::Body,
+    pub(crate) payload_hash: i64,
+}
+
+impl<H: Handler> Slot<H> {
+    /// Decodes a record. A record without an outcome comes back [`Fate::Open`] with its event.
+    pub(crate) fn decode(handler: &H, item: Item, now: DateTime<Utc>) -> Self {
+        let mut slot =
+            Self { fate: Fate::Open, decoded: None, registered: false, hinted: false, prepared: None, item };
+        if let Some((class, cause)) = slot.item.verdict.clone() {
+            slot.fate = Fate::Dead(class, cause);
+            // For the dead letter's sake; a decoder that panics on it must not stop it from being buried.
+            let decode = std::panic::AssertUnwindSafe(|| match handler.decode(&slot.item.record) {
+                Ok(Decoded::Event(event)) => Some(Self::event(handler, &slot.item, event, now)),
+                _ => None,
+            });
+            slot.decoded = std::panic::catch_unwind(decode).unwrap_or_default();
+            return slot;
+        }
+        slot.fate = match slot.item.record.value.as_deref() {
+            None => Fate::Ignored,
+            Some([]) => Fate::Dead(Class::Poison, Cause::new("empty-value", "the record's value is empty")),
+            Some(_) => match handler.decode(&slot.item.record) {
+                Ok(Decoded::Ignored) => Fate::Ignored,
+                Ok(Decoded::Event(event)) => {
+                    slot.decoded = Some(Self::event(handler, &slot.item, event, now));
+                    Fate::Open
+                }
+                Err(Rejection::Poison(cause)) => Fate::Dead(Class::Poison, cause),
+                Err(Rejection::Permanent(cause)) => Fate::Dead(Class::Permanent, cause),
+            },
+        };
+        slot
+    }
+
+    fn event(handler: &H, item: &Item, event: Event<H::Body>, now: DateTime<Utc>) -> DecodedEvent<H> {
+        DecodedEvent {
+            attempt: Attempt {
+                event_id: event.id,
+                correlation_id: event.correlation_id,
+                failed_attempts: item.attempts(),
+                crashes: item.crashes,
+                generation: item.generation(),
+                now,
+            },
+            event_type: event.event_type,
+            key: handler.key(&event.body),
+            body: event.body,
+            payload_hash: payload_hash(item.record.value.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// The event, if the record is still to be decided.
+    pub(crate) fn open(&self) -> Option<&DecodedEvent<H>> {
+        if self.fate == Fate::Open { self.decoded.as_ref() } else { None }
+    }
+
+    /// Whether its external call is to be made.
+    pub(crate) fn wants_prepare(&self, handler: &H) -> bool {
+        !self.hinted && self.open().is_some_and(|event| handler.needs_prepare(&event.body))
+    }
+
+    /// The event's correlation id, or what the record's header says.
+    pub(crate) fn correlation_id(&self) -> Option<Cow<'_, str>> {
+        match &self.decoded {
+            Some(event) => Some(event.attempt.correlation_id.as_str().into()),
+            None => self.item.record.headers.text("correlation-id").map(Cow::from),
+        }
+    }
+}
+
+/// Where the batch has to end so that every `prepare` sees what was committed before it: ahead of the first event that
+/// needs one and has an event of its key before it.
+pub(crate) fn cut<H: Handler>(handler: &H, slots: &[Slot<H>]) -> usize {
+    let mut keys = std::collections::HashSet::new();
+    for (at, slot) in slots.iter().enumerate() {
+        let Some(event) = slot.open() else { continue };
+        if !keys.insert(&event.key) && handler.needs_prepare(&event.body) {
+            return at;
+        }
+    }
+    slots.len()
+}

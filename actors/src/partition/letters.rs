@@ -1,0 +1,147 @@
+//! What a batch says about its dead, and about those that were put back.
+
+use chrono::{DateTime, Utc};
+use metrics::counter;
+
+use super::{
+    batch::{Fate, Slot},
+    pipeline::Context,
+};
+use crate::{
+    Cause,
+    dead_letter::{
+        ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Outcome, dlq_topic, fingerprint, letter_id,
+    },
+    group::Shared,
+    handler::{Emit, Handler},
+    headers::Headers,
+    metrics::DEAD_LETTERS,
+    record::Record,
+};
+
+/// The dead letter of a slot that died.
+pub(crate) fn dead<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>, now: DateTime<Utc>) -> Option<Emit> {
+    let Fate::Dead(class, cause) = &slot.fate else { return None };
+    let tried = match class {
+        Class::Poison => 0,
+        // Dead before it was tried again.
+        Class::Crash => slot.item.attempts(),
+        Class::Permanent | Class::Exhausted => slot.item.attempts() + 1,
+    };
+    let mut letter = letter(context.shared, &slot.item.record, slot.item.generation(), *class, cause, now);
+    letter.event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id);
+    letter.event_type = slot.decoded.as_ref().map(|event| event.event_type.clone());
+    letter.correlation_id = slot.correlation_id().map(Into::into);
+    letter.attempts = tried + slot.item.crashes;
+    letter.first_failed_at = slot.item.parked.and_then(|waited| waited.first_failed_at).unwrap_or(now);
+    Some(sent(&letter, &slot.item.record))
+}
+
+/// A dead letter with what can be said of any record.
+pub(crate) fn letter<H: Handler>(
+    shared: &Shared<H>,
+    record: &Record,
+    generation: u32,
+    class: Class,
+    cause: &Cause,
+    now: DateTime<Utc>,
+) -> DeadLetter {
+    let settings = &shared.settings;
+    DeadLetter {
+        id: letter_id(&record.source, record.offset, &settings.group, generation),
+        group: settings.group.clone(),
+        handler: shared.handler.name().to_owned(),
+        class,
+        origin: record.source.clone(),
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        event_id: None,
+        event_type: None,
+        correlation_id: None,
+        error_code: cause.code.to_string(),
+        error: cause.message.clone(),
+        fingerprint: fingerprint(class, &cause.code, &cause.message),
+        attempts: 0,
+        first_failed_at: now,
+        failed_at: now,
+        generation,
+        service: settings.service.clone(),
+        build: settings.build.clone(),
+    }
+}
+
+/// The letter as it goes to its topic: original key and value, what is to be said in headers.
+pub(crate) fn sent(letter: &DeadLetter, record: &Record) -> Emit {
+    Emit {
+        topic: dlq_topic(&letter.group),
+        key: record.key.as_deref().map(<[u8]>::to_vec),
+        value: record.value.as_deref().map(<[u8]>::to_vec),
+        headers: letter.to_headers(&record.headers),
+    }
+}
+
+/// The ledger entry of a requeued slot that has ended.
+pub(crate) fn outcome<H: Handler>(
+    context: &Context<'_, H>,
+    slot: &Slot<H>,
+    now: DateTime<Utc>,
+) -> Option<Emit> {
+    let waited = slot.item.parked?;
+    let dlq_id = waited.requeued_from?;
+    let outcome = match slot.fate {
+        Fate::Applied => Outcome::Applied,
+        Fate::Duplicate => Outcome::AlreadyApplied,
+        Fate::Ignored => Outcome::Ignored,
+        Fate::Dead(..) | Fate::DeadAlready => Outcome::DeadAgain,
+        Fate::Behind | Fate::Again(..) | Fate::Open => return None,
+    };
+    let group = context.shared.settings.group.clone();
+    let entry = Entry {
+        dlq_id,
+        action: Action::Outcome { generation: waited.generation, outcome },
+        at: now,
+        by: group.clone(),
+        group,
+        job: None,
+        reason: None,
+    };
+    Some(Emit {
+        topic: ACTIONS_TOPIC.to_owned(),
+        key: Some(dlq_id.to_string().into_bytes()),
+        value: Some(serde_json::to_vec(&entry).expect("ids, numbers and strings always serialise")),
+        headers: Headers::new(),
+    })
+}
+
+/// One line for each record that failed, died or came back to life. Records that just passed have none.
+pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
+    for slot in slots {
+        let failed_before = slot.item.attempts() > 0;
+        if slot.fate == Fate::Applied && !failed_before && slot.item.generation() == 1 {
+            continue;
+        }
+        let record = &slot.item.record;
+        let event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id).unwrap_or_default();
+        let correlation_id = slot.correlation_id().unwrap_or_default();
+        let (topic, partition, offset) = (&*record.source.topic, record.source.partition, record.offset.0);
+        match &slot.fate {
+            Fate::Again(cause, due_at) => {
+                let backoff_ms = (*due_at - Utc::now()).num_milliseconds().max(0);
+                tracing::warn!(topic, partition, offset, %event_id, %correlation_id, attempt = slot.item.attempts() + 1,
+                    backoff_ms, code = &*cause.code, error = cause.message, "attempt failed; trying again");
+            }
+            Fate::Dead(class, cause) => {
+                let group = context.shared.settings.group.clone();
+                counter!(DEAD_LETTERS, "group" => group, "class" => class.as_str()).increment(1);
+                tracing::warn!(topic, partition, offset, %event_id, %correlation_id, class = class.as_str(),
+                    generation = slot.item.generation(), code = &*cause.code, error = cause.message, "dead letter");
+            }
+            Fate::Applied => tracing::info!(topic, partition, offset, %event_id, %correlation_id,
+                attempt = slot.item.attempts() + 1, generation = slot.item.generation(), "applied after failing before"),
+            Fate::Duplicate if slot.item.generation() > 1 => {
+                tracing::info!(topic, partition, offset, %event_id, %correlation_id, "requeued, and applied before");
+            }
+            _ => {}
+        }
+    }
+}

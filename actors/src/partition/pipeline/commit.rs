@@ -1,0 +1,242 @@
+//! The one transaction: lease, inbox, states, outbox, parked, together or not at all.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use super::{
+    BatchError, Committed, Context, Waiting, commit_error, counts,
+    decide::{Decided, decide, mark_duplicates},
+    fenced, no_connection, ours, theirs, unaccounted,
+};
+use crate::{
+    Cause,
+    dedupe::{self, Entry},
+    handler::{Handler, Lock},
+    lease::{self, Claim},
+    outbox::{self, Row},
+    partition::{
+        batch::{Fate, Slot},
+        letters,
+    },
+    record::NextOffset,
+    retry::{self, ChainKey, NewParked, Retried},
+};
+
+pub(super) async fn commit<H: Handler>(
+    context: &Context<'_, H>,
+    slots: &mut [Slot<H>],
+    next: NextOffset,
+    now: DateTime<Utc>,
+) -> Result<Committed, BatchError> {
+    let shared = context.shared;
+    let group = shared.settings.group.as_str();
+    // Never closed while the group runs.
+    let _permit = shared.transactions.acquire().await.map_err(|_| stopping())?;
+    let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
+    let tx = client.transaction().await.map_err(|error| ours(&error))?;
+
+    if !lease::hold(&tx, group, context.source, &context.claim).await.map_err(|error| ours(&error))? {
+        return Err(fenced());
+    }
+    let new = register(&tx, group, slots, now).await.map_err(|error| ours(&error))?;
+    if slots.iter().any(|slot| slot.hinted && lied(&shared.handler, slot, &new)) {
+        return Err(BatchError::HintsLied);
+    }
+    let emits = effects(&tx, context, slots, now).await?;
+    let rows = rows(context, slots, emits, now);
+    let claim = Claim {
+        next_offset: next,
+        outbox_seq: rows.last().map_or(context.claim.outbox_seq, |row| row.seq),
+        ..context.claim
+    };
+    let records = async {
+        close_inbox(&tx, group, slots, &new).await?;
+        outbox::insert(&tx, context.lane, &rows).await?;
+        let waiting = park(&tx, context, slots, now).await?;
+        if let Some(seq) = context.deletable {
+            outbox::delete_prefix(&tx, context.lane, seq).await?;
+        }
+        Ok(waiting)
+    };
+    let waiting = records.await.map_err(|error: Error| ours(&error))?;
+    account(&tx, context, slots, &claim).await?;
+    tx.commit().await.map_err(|error| commit_error(&error))?;
+
+    let finished = |slot: &&Slot<H>| matches!(slot.fate, Fate::Applied | Fate::Duplicate);
+    let id = |slot: &Slot<H>| Some(slot.decoded.as_ref()?.attempt.event_id);
+    letters::log(context, slots);
+    Ok(Committed {
+        claim,
+        rows,
+        deleted: context.deletable,
+        done: slots.iter().filter(finished).filter_map(id).collect(),
+        waiting,
+    })
+}
+
+/// Tells the inbox of every open event, and marks those it knows. Returns the ids that are new to it.
+async fn register<H: Handler>(
+    tx: &Transaction<'_>,
+    group: &str,
+    slots: &mut [Slot<H>],
+    now: DateTime<Utc>,
+) -> Result<HashSet<Uuid>, Error> {
+    let mut seen = HashSet::new();
+    let mut entries = Vec::new();
+    for slot in slots.iter_mut() {
+        // One statement must not name an id twice: a twin's fate follows from the first's.
+        let Some(event) = slot.open().filter(|event| seen.insert(event.attempt.event_id)) else { continue };
+        entries.push(Entry {
+            event_id: event.attempt.event_id,
+            generation: i32::try_from(slot.item.generation()).unwrap_or(i32::MAX),
+            payload_hash: event.payload_hash,
+        });
+        slot.registered = true;
+    }
+    if entries.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let new: HashSet<Uuid> = dedupe::register(tx, group, &entries, now).await?.into_iter().collect();
+    if new.len() < entries.len() {
+        let old: Vec<Uuid> =
+            entries.iter().map(|entry| entry.event_id).filter(|id| !new.contains(id)).collect();
+        mark_duplicates(slots, &new, &dedupe::known(tx, group, &old).await?);
+    }
+    Ok(new)
+}
+
+/// A hint skipped the external call of an event that turns out to be new.
+fn lied<H: Handler>(handler: &H, slot: &Slot<H>, new: &HashSet<Uuid>) -> bool {
+    slot.open()
+        .is_some_and(|event| new.contains(&event.attempt.event_id) && handler.needs_prepare(&event.body))
+}
+
+/// Loads the states, decides, saves. Returns what each slot emits.
+async fn effects<H: Handler>(
+    tx: &Transaction<'_>,
+    context: &Context<'_, H>,
+    slots: &mut [Slot<H>],
+    now: DateTime<Utc>,
+) -> Result<Vec<Vec<crate::Emit>>, BatchError> {
+    let handler = &context.shared.handler;
+    let mut keys: Vec<H::Key> = slots.iter().filter_map(|slot| Some(slot.open()?.key.clone())).collect();
+    if keys.is_empty() {
+        return Ok(std::iter::repeat_with(Vec::new).take(slots.len()).collect());
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let loaded = handler.load(tx, &keys, Lock::ForUpdate).await.map_err(|error| theirs(&error))?;
+    let Decided { changed, shared, emits } =
+        decide(handler, &context.shared.settings.retry, slots, loaded, now)?;
+    handler.save(tx, changed.into_iter().collect(), shared).await.map_err(|error| theirs(&error))?;
+    Ok(emits)
+}
+
+/// Everything to be published, numbered, in the order of the batch.
+fn rows<H: Handler>(
+    context: &Context<'_, H>,
+    slots: &[Slot<H>],
+    emits: Vec<Vec<crate::Emit>>,
+    now: DateTime<Utc>,
+) -> Vec<Row> {
+    let all = slots.iter().zip(emits).flat_map(|(slot, emits)| {
+        emits.into_iter().chain(letters::dead(context, slot, now)).chain(letters::outcome(context, slot, now))
+    });
+    (context.claim.outbox_seq + 1..).zip(all).map(|(seq, emit)| Row { seq, emit }).collect()
+}
+
+/// The inbox never says applied of what was not.
+async fn close_inbox<H: Handler>(
+    tx: &Transaction<'_>,
+    group: &str,
+    slots: &[Slot<H>],
+    new: &HashSet<Uuid>,
+) -> Result<(), Error> {
+    let ids = |wanted: fn(&Fate) -> bool| -> Vec<Uuid> {
+        let registered = slots.iter().filter(|slot| slot.registered && wanted(&slot.fate));
+        registered
+            .filter_map(|slot| Some(slot.decoded.as_ref()?.attempt.event_id))
+            .filter(|id| new.contains(id))
+            .collect()
+    };
+    let parked = ids(|fate| matches!(fate, Fate::Behind | Fate::Again(..)));
+    let dead = ids(|fate| matches!(fate, Fate::Dead(..)));
+    dedupe::finish(tx, group, &parked, &dead).await
+}
+
+/// Writes who waits from now on, and takes out who does not any more.
+async fn park<H: Handler>(
+    tx: &Transaction<'_>,
+    context: &Context<'_, H>,
+    slots: &[Slot<H>],
+    now: DateTime<Utc>,
+) -> Result<Vec<Waiting>, Error> {
+    let (mut added, mut again, mut gone, mut waiting) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for slot in slots {
+        let attempts = i32::try_from(slot.item.attempts()).unwrap_or(i32::MAX);
+        let key = |id| ChainKey::of(slot.item.record.key.as_deref(), id);
+        let (attempts, due_at, cause) = match (&slot.fate, slot.item.parked) {
+            (Fate::Behind, None) => {
+                (0, now, Cause::new("behind", "waits behind an earlier record of its key"))
+            }
+            (Fate::Again(cause, due_at), _) => (attempts.saturating_add(1), *due_at, cause.clone()),
+            (Fate::Behind, Some(_)) => continue,
+            (_, None) => continue,
+            (_, Some(waited)) => {
+                gone.push(waited.id);
+                waiting.push(Waiting::Removed(key(waited.id), waited.id));
+                continue;
+            }
+        };
+        let crashes = i32::try_from(slot.item.crashes).unwrap_or(i32::MAX);
+        match (slot.item.parked, &slot.decoded) {
+            (Some(waited), _) => {
+                again.push(Retried { id: waited.id, attempts, due_at, cause });
+                waiting.push(Waiting::Delayed(key(waited.id), waited.id, due_at));
+            }
+            (None, Some(event)) => added.push(NewParked {
+                record: &slot.item.record,
+                event_id: event.attempt.event_id,
+                attempts,
+                crashes,
+                due_at,
+                cause,
+            }),
+            // Only events wait; `account` would find a record that was let slip here.
+            (None, None) => {}
+        }
+    }
+    let ids = retry::insert(tx, &context.shared.settings.group, context.source, &added, now).await?;
+    for (id, parked) in ids.into_iter().zip(&added) {
+        waiting.push(Waiting::Added(ChainKey::of(parked.record.key.as_deref(), id), id, parked.due_at));
+    }
+    retry::retry(tx, &again, now).await?;
+    retry::delete(tx, &gone).await?;
+    Ok(waiting)
+}
+
+/// Moves the lease, and refuses a batch that leaves an offset without an outcome.
+async fn account<H: Handler>(
+    tx: &Transaction<'_>,
+    context: &Context<'_, H>,
+    slots: &[Slot<H>],
+    claim: &Claim,
+) -> Result<(), BatchError> {
+    let counts = counts(&context.claim, claim.next_offset, slots);
+    let moved = claim.next_offset.0 - context.claim.next_offset.0;
+    let left =
+        lease::advance(tx, &context.shared.settings.group, context.source, &context.claim, claim, &counts);
+    match left.await.map_err(|error| ours(&error))? {
+        None => Err(fenced()),
+        Some(0) if counts.sum() == moved => Ok(()),
+        Some(left) => Err(unaccounted(left, context.source, &counts)),
+    }
+}
+
+fn stopping() -> BatchError {
+    BatchError::Unreachable(Cause::new("stopping", "the group is stopping"))
+}

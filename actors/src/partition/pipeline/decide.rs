@@ -1,0 +1,157 @@
+//! Folds a batch's events through the handler's pure `decide`, in order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::BatchError;
+use crate::{
+    Cause,
+    dead_letter::Class,
+    dedupe::Known,
+    failure::Failure,
+    handler::{Decision, Emit, Handler, Loaded},
+    outbox::MAX_RECORD,
+    partition::batch::{Fate, Item, Slot},
+    retry::delay,
+    settings::RetryPolicy,
+};
+
+/// What was decided.
+pub(super) struct Decided<H: Handler> {
+    /// The states to save, in the order of their keys.
+    pub(super) changed: BTreeMap<H::Key, H::State>,
+    /// The shared rows to save.
+    pub(super) shared: H::Shared,
+    /// What each slot emits.
+    pub(super) emits: Vec<Vec<Emit>>,
+}
+
+/// Marks events that the batch itself or the inbox knows already. `new` are the ids that are new to the inbox, `known` what
+/// it says of the others. Only the first of an id stays open; the others are settled by [`decide`] once its fate is known.
+pub(super) fn mark_duplicates<H: Handler>(
+    slots: &mut [Slot<H>],
+    new: &HashSet<Uuid>,
+    known: &HashMap<Uuid, Known>,
+) {
+    for slot in slots {
+        let Some(event) = slot.open() else { continue };
+        if new.contains(&event.attempt.event_id) {
+            continue;
+        }
+        let Some(known) = known.get(&event.attempt.event_id) else { continue };
+        let generation = slot.item.generation();
+        slot.fate = if generation == 1 && known.generation == 1 && known.payload_hash != event.payload_hash {
+            reused(event.attempt.event_id)
+        } else if known.dead {
+            Fate::DeadAlready
+        } else {
+            Fate::Duplicate
+        };
+    }
+}
+
+fn reused(event_id: Uuid) -> Fate {
+    let message = format!("event id {event_id} came before with another body: ids must not be reused");
+    Fate::Dead(Class::Permanent, Cause::new("event-id-reused", message))
+}
+
+/// Gives every open slot its fate.
+pub(super) fn decide<H: Handler>(
+    handler: &H,
+    retry: &RetryPolicy,
+    slots: &mut [Slot<H>],
+    loaded: Loaded<H::Key, H::State, H::Shared>,
+    now: DateTime<Utc>,
+) -> Result<Decided<H>, BatchError> {
+    let Loaded { states, shared } = loaded;
+    let mut decided = Decided {
+        changed: BTreeMap::new(),
+        shared,
+        emits: std::iter::repeat_with(Vec::new).take(slots.len()).collect(),
+    };
+    let mut first: HashMap<Uuid, usize> = HashMap::new();
+    let mut waiting: HashSet<Box<[u8]>> = HashSet::new();
+    for at in 0..slots.len() {
+        let (before, rest) = slots.split_at_mut(at);
+        let slot = &mut rest[0];
+        // A record that was gated, or waits again, holds its key's later ones back.
+        if let Some(event) = slot.decoded.as_ref().filter(|_| slot.fate == Fate::Open) {
+            let blocked = slot.item.record.key.as_ref().is_some_and(|key| waiting.contains(key));
+            let twin = first.get(&event.attempt.event_id).map(|at| &before[*at]);
+            first.entry(event.attempt.event_id).or_insert(at);
+            slot.fate = if blocked {
+                Fate::Behind
+            } else if let Some(twin) = twin {
+                twin_fate(twin, event.payload_hash, event.attempt.event_id)
+            } else {
+                let state = decided.changed.get(&event.key).or_else(|| states.get(&event.key));
+                let decision = match slot.prepared.take().transpose() {
+                    Ok(prepared) => {
+                        handler.decide(&event.attempt, &event.body, state, &mut decided.shared, prepared)
+                    }
+                    Err(failure) => Err(failure),
+                };
+                if let Ok(decision) = &decision {
+                    sized(decision)?;
+                }
+                match decision {
+                    Ok(decision) => {
+                        if let Some(state) = decision.state {
+                            decided.changed.insert(event.key.clone(), state);
+                        }
+                        decided.emits[at] = decision.emit;
+                        Fate::Applied
+                    }
+                    Err(Failure::Unreachable(cause)) => return Err(BatchError::Unreachable(cause)),
+                    Err(Failure::Permanent(cause)) => Fate::Dead(Class::Permanent, cause),
+                    Err(Failure::Transient(cause)) => after_failure(retry, &slot.item, cause, now),
+                }
+            };
+        }
+        if matches!(slot.fate, Fate::Behind | Fate::Again(..))
+            && let Some(key) = &slot.item.record.key
+        {
+            waiting.insert(key.clone());
+        }
+    }
+    Ok(decided)
+}
+
+/// The fate of a second event with an id that the batch has already seen.
+fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> Fate {
+    let other_body = twin.decoded.as_ref().is_some_and(|event| event.payload_hash != payload_hash);
+    match twin.fate {
+        _ if other_body && twin.item.generation() == 1 => reused(event_id),
+        Fate::Behind | Fate::Again(..) => Fate::Behind,
+        Fate::Dead(..) | Fate::DeadAlready => Fate::DeadAlready,
+        _ => Fate::Duplicate,
+    }
+}
+
+/// Tries again later, unless attempts or time ran out.
+fn after_failure(retry: &RetryPolicy, item: &Item, cause: Cause, now: DateTime<Utc>) -> Fate {
+    let attempts = item.attempts() + 1;
+    let since = item.parked.and_then(|waited| waited.first_failed_at).unwrap_or(now);
+    let elapsed = (now - since).to_std().unwrap_or_default();
+    if attempts >= retry.attempts || elapsed >= retry.deadline {
+        return Fate::Dead(Class::Exhausted, cause);
+    }
+    let wait = chrono::Duration::from_std(delay(retry, attempts)).unwrap_or(chrono::Duration::MAX);
+    Fate::Again(cause, now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC))
+}
+
+/// Refuses what no topic would take: it would block the lane's outbox for ever. The batch is redone without it, since the
+/// shared rows may hold what was decided.
+fn sized<S>(decision: &Decision<S>) -> Result<(), BatchError> {
+    let Some(emit) = decision.emit.iter().find(|emit| emit.size() > MAX_RECORD) else { return Ok(()) };
+    Err(BatchError::Data(Cause::new(
+        "emit-too-large",
+        format!(
+            "the handler emits a record of {} bytes to {}, more than {MAX_RECORD}",
+            emit.size(),
+            emit.topic
+        ),
+    )))
+}

@@ -1,0 +1,140 @@
+//! The requeue lane: hands records back to the lanes they first came from.
+//!
+//! It runs nothing itself. In one transaction with its own lease it moves records into `parked` of their origin lane, due at
+//! once, so that there is a single place where a key's records run.
+
+use std::{collections::HashSet, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use metrics::counter;
+
+use super::{
+    letters,
+    pipeline::{BatchError, Committed, commit_error, fenced, no_connection, ours, unaccounted},
+};
+use crate::{
+    Cause,
+    dead_letter::{Class, DeadLetter, PREFIX},
+    group::Shared,
+    handler::Handler,
+    headers::Headers,
+    lease::{self, Claim, Counts},
+    metrics::RECORDS,
+    outbox::{self, Row},
+    record::{Record, TopicPartition},
+    retry::{self, Requeued},
+};
+
+/// What a requeue batch runs against.
+pub(crate) struct Context<'a, H: Handler> {
+    pub(crate) shared: &'a Arc<Shared<H>>,
+    pub(crate) source: &'a TopicPartition,
+    pub(crate) lane: &'a str,
+    pub(crate) claim: Claim,
+    pub(crate) deletable: Option<i64>,
+}
+
+/// Moves a batch. A record that nobody can place becomes a dead letter of its own.
+pub(crate) async fn run<H: Handler>(
+    context: &Context<'_, H>,
+    records: &[Arc<Record>],
+) -> Result<Committed, BatchError> {
+    let (shared, now) = (context.shared, Utc::now());
+    let (mut requeued, mut rows) = (Vec::with_capacity(records.len()), Vec::new());
+    let (mut claim, mut counts) = (context.claim, Counts::default());
+    for record in records {
+        claim.next_offset = record.offset.next();
+        if record.value.is_none() {
+            counts.ignored += 1;
+            continue;
+        }
+        match origin(record, &shared.settings.group, &shared.settings.topics) {
+            Ok(back) => {
+                counts.moved += 1;
+                requeued.push(back);
+            }
+            Err(cause) => {
+                counts.dead += 1;
+                claim.outbox_seq += 1;
+                tracing::error!(topic = &*context.source.topic, partition = context.source.partition,
+                    offset = record.offset.0, %cause, "a record of the requeue topic cannot be put back; dead letter");
+                let letter = letters::letter(shared, record, 1, Class::Poison, &cause, now);
+                rows.push(Row { seq: claim.outbox_seq, emit: letters::sent(&letter, record) });
+            }
+        }
+    }
+    let seen = counts.sum();
+    counts.gaps = claim.next_offset.0 - context.claim.next_offset.0 - seen;
+    commit(context, &claim, &counts, &requeued, &rows, now).await?;
+    counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
+        "outcome" => "moved")
+    .increment(u64::try_from(counts.moved).unwrap_or(0));
+    // Once a lane: each reads its chains anew.
+    let lanes: HashSet<&TopicPartition> = requeued.iter().map(|back| &back.record.source).collect();
+    lanes.into_iter().for_each(|source| shared.wake_requeued(source));
+    let deleted = context.deletable;
+    Ok(Committed { claim, rows, deleted, done: Vec::new(), waiting: Vec::new() })
+}
+
+async fn commit<H: Handler>(
+    context: &Context<'_, H>,
+    to: &Claim,
+    counts: &Counts,
+    requeued: &[Requeued],
+    rows: &[Row],
+    now: DateTime<Utc>,
+) -> Result<(), BatchError> {
+    let (shared, source) = (context.shared, context.source);
+    let group = shared.settings.group.as_str();
+    let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
+    let tx = client.transaction().await.map_err(|error| ours(&error))?;
+    if !lease::hold(&tx, group, source, &context.claim).await.map_err(|error| ours(&error))? {
+        return Err(fenced());
+    }
+    let written = async {
+        retry::insert_requeued(&tx, group, requeued, now).await?;
+        outbox::insert(&tx, context.lane, rows).await?;
+        if let Some(seq) = context.deletable {
+            outbox::delete_prefix(&tx, context.lane, seq).await?;
+        }
+        lease::advance(&tx, group, source, &context.claim, to, counts).await
+    };
+    match written.await.map_err(|error| ours(&error))? {
+        None => Err(fenced()),
+        Some(0) => tx.commit().await.map_err(|error| commit_error(&error)),
+        Some(left) => Err(unaccounted(left, source, counts)),
+    }
+}
+
+/// The record as it first was, from what its headers say.
+fn origin(record: &Record, group: &str, topics: &[String]) -> Result<Requeued, Cause> {
+    let letter = DeadLetter::from_headers(&record.headers)
+        .map_err(|error| Cause::from_error("requeue-headers", &error))?;
+    if letter.group != group {
+        let message = format!("it died in group {}, this is {group}", letter.group);
+        return Err(Cause::new("requeue-group", message));
+    }
+    if !topics.iter().any(|topic| **topic == *letter.origin.topic) {
+        let message =
+            format!("{group} does not read topic {}, where it first came from", letter.origin.topic);
+        return Err(Cause::new("requeue-topic", message));
+    }
+    if letter.generation < 2 {
+        let message = format!("generation {} is not one of a requeued record", letter.generation);
+        return Err(Cause::new("requeue-generation", message));
+    }
+    let headers: Headers = record.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).collect();
+    Ok(Requeued {
+        record: Record {
+            source: letter.origin,
+            offset: letter.offset,
+            timestamp_ms: letter.timestamp_ms,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers,
+        },
+        event_id: letter.event_id,
+        generation: i32::try_from(letter.generation).unwrap_or(i32::MAX),
+        requeued_from: letter.id,
+    })
+}

@@ -1,0 +1,170 @@
+//! The idempotent producer of a process.
+//!
+//! A lane enqueues its records in order from one place; librdkafka keeps that order per destination partition
+//! and never gives a message up (`message.timeout.ms=0`), so an outage of Kafka is only a delay. What was
+//! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use metrics::counter;
+use parking_lot::RwLock;
+use rdkafka::{
+    ClientConfig, ClientContext, Message,
+    config::FromClientConfigAndContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+};
+use thiserror::Error;
+
+use crate::{
+    Cause,
+    handler::Emit,
+    kafka::client_config,
+    metrics::{PUBLISH_FAILURES, PUBLISHED},
+    outbox::Track,
+    settings::KafkaSettings,
+};
+
+/// The process's idempotent producer. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ClientConfig,
+    producer: RwLock<Arc<ThreadedProducer<Reports>>>,
+    /// Counts producers: a lane that sent to an earlier one has to read its outbox again.
+    generation: AtomicU64,
+}
+
+/// The producer's settings were refused.
+#[derive(Debug, Error)]
+#[error("cannot create the Kafka producer: {0}")]
+pub struct PublisherError(#[from] KafkaError);
+
+/// Why a record was not enqueued.
+#[derive(Debug)]
+pub(crate) enum NotEnqueued {
+    /// The producer's buffer is full: Kafka is slow or gone. Try again later.
+    Full,
+    /// The producer refused it.
+    Refused(Cause),
+}
+
+/// What a delivery report is about.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    track: Arc<Track>,
+    seq: i64,
+}
+
+struct Reports;
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "the Kafka producer reports an error");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
+        match result {
+            Ok(message) => {
+                counter!(PUBLISHED, "topic" => message.topic().to_owned()).increment(1);
+                delivery.track.acknowledged(delivery.seq);
+            }
+            Err((error, message)) => {
+                counter!(PUBLISH_FAILURES, "topic" => message.topic().to_owned()).increment(1);
+                delivery.track.failed(Cause::from_error("kafka-publish", error));
+            }
+        }
+    }
+}
+
+impl Publisher {
+    /// Creates the producer; Kafka need not be reachable.
+    pub fn start(kafka: &KafkaSettings) -> Result<Self, PublisherError> {
+        let config = client_config(
+            kafka,
+            &[
+                ("enable.idempotence", "true"),
+                // An outbox row is deleted when its record is acknowledged, and a record that timed out could overtake
+                // its successors: wait for ever instead.
+                ("message.timeout.ms", "0"),
+                // With 0 librdkafka still batches whatever queues up, and a saga of four hops does not pay for waiting.
+                ("linger.ms", "0"),
+                ("compression.type", "lz4"),
+                // The same partition for a key as every other client in common use.
+                ("partitioner", "murmur2_random"),
+                ("queue.buffering.max.kbytes", "65536"),
+                // Dead letters are larger than their sources by their headers.
+                ("message.max.bytes", "1200000"),
+            ],
+        );
+        let producer = RwLock::new(Arc::new(ThreadedProducer::from_config_and_context(&config, Reports)?));
+        Ok(Self { inner: Arc::new(Inner { config, producer, generation: AtomicU64::new(0) }) })
+    }
+
+    /// Which producer this is, counted from 0.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
+    /// Enqueues one record; its fate is told to `track`.
+    pub(crate) fn enqueue(&self, emit: &Emit, seq: i64, track: &Arc<Track>) -> Result<(), NotEnqueued> {
+        let producer = self.inner.producer.read().clone();
+        let delivery = Box::new(Delivery { track: track.clone(), seq });
+        let mut record: BaseRecord<'_, [u8], [u8], _> = BaseRecord::with_opaque_to(&emit.topic, delivery);
+        if let Some(key) = &emit.key {
+            record = record.key(key);
+        }
+        if let Some(value) = &emit.value {
+            record = record.payload(value);
+        }
+        if !emit.headers.is_empty() {
+            record = record.headers(emit.headers.to_kafka());
+        }
+        match producer.send(record) {
+            Ok(()) => Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(NotEnqueued::Full),
+            Err((error, _)) => {
+                if producer.client().fatal_error().is_some() {
+                    self.rebuild(&producer);
+                }
+                Err(NotEnqueued::Refused(Cause::from_error("kafka-enqueue", &error)))
+            }
+        }
+    }
+
+    /// Replaces a producer that had a fatal error. Every lane hears of its unacknowledged records as failed and reads
+    /// them again from its outbox.
+    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports>>) {
+        let mut current = self.inner.producer.write();
+        if !Arc::ptr_eq(&current, broken) {
+            return;
+        }
+        tracing::error!("the Kafka producer had a fatal error; building a new one");
+        match ThreadedProducer::from_config_and_context(&self.inner.config, Reports) {
+            Ok(fresh) => {
+                let old = std::mem::replace(&mut *current, Arc::new(fresh));
+                self.inner.generation.fetch_add(1, Ordering::AcqRel);
+                old.purge(PurgeConfig::default().queue().inflight());
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot build a new Kafka producer; trying again with the next record")
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Publisher")
+    }
+}

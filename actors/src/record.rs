@@ -1,0 +1,89 @@
+//! An owned Kafka record.
+//!
+//! librdkafka lends a message for as long as its buffer lives; a record waits in a lane, may be parked for
+//! hours and may end in a dead-letter topic, so it owns its bytes. Headers stay encoded until somebody asks:
+//! on the hot path nobody does.
+
+use std::{fmt, sync::Arc};
+
+use crate::headers::Headers;
+
+/// A partition of a topic: the unit of order, of ownership and of supervision.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// A partition of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The offset of a record that was read. Not to be mistaken for [`NextOffset`], which is one further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(pub i64);
+
+/// The offset to read next: what a lease stores and what is committed to Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NextOffset(pub i64);
+
+impl Offset {
+    /// The position after this record.
+    pub fn next(self) -> NextOffset {
+        NextOffset(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for NextOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A record with its place in Kafka. A record that was parked or requeued keeps the place it first came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where the record was first read.
+    pub source: TopicPartition,
+    /// Its offset there.
+    pub offset: Offset,
+    /// Milliseconds since the Unix epoch, as the broker gave it; 0 when it gave none.
+    pub timestamp_ms: i64,
+    /// The key; `None` promises no order.
+    pub key: Option<Box<[u8]>>,
+    /// The body; `None` is a tombstone.
+    pub value: Option<Box<[u8]>>,
+    /// The headers as they came.
+    pub headers: Headers,
+}
+
+impl Record {
+    /// Bytes this record holds in memory, near enough to bound a window by.
+    pub fn size(&self) -> usize {
+        let body = self.key.as_deref().map_or(0, <[u8]>::len) + self.value.as_deref().map_or(0, <[u8]>::len);
+        body + self.headers.encoded().len() + std::mem::size_of::<Self>()
+    }
+}

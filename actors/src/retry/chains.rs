@@ -1,0 +1,152 @@
+//! Which keys of a lane have records waiting, in memory: the gate that keeps their order.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+
+/// What orders waiting records: their key, or nothing at all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum ChainKey {
+    /// Records of one key run one after the other.
+    Key(Box<[u8]>),
+    /// A record without a key waits for nobody.
+    Alone(i64),
+}
+
+impl ChainKey {
+    /// The chain of a waiting record.
+    pub(crate) fn of(key: Option<&[u8]>, id: i64) -> Self {
+        key.map_or(Self::Alone(id), |key| Self::Key(key.into()))
+    }
+}
+
+/// A waiting record's row and when it may run, once it is at the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    id: i64,
+    due_at: DateTime<Utc>,
+}
+
+/// The waiting records of a lane by key. Only heads become due; a follower runs after its head has ended.
+#[derive(Debug, Default)]
+pub(crate) struct Chains {
+    chains: HashMap<ChainKey, VecDeque<Waiting>>,
+    heads: BTreeSet<(DateTime<Utc>, i64, ChainKey)>,
+    len: usize,
+}
+
+impl Chains {
+    /// Records waiting.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when a record of this key has to wait behind others.
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+        // Borrowing a `ChainKey` from a slice is not possible; most lanes hold nothing and never allocate here.
+        !self.chains.is_empty() && self.chains.contains_key(&ChainKey::Key(key.into()))
+    }
+
+    /// Adds a record at the end of its chain. Ids rise.
+    pub(crate) fn push(&mut self, key: ChainKey, id: i64, due_at: DateTime<Utc>) {
+        let chain = self.chains.entry(key.clone()).or_default();
+        if chain.is_empty() {
+            self.heads.insert((due_at, id, key));
+        }
+        chain.push_back(Waiting { id, due_at });
+        self.len += 1;
+    }
+
+    /// Takes a record out, wherever in its chain it stands; its successor becomes the head.
+    pub(crate) fn remove(&mut self, key: &ChainKey, id: i64) {
+        let Some(chain) = self.chains.get_mut(key) else { return };
+        let Some(at) = chain.iter().position(|waiting| waiting.id == id) else { return };
+        let gone = chain.remove(at);
+        self.len -= 1;
+        if at == 0 {
+            if let Some(gone) = gone {
+                self.heads.remove(&(gone.due_at, gone.id, key.clone()));
+            }
+            if let Some(head) = chain.front() {
+                self.heads.insert((head.due_at, head.id, key.clone()));
+            }
+        }
+        if chain.is_empty() {
+            self.chains.remove(key);
+        }
+    }
+
+    /// Moves a record's time.
+    pub(crate) fn delay(&mut self, key: &ChainKey, id: i64, due_at: DateTime<Utc>) {
+        let Some(chain) = self.chains.get_mut(key) else { return };
+        let Some(at) = chain.iter().position(|waiting| waiting.id == id) else { return };
+        if at == 0 {
+            self.heads.remove(&(chain[0].due_at, id, key.clone()));
+            self.heads.insert((due_at, id, key.clone()));
+        }
+        chain[at].due_at = due_at;
+    }
+
+    /// When the next head is due.
+    pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
+        self.heads.first().map(|(due_at, ..)| *due_at)
+    }
+
+    /// Rows to run now, at most `limit`: of each chain whose head is due the head and its followers in order, so that
+    /// followers run as soon as their head has succeeded.
+    pub(crate) fn due(&self, now: DateTime<Utc>, limit: usize) -> Vec<i64> {
+        let mut ids = Vec::new();
+        for (_, _, key) in self.heads.iter().take_while(|(due_at, ..)| *due_at <= now) {
+            let chain = &self.chains[key];
+            ids.extend(chain.iter().take(limit.saturating_sub(ids.len())).map(|waiting| waiting.id));
+            if ids.len() >= limit {
+                break;
+            }
+        }
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).expect("in range")
+    }
+
+    fn key(name: &str) -> ChainKey {
+        ChainKey::of(Some(name.as_bytes()), 0)
+    }
+
+    #[test]
+    fn followers_wait_for_their_head_however_early_they_are_due() {
+        let mut chains = Chains::default();
+        chains.push(key("a"), 1, at(10));
+        chains.push(key("a"), 2, at(0));
+        chains.push(key("b"), 3, at(5));
+        assert!(chains.holds(b"a") && !chains.holds(b"c"));
+        assert!(chains.due(at(4), 10).is_empty());
+        assert_eq!(chains.due(at(5), 10), [3]);
+        assert_eq!(chains.due(at(10), 10), [3, 1, 2]);
+        assert_eq!(chains.due(at(10), 2), [3, 1]);
+        chains.delay(&key("a"), 1, at(20));
+        assert_eq!(chains.due(at(10), 10), [3]);
+        chains.remove(&key("a"), 1);
+        assert_eq!(chains.next_due(), Some(at(0)), "the follower is the head now");
+        assert_eq!(chains.due(at(0), 10), [2]);
+        chains.remove(&key("a"), 2);
+        assert!(!chains.holds(b"a"));
+        assert_eq!(chains.len(), 1);
+    }
+
+    #[test]
+    fn records_without_a_key_do_not_wait_for_each_other() {
+        let mut chains = Chains::default();
+        chains.push(ChainKey::of(None, 1), 1, at(9));
+        chains.push(ChainKey::of(None, 2), 2, at(1));
+        assert_eq!(chains.due(at(1), 10), [2]);
+        chains.remove(&ChainKey::Alone(2), 2);
+        assert_eq!(chains.next_due(), Some(at(9)));
+    }
+}

@@ -1,0 +1,136 @@
+//! What a group can be told, each with its unit and a default that fits a small cluster.
+
+use std::time::Duration;
+
+/// How to reach Kafka.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaSettings {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// librdkafka properties laid over ours, such as `security.protocol`.
+    pub properties: Vec<(String, String)>,
+}
+
+/// How a transient failure is retried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Delay after the first failed attempt.
+    pub initial: Duration,
+    /// Each delay is this many times the one before.
+    pub multiplier: f64,
+    /// No delay is longer than this.
+    pub max: Duration,
+    /// A delay is spread by this share both ways, so that events that failed together do not return together. 0 to 1.
+    pub jitter: f64,
+    /// Attempts in all; the last failure is a dead letter of class `exhausted`.
+    pub attempts: u32,
+    /// Time from the first failure after which no further attempt is made; checked after a failed attempt only.
+    pub deadline: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(200),
+            multiplier: 2.0,
+            max: Duration::from_secs(30),
+            jitter: 0.2,
+            attempts: 10,
+            deadline: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// How a partition actor that died is restarted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestartSettings {
+    /// Restarts without progress allowed in `period`; one more halts the partition.
+    pub budget: u32,
+    /// The period over which restarts are counted.
+    pub period: Duration,
+    /// Delay before the first restart; doubles with each restart without progress.
+    pub initial: Duration,
+    /// No restart waits longer.
+    pub max: Duration,
+}
+
+impl Default for RestartSettings {
+    fn default() -> Self {
+        Self {
+            budget: 10,
+            period: Duration::from_secs(60),
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Everything a consumer group is told.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// The consumer group: also the name dead-letter topics, inbox rows and leases carry.
+    pub group: String,
+    /// The service's name, in dead letters and logs.
+    pub service: String,
+    /// The service's version, in dead letters.
+    pub build: String,
+    /// Topics to read. The group's requeue topic is read as well, without being named here.
+    pub topics: Vec<String>,
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// A member silent for this long loses its partitions.
+    pub session_timeout: Duration,
+    /// Most records in one batch transaction.
+    pub batch_max_records: usize,
+    /// Most bytes in one batch transaction.
+    pub batch_max_bytes: usize,
+    /// Records delivered and not yet finished at which a partition is paused; it resumes at half.
+    pub lane_max_records: usize,
+    /// The same in bytes.
+    pub lane_max_bytes: usize,
+    /// Batch transactions in flight in this process.
+    pub batch_transactions: usize,
+    /// Keys of one batch whose `prepare` runs at the same time.
+    pub prepare_concurrency: usize,
+    /// How transient failures are retried.
+    pub retry: RetryPolicy,
+    /// Delay policy while a server cannot be reached; its attempts are never counted.
+    pub unreachable: RetryPolicy,
+    /// How dead actors are restarted.
+    pub restart: RestartSettings,
+    /// Actors that one record may kill before it is a dead letter of class `crash`.
+    pub crash_limit: u32,
+    /// Records of one lane that may wait in `parked`; at that number it takes nothing new.
+    pub parked_max: usize,
+    /// Unacknowledged outbox rows of one lane at which it takes no further batch.
+    pub outbox_max_rows: usize,
+    /// Time a leaving partition's batch in hand is given to finish; below the session time-out.
+    pub drain: Duration,
+}
+
+impl GroupSettings {
+    /// The defaults for `group` of `service`.
+    pub fn new(service: &str, group: &str, topics: &[&str], kafka: KafkaSettings) -> Self {
+        Self {
+            group: group.to_owned(),
+            service: service.to_owned(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            kafka,
+            session_timeout: Duration::from_secs(10),
+            batch_max_records: 500,
+            batch_max_bytes: 4 << 20,
+            lane_max_records: 4_000,
+            lane_max_bytes: 16 << 20,
+            batch_transactions: 4,
+            prepare_concurrency: 64,
+            retry: RetryPolicy::default(),
+            unreachable: RetryPolicy { max: Duration::from_secs(2), ..RetryPolicy::default() },
+            restart: RestartSettings::default(),
+            crash_limit: 3,
+            parked_max: 10_000,
+            outbox_max_rows: 10_000,
+            drain: Duration::from_secs(4),
+        }
+    }
+}

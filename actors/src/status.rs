@@ -1,0 +1,83 @@
+//! What a lane shows to those who look from outside.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The state of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaneState {
+    /// Assigned; its claim is not answered yet.
+    Claiming,
+    /// Working, or with nothing to do.
+    Running,
+    /// A server cannot be reached; the batch in hand is retried with backoff.
+    Degraded,
+    /// Its actor died and waits to be restarted.
+    Restarting,
+    /// Stopped until an operator acts; `reason` says why.
+    Halted,
+}
+
+/// One partition as `/partitions` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionStatus {
+    /// Source topic.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// What it is doing.
+    pub state: LaneState,
+    /// Why it is degraded or halted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The claim's epoch; 0 before the first claim.
+    pub epoch: i64,
+    /// Next offset to finish, as committed to PostgreSQL.
+    pub next_offset: i64,
+    /// Records delivered and not finished.
+    pub window: usize,
+    /// Records of those in the batch in hand.
+    pub in_hand: usize,
+    /// Records waiting in `parked`.
+    pub parked: usize,
+    /// Outbox rows not yet acknowledged by Kafka.
+    pub outbox: usize,
+    /// Age of the oldest unfinished record of the window, in milliseconds since it was delivered.
+    pub oldest_ms: u64,
+    /// Times its actor was restarted since it was assigned.
+    pub restarts: u32,
+}
+
+/// One waiting record as `/parked` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParkedStatus {
+    /// Origin topic.
+    pub topic: String,
+    /// Origin partition.
+    pub partition: i32,
+    /// Origin offset.
+    pub offset: i64,
+    /// The key, as text where it is text.
+    pub key: Option<String>,
+    /// The event, where it could be decoded.
+    pub event_id: Option<Uuid>,
+    /// Failed attempts so far; 0 for one that waits behind its key.
+    pub attempts: u32,
+    /// When it runs next, if it is at the head of its key.
+    pub due_at: DateTime<Utc>,
+    /// The last failure, or what it waits for.
+    pub error: String,
+}
+
+/// How much an outbox holds that Kafka has not acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Rows.
+    pub rows: usize,
+    /// Age of the oldest.
+    pub oldest: Duration,
+}

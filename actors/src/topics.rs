@@ -1,0 +1,173 @@
+//! The topics a service needs: created when missing, refused when their partition count is another.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    error::KafkaError,
+    metadata::Metadata,
+    types::RDKafkaErrorCode,
+};
+
+use crate::{
+    Cause,
+    dead_letter::{ACTIONS_TOPIC, HEADER_ALLOWANCE, dlq_topic, requeue_topic},
+    kafka::client_config,
+    settings::KafkaSettings,
+};
+
+/// Largest message, in bytes, that a source topic takes with the broker's defaults.
+const SOURCE_MESSAGE_MAX: usize = 1_048_588;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const REQUEST: Duration = Duration::from_secs(10);
+/// How long a topic just created may take to show up everywhere.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// A topic a service needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Name.
+    pub name: String,
+    /// Partitions it must have.
+    pub partitions: i32,
+    /// Topic configuration used when it is created.
+    pub config: Vec<(String, String)>,
+}
+
+impl TopicSpec {
+    /// A topic with the broker's defaults.
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        Self { name: name.into(), partitions, config: Vec::new() }
+    }
+
+    fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.config.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// The topics `group` needs beside its sources: `G.dlq`, `G.requeue` and the ledger.
+///
+/// Dead letters and requeued records keep 30 days and may be larger than their source by the `dlq.*` headers; the
+/// ledger outlives every dead letter it speaks of.
+pub fn group_topics(group: &str, partitions: i32) -> Vec<TopicSpec> {
+    let letters = |name| {
+        TopicSpec::new(name, partitions)
+            .with("retention.ms", 30 * DAY_MS)
+            .with("max.message.bytes", SOURCE_MESSAGE_MAX + HEADER_ALLOWANCE)
+    };
+    vec![
+        letters(dlq_topic(group)),
+        letters(requeue_topic(group)),
+        TopicSpec::new(ACTIONS_TOPIC, partitions).with("retention.ms", 60 * DAY_MS),
+    ]
+}
+
+/// Creates the topics that are missing when `create`, and checks the partition counts of all.
+///
+/// # Errors
+/// `kafka-unreachable` when Kafka does not answer, `topic-missing`, `topic-partitions` or `topic-create` when the
+/// cluster is not as the service needs it.
+pub async fn ensure_topics(kafka: &KafkaSettings, topics: &[TopicSpec], create: bool) -> Result<(), Cause> {
+    let config = client_config(kafka, &[]);
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| Cause::from_error("kafka-settings", &error))?;
+    let admin = std::sync::Arc::new(admin);
+
+    let missing = missing(topics, &metadata(&admin).await?)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !create {
+        let names: Vec<_> = missing.iter().map(|topic| topic.name.as_str()).collect();
+        return Err(Cause::new(
+            "topic-missing",
+            format!(
+                "topics {} do not exist and creating topics is switched off: create them",
+                names.join(", ")
+            ),
+        ));
+    }
+    let new: Vec<_> = missing
+        .iter()
+        .map(|topic| {
+            let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(-1));
+            topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
+        })
+        .collect();
+    let results = admin
+        .create_topics(&new, &AdminOptions::new().operation_timeout(Some(REQUEST)))
+        .await
+        .map_err(unreachable_kafka)?;
+    for result in results {
+        match result {
+            // Another service of the platform was faster.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => {
+                return Err(Cause::new("topic-create", format!("cannot create topic {topic}: {code}")));
+            }
+        }
+    }
+    let started = Instant::now();
+    loop {
+        let left = self::missing(topics, &metadata(&admin).await?)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() > SETTLE {
+            let names: Vec<_> = left.iter().map(|topic| topic.name.as_str()).collect();
+            return Err(Cause::new(
+                "topic-missing",
+                format!("topics {} were created and do not show up", names.join(", ")),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The id of the cluster: offsets of one cluster mean nothing in another.
+pub(crate) async fn cluster_id(kafka: &KafkaSettings) -> Result<String, Cause> {
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(kafka, &[]).create().map_err(|error| Cause::from_error("kafka-settings", &error))?;
+    tokio::task::spawn_blocking(move || admin.inner().fetch_cluster_id(REQUEST))
+        .await
+        .map_err(|error| Cause::from_error("cluster-id-task", &error))?
+        .ok_or_else(|| Cause::new("kafka-unreachable", "Kafka does not say which cluster it is"))
+}
+
+async fn metadata(admin: &std::sync::Arc<AdminClient<DefaultClientContext>>) -> Result<Metadata, Cause> {
+    let admin = admin.clone();
+    // librdkafka's metadata call blocks its thread.
+    tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, REQUEST))
+        .await
+        .map_err(|error| Cause::from_error("metadata-task", &error))?
+        .map_err(unreachable_kafka)
+}
+
+fn missing<'a>(topics: &'a [TopicSpec], metadata: &Metadata) -> Result<Vec<&'a TopicSpec>, Cause> {
+    let mut missing = Vec::new();
+    for topic in topics {
+        let found =
+            metadata.topics().iter().find(|found| found.name() == topic.name && found.error().is_none());
+        match found.map(|found| found.partitions().len()) {
+            None | Some(0) => missing.push(topic),
+            Some(count) if usize::try_from(topic.partitions) != Ok(count) => {
+                return Err(Cause::new(
+                    "topic-partitions",
+                    format!(
+                        "topic {} has {count} partitions, this service is set to {}: order per key would break; set \
+                         TOPIC_PARTITIONS to what the topics have",
+                        topic.name, topic.partitions
+                    ),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(missing)
+}
+
+fn unreachable_kafka(error: KafkaError) -> Cause {
+    Cause::from_error("kafka-unreachable", &error)
+}

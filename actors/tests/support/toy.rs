@@ -1,0 +1,149 @@
+//! The toy's handler.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use actors::{
+    Attempt, Cause, Decision, Decoded, Event, Failure, Handler, LoadResult, Loaded, Lock, Record, Rejection,
+};
+use deadpool_postgres::GenericClient;
+use serde::Deserialize;
+use uuid::Uuid;
+
+/// What a test can turn on and off, and see.
+#[derive(Debug, Default)]
+pub(crate) struct Switches {
+    /// The toy's provider is down.
+    pub(crate) provider_down: AtomicBool,
+    /// External calls made.
+    pub(crate) calls: AtomicU32,
+    /// External calls by event.
+    pub(crate) called: Mutex<HashMap<Uuid, u32>>,
+    /// Permanent failures pass.
+    pub(crate) forgiving: AtomicBool,
+}
+
+/// Appends numbers to lists.
+pub(crate) struct Toy {
+    switches: std::sync::Arc<Switches>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Body {
+    id: Uuid,
+    key: String,
+    n: i64,
+    mode: String,
+}
+
+impl Toy {
+    pub(crate) fn new(switches: std::sync::Arc<Switches>) -> Self {
+        Self { switches }
+    }
+}
+
+impl Handler for Toy {
+    type Body = Body;
+    type Key = String;
+    type State = Vec<i64>;
+    type Shared = ();
+    type Prepared = ();
+
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn decode(&self, record: &Record) -> Result<Decoded<Body>, Rejection> {
+        let body: Body = serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+            .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))?;
+        if body.mode == "ignored" {
+            return Ok(Decoded::Ignored);
+        }
+        Ok(Decoded::Event(Event {
+            id: body.id,
+            event_type: "APPEND".into(),
+            correlation_id: format!("c-{}", body.key),
+            body,
+        }))
+    }
+
+    fn key(&self, body: &Body) -> String {
+        body.key.clone()
+    }
+
+    fn needs_prepare(&self, body: &Body) -> bool {
+        body.mode == "call"
+    }
+
+    async fn prepare(&self, attempt: &Attempt, _: &Body, _: Option<&Vec<i64>>) -> Result<(), Failure> {
+        self.switches.calls.fetch_add(1, Ordering::Relaxed);
+        *self.switches.called.lock().expect("not poisoned").entry(attempt.event_id).or_default() += 1;
+        if self.switches.provider_down.load(Ordering::Relaxed) {
+            return Err(Failure::unreachable("provider-down", "the toy's provider is down"));
+        }
+        Ok(())
+    }
+
+    async fn load<C: GenericClient>(&self, client: &C, keys: &[String], lock: Lock) -> LoadResult<Self> {
+        let query = match lock {
+            Lock::None => "SELECT key, list FROM lists WHERE key = ANY($1)",
+            Lock::ForUpdate => "SELECT key, list FROM lists WHERE key = ANY($1) ORDER BY key FOR UPDATE",
+        };
+        let statement = client.prepare_cached(query).await?;
+        let rows = client.query(&statement, &[&keys]).await?;
+        Ok(Loaded { states: rows.iter().map(|row| (row.get(0), row.get(1))).collect(), shared: () })
+    }
+
+    fn decide(
+        &self,
+        attempt: &Attempt,
+        body: &Body,
+        state: Option<&Vec<i64>>,
+        (): &mut (),
+        _: Option<()>,
+    ) -> Result<Decision<Vec<i64>>, Failure> {
+        match body.mode.split_once(':').unwrap_or((&body.mode, "")) {
+            ("flaky", times) if attempt.failed_attempts < times.parse().expect("flaky:N") => {
+                return Err(Failure::transient(
+                    "flaky",
+                    format!("attempt {} fails", attempt.failed_attempts + 1),
+                ));
+            }
+            ("down", _) => return Err(Failure::transient("down", "never works")),
+            ("permanent", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
+                return Err(Failure::permanent("refused", format!("number {} is refused", body.n)));
+            }
+            ("panic", _) => panic!("the toy panics on {}", body.n),
+            ("panic-once", _) if attempt.crashes == 0 => panic!("the toy panics once on {}", body.n),
+            _ => {}
+        }
+        let mut list = state.cloned().unwrap_or_default();
+        list.push(body.n);
+        Ok(Decision { state: Some(list), emit: Vec::new() })
+    }
+
+    async fn save<C: GenericClient>(
+        &self,
+        client: &C,
+        changed: Vec<(String, Vec<i64>)>,
+        (): (),
+    ) -> Result<(), tokio_postgres::Error> {
+        let statement = client
+            .prepare_cached(
+                "INSERT INTO lists (key, list) SELECT c.key, string_to_array(c.list, ',')::bigint[]
+                 FROM unnest($1::text[], $2::text[]) AS c (key, list)
+                 ON CONFLICT (key) DO UPDATE SET list = excluded.list",
+            )
+            .await?;
+        let (keys, lists): (Vec<String>, Vec<Vec<i64>>) = changed.into_iter().unzip();
+        let join = |list: &Vec<i64>| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let lists: Vec<String> = lists.iter().map(join).collect();
+        client.execute(&statement, &[&keys, &lists]).await?;
+        Ok(())
+    }
+}
