@@ -1,0 +1,234 @@
+//! The admin port: `/livez`, `/readyz`, `/metrics`, `/partitions`, `/parked`.
+
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use actors::{Cause, Group, LaneState, ParkedStatus, PartitionStatus};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    http::{Server, dress},
+    problem::Problem,
+    shutdown::Listener,
+    telemetry,
+};
+
+/// A check that takes longer has failed.
+const CHECK_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2_000 });
+/// Histograms are folded together this often, whether or not anybody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What the admin port shows of a consumer group.
+pub trait Lanes: Send + Sync + 'static {
+    /// Why it cannot work yet; `None` when it can.
+    fn not_ready(&self) -> Option<String>;
+    /// Its lanes, by topic and partition.
+    fn partitions(&self) -> Vec<PartitionStatus>;
+    /// Its waiting records, oldest first, at most `limit`.
+    fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>>;
+}
+
+impl Lanes for Group {
+    fn not_ready(&self) -> Option<String> {
+        Self::not_ready(self)
+    }
+
+    fn partitions(&self) -> Vec<PartitionStatus> {
+        Self::partitions(self)
+    }
+
+    fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>> {
+        Self::parked(self, limit).boxed()
+    }
+}
+
+/// What a failed check means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Without it the process cannot serve: `/readyz` answers 503.
+    Required,
+    /// Without it the process serves worse: `/readyz` lists it as degraded.
+    Optional,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Serving,
+    Draining,
+}
+
+type CheckFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What a process knows of its own health. Cheap to clone.
+#[derive(Clone)]
+pub struct Health(Arc<RwLock<Inner>>);
+
+struct Inner {
+    service: &'static str,
+    phase: Phase,
+    checks: Vec<(&'static str, Need, CheckFn)>,
+    lanes: Option<Arc<dyn Lanes>>,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.0.read();
+        f.debug_struct("Health").field("service", &inner.service).field("phase", &inner.phase).finish()
+    }
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Serialize)]
+struct Report {
+    service: &'static str,
+    status: &'static str,
+    checks: BTreeMap<&'static str, String>,
+    degraded: Vec<String>,
+}
+
+impl Health {
+    /// Of a process that is starting.
+    pub fn new(service: &'static str) -> Self {
+        let inner = Inner { service, phase: Phase::Starting, checks: Vec::new(), lanes: None };
+        Self(Arc::new(RwLock::new(inner)))
+    }
+
+    /// Adds a check, made on each `/readyz`, within 2 s.
+    pub fn check<F, Fut>(&self, name: &'static str, need: Need, check: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.0.write().checks.push((name, need, Arc::new(move || check().boxed())));
+    }
+
+    /// Shows a consumer group.
+    pub fn show(&self, lanes: impl Lanes) {
+        self.0.write().lanes = Some(Arc::new(lanes));
+    }
+
+    /// The start is over.
+    pub fn serving(&self) {
+        self.0.write().phase = Phase::Serving;
+    }
+
+    /// From now on no new work should come here.
+    pub fn draining(&self) {
+        self.0.write().phase = Phase::Draining;
+    }
+
+    fn lanes(&self) -> Option<Arc<dyn Lanes>> {
+        self.0.read().lanes.clone()
+    }
+
+    async fn report(&self) -> (StatusCode, Report) {
+        let (service, phase, checks) = {
+            let inner = self.0.read();
+            (inner.service, inner.phase, inner.checks.clone())
+        };
+        let mut report = Report { service, status: "ready", checks: BTreeMap::new(), degraded: Vec::new() };
+        let mut ready = phase == Phase::Serving;
+        let results = join_all(checks.into_iter().map(|(name, need, check)| async move {
+            let result = tokio::time::timeout(CHECK_LIMIT, check()).await;
+            let result =
+                result.unwrap_or_else(|_| Err(format!("no answer within {} ms", CHECK_LIMIT.as_millis())));
+            (name, need, result)
+        }));
+        for (name, need, result) in results.await {
+            if let Err(error) = &result {
+                match need {
+                    Need::Required => ready = false,
+                    Need::Optional => report.degraded.push(format!("{name}: {error}")),
+                }
+            }
+            report.checks.insert(name, result.err().unwrap_or_else(|| "ok".to_owned()));
+        }
+        if let Some(lanes) = self.lanes() {
+            let reason = lanes.not_ready();
+            ready &= reason.is_none();
+            report.checks.insert("group", reason.unwrap_or_else(|| "ok".to_owned()));
+            report.degraded.extend(lanes.partitions().iter().filter_map(degraded));
+        }
+        report.status = match (phase, ready) {
+            (Phase::Starting, _) => "starting",
+            (Phase::Draining, _) => "draining",
+            (Phase::Serving, false) => "unready",
+            (Phase::Serving, true) => "ready",
+        };
+        (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, report)
+    }
+}
+
+fn degraded(lane: &PartitionStatus) -> Option<String> {
+    let state = match lane.state {
+        LaneState::Claiming | LaneState::Running => return None,
+        LaneState::Degraded => "degraded",
+        LaneState::Restarting => "restarting",
+        LaneState::Halted => "halted",
+    };
+    let reason = lane.reason.as_deref().unwrap_or("no reason given");
+    Some(format!("{}/{} {state}: {reason}", lane.topic, lane.partition))
+}
+
+/// Serves the admin port until stopped.
+pub async fn serve(address: SocketAddr, health: Health, stop: Listener) -> anyhow::Result<Server> {
+    let upkeep = stop.clone();
+    let server = Server::start(address, app(health), stop).await?;
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        while crate::http::unless_stopped(upkeep.clone(), ticks.tick()).await.is_some() {
+            telemetry::metrics().run_upkeep();
+        }
+    });
+    Ok(server)
+}
+
+/// The routes of the admin port.
+pub fn app(health: Health) -> Router {
+    let router = Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/partitions", get(partitions))
+        .route("/parked", get(parked))
+        .with_state(health);
+    dress(router)
+}
+
+async fn readyz(State(health): State<Health>) -> Response {
+    let (status, report) = health.report().await;
+    (status, Json(report)).into_response()
+}
+
+async fn metrics() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics().render()).into_response()
+}
+
+async fn partitions(State(health): State<Health>) -> Json<Vec<PartitionStatus>> {
+    Json(health.lanes().map(|lanes| lanes.partitions()).unwrap_or_default())
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    limit: Option<u16>,
+}
+
+async fn parked(State(health): State<Health>, page: Query<Page>) -> Result<Json<Vec<ParkedStatus>>, Problem> {
+    let Some(lanes) = health.lanes() else { return Ok(Json(Vec::new())) };
+    let limit = i64::from(page.limit.unwrap_or(100).clamp(1, 1_000));
+    lanes.parked(limit).await.map(Json).map_err(|cause| {
+        Problem::unavailable(format!("cannot read the parked records: {cause}"), Duration::from_secs(1))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Names that follow one request through every service: `X-Correlation-ID`, and W3C `traceparent`.
+
+use std::convert::Infallible;
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// The header of the correlation id, in requests and responses.
+pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+/// The header of the W3C trace context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What a request carries on to all that it sets off. An extractor where [`layer`] is in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correlation {
+    /// 1 to 128 visible ASCII characters.
+    pub id: String,
+    /// A valid `traceparent`.
+    pub traceparent: String,
+}
+
+impl Correlation {
+    /// Takes both from the headers; makes what is missing or malformed.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let id = text(CORRELATION_ID).filter(|id| valid_id(id)).map_or_else(make_id, str::to_owned);
+        let traceparent = text(TRACEPARENT)
+            .filter(|parent| valid_traceparent(parent))
+            .map_or_else(make_traceparent, str::to_owned);
+        Self { id, traceparent }
+    }
+}
+
+fn make_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+fn make_traceparent() -> String {
+    let span = Uuid::new_v4().as_u64_pair().1;
+    format!("00-{}-{span:016x}-01", Uuid::new_v4().simple())
+}
+
+fn valid_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn valid_traceparent(parent: &str) -> bool {
+    let hex = |part: &str, len| {
+        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let zero = |part: &str| part.bytes().all(|b| b == b'0');
+    match parent.split('-').collect::<Vec<_>>()[..] {
+        ["00", trace, span, flags] => {
+            hex(trace, 32) && !zero(trace) && hex(span, 16) && !zero(span) && hex(flags, 2)
+        }
+        _ => false,
+    }
+}
+
+/// Middleware for `axum::middleware::from_fn`: gives each request a [`Correlation`], a span with its id, and echoes the
+/// id in the response, in a problem's body too.
+pub async fn layer(mut request: Request, next: Next) -> Response {
+    let correlation = Correlation::of(request.headers());
+    let span = tracing::info_span!(
+        "request",
+        correlation_id = correlation.id,
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    request.extensions_mut().insert(correlation.clone());
+    let mut response = next.run(request).instrument(span).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let headers = std::mem::take(response.headers_mut());
+        response = problem.render(Some(&correlation.id));
+        for (name, value) in &headers {
+            if !response.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&correlation.id) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response
+}
+
+impl<S: Sync> FromRequestParts<S> for Correlation {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_else(|| Self::of(&parts.headers)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(id: &str, parent: &str) -> HeaderMap {
+        let value = |text| HeaderValue::from_str(text).expect("a header value");
+        HeaderMap::from_iter([(CORRELATION_ID, value(id)), (TRACEPARENT, value(parent))])
+    }
+
+    #[test]
+    fn what_is_sound_is_kept() {
+        let longest = "x".repeat(128);
+        for id in ["a", "order/42:x", longest.as_str()] {
+            let correlation = Correlation::of(&headers(id, PARENT));
+            assert_eq!((correlation.id.as_str(), correlation.traceparent.as_str()), (id, PARENT));
+        }
+    }
+
+    #[test]
+    fn what_is_not_is_made() {
+        let long = "x".repeat(129);
+        for id in ["", "two words", long.as_str()] {
+            let made = Correlation::of(&headers(id, "00-0-0-0")).id;
+            assert!(Uuid::parse_str(&made).is_ok(), "{id:?} gave {made}");
+        }
+        let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        for parent in ["", "nonsense", zero, &PARENT.to_uppercase(), &PARENT.replace("00-", "01-")] {
+            let made = Correlation::of(&headers("a", parent)).traceparent;
+            assert_ne!(made, parent);
+            assert!(valid_traceparent(&made), "{made}");
+        }
+    }
+
+    #[tokio::test]
+    async fn responses_and_problems_carry_the_id() {
+        let app = Router::new()
+            .route("/gone", get(async || Problem::new(axum::http::StatusCode::GONE, "was here")))
+            .layer(middleware::from_fn(layer));
+        let request = Request::get("/gone").header(CORRELATION_ID, "c-7").body(Body::empty()).expect("valid");
+        let response = app.oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), 410);
+        assert_eq!(response.headers()[CORRELATION_ID], "c-7");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["correlation_id"], "c-7");
+    }
+}

@@ -1,0 +1,170 @@
+//! Connections to PostgreSQL that cannot hang, and migrations.
+
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use refinery::Runner;
+use thiserror::Error;
+use tokio_postgres::{Client, Config, NoTls};
+
+mod runtime {
+    refinery::embed_migrations!("../../migrations/runtime");
+}
+
+/// History of the runtime's migrations.
+const RUNTIME_HISTORY: &str = "runtime_migrations";
+/// History of the service's own migrations.
+const SERVICE_HISTORY: &str = "service_migrations";
+/// Names our advisory lock: "backburn" in ASCII.
+const MIGRATION_LOCK: i64 = 0x6261_636b_6275_726e;
+/// A start gives up on a database that has not answered for this long.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// A migration that takes longer than this ends the start.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// A frozen owner must not hold its successor up for longer than this.
+const SESSION_OPTIONS: &str =
+    "-c statement_timeout=5000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=5000";
+
+/// The database cannot be used.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// The URL is malformed.
+    #[error("the database URL is malformed, expected postgres://user:password@host:port/name")]
+    Url(#[source] tokio_postgres::Error),
+    /// The pool's settings were refused.
+    #[error("cannot build the connection pool")]
+    Pool(#[from] deadpool_postgres::BuildError),
+    /// The server refused us, or could not be reached for a minute.
+    #[error("cannot connect to the database: check that it runs, and its name, user and password")]
+    Connect(#[source] tokio_postgres::Error),
+    /// The lock that keeps concurrent starts apart could not be taken.
+    #[error("cannot take the migration lock")]
+    Lock(#[source] tokio_postgres::Error),
+    /// A migration failed; what it did is rolled back.
+    #[error("cannot apply the migrations of {history}")]
+    Migrate {
+        /// The history table.
+        history: &'static str,
+        /// What failed.
+        source: refinery::Error,
+    },
+    /// Another process holds the lock, or a migration is too slow.
+    #[error("migrations did not finish within {} s", MIGRATION_LIMIT.as_secs())]
+    TimedOut,
+}
+
+/// A pool of at most `size` connections. PostgreSQL need not be reachable yet. No statement, lock wait or idle
+/// transaction lasts longer than 5 s; waiting for a free connection and opening one are bounded too.
+pub fn pool(url: &str, application: &str, size: usize) -> Result<Pool, DatabaseError> {
+    let mut config = config(url, application)?;
+    let options = match config.get_options() {
+        Some(own) => format!("{SESSION_OPTIONS} {own}"),
+        None => SESSION_OPTIONS.to_owned(),
+    };
+    config.options(options);
+    let manager =
+        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let timeouts = Timeouts {
+        wait: Some(Duration::from_secs(5)),
+        create: Some(Duration::from_secs(5)),
+        recycle: Some(Duration::from_secs(5)),
+    };
+    Ok(Pool::builder(manager).max_size(size).timeouts(timeouts).runtime(Runtime::Tokio1).build()?)
+}
+
+fn config(url: &str, application: &str) -> Result<Config, DatabaseError> {
+    let mut config: Config = url.parse().map_err(DatabaseError::Url)?;
+    config
+        .application_name(application)
+        .connect_timeout(Duration::from_secs(3))
+        .tcp_user_timeout(Duration::from_secs(10))
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(3))
+        .keepalives_retries(3);
+    Ok(config)
+}
+
+/// Brings the database up to date: the runtime's tables, then the service's own. Waits up to a minute for PostgreSQL to
+/// answer. Any number of processes may do this at the same time: an advisory lock lets one through after the other.
+pub async fn migrate(url: &str, application: &str, own: Runner) -> Result<(), DatabaseError> {
+    let mut client = connect(&config(url, application)?).await?;
+    let work = async {
+        // A session lock: it goes with the connection, however this ends.
+        let lock = client.execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await;
+        lock.map_err(DatabaseError::Lock)?;
+        apply(&mut client, runtime::migrations::runner(), RUNTIME_HISTORY).await?;
+        apply(&mut client, own, SERVICE_HISTORY).await
+    };
+    tokio::time::timeout(MIGRATION_LIMIT, work).await.map_err(|_| DatabaseError::TimedOut)?
+}
+
+async fn apply(client: &mut Client, runner: Runner, history: &'static str) -> Result<(), DatabaseError> {
+    // During a deploy an old version starts beside a new one: it finds migrations that it does not know.
+    let mut runner = runner.set_abort_missing(false);
+    runner.set_migration_table_name(history);
+    let report =
+        runner.run_async(client).await.map_err(|source| DatabaseError::Migrate { history, source })?;
+    for migration in report.applied_migrations() {
+        tracing::info!(history, migration = %migration, "migration applied");
+    }
+    Ok(())
+}
+
+async fn connect(config: &Config) -> Result<Client, DatabaseError> {
+    let started = Instant::now();
+    let mut logged: Option<Instant> = None;
+    loop {
+        let error = match config.connect(NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::warn!(%error, "connection for migrations ended");
+                    }
+                });
+                return Ok(client);
+            }
+            Err(error) if !may_come_up(&error) || started.elapsed() > START_LIMIT => {
+                return Err(DatabaseError::Connect(error));
+            }
+            Err(error) => error,
+        };
+        if logged.is_none_or(|at| at.elapsed() > LOG_EVERY) {
+            logged = Some(Instant::now());
+            let error = actors::Cause::from_error("postgres", &error).message;
+            tracing::warn!(error, waited_s = started.elapsed().as_secs(), "waiting for PostgreSQL");
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+}
+
+/// Whether the server may be just starting. A wrong name or password does not get better by waiting.
+fn may_come_up(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        None => true,
+        Some(state) => ["08", "53", "57"].contains(&&state.code()[..2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_url_is_said_to_be_one() {
+        assert!(matches!(pool("postgres:/nonsense here", "test", 1), Err(DatabaseError::Url(_))));
+    }
+
+    #[test]
+    fn options_of_the_url_are_kept_and_come_last() {
+        let pool = pool("postgres://u:p@localhost/d?options=-c%20work_mem%3D8MB", "test", 3).expect("a pool");
+        assert_eq!(pool.status().max_size, 3);
+        let mut config =
+            config("postgres://u:p@localhost/d?options=-c%20work_mem%3D8MB", "test").expect("valid");
+        assert_eq!(config.get_options(), Some("-c work_mem=8MB"));
+        assert_eq!(config.application_name("x").get_application_name(), Some("x"));
+    }
+}

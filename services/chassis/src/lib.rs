@@ -1,0 +1,20 @@
+//! What every service process needs: settings, telemetry, health, HTTP problems, shutdown.
+//!
+//! A service's `main.rs` parses its settings and hands over to [`process::run`], which sets up [`telemetry`], runs the
+//! service until a signal arrives ([`shutdown`]) and turns what it returns into an exit code. The service's own `run`
+//! opens a [`service::Service`]: database, migrations, topics, producer, admin port. Then it starts its consumer group
+//! and whatever else it does. [`events`] joins the shared contracts to the runtime's records.
+
+pub mod admin;
+pub mod correlation;
+pub mod database;
+pub mod events;
+pub mod http;
+pub mod problem;
+pub mod process;
+pub mod service;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use self::{correlation::Correlation, problem::Problem, process::RunError, service::Service};
