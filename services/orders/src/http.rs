@@ -1,0 +1,142 @@
+//! The routes of the orders service.
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chassis::{
+    Correlation, Problem,
+    http::{Body, dress, measured},
+};
+use deadpool_postgres::{Object, Pool};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    domain,
+    intake::{Door, Refusal},
+    request::Request,
+    store::{self, View},
+};
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const DEFAULT_PAGE: i64 = 50;
+const MAX_PAGE: i64 = 500;
+
+/// What the routes work with.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Where orders are placed.
+    pub door: Door,
+    /// Where they are read.
+    pub pool: Pool,
+    /// Whether tokens that force a path through the simulation are accepted.
+    pub test_tokens: bool,
+}
+
+/// The routes.
+pub fn app(api: Api) -> Router {
+    let router = Router::new()
+        .route("/orders", post(place).get(list))
+        .route("/orders/{id}", get(show))
+        .route("/livez", get(async || "alive\n"))
+        .with_state(api);
+    dress(measured(router))
+}
+
+#[derive(Debug, Serialize)]
+struct Accepted {
+    order_id: Uuid,
+    status: domain::State,
+}
+
+async fn place(
+    State(api): State<Api>,
+    correlation: Correlation,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let request = Request::parse(&body, api.test_tokens)?;
+    let order_id = api.door.place(request, correlation).await?;
+    let mut response =
+        (StatusCode::ACCEPTED, Json(Accepted { order_id, status: domain::State::Pending })).into_response();
+    if let Ok(location) = HeaderValue::from_str(&format!("/orders/{order_id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::unavailable(refusal.to_string(), RETRY_AFTER)
+    }
+}
+
+async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no order of this id");
+    let id = Uuid::try_parse(&id).map_err(|_| missing())?;
+    let client = connection(&api.pool).await?;
+    store::get(&client, id).await.map_err(unreadable)?.map(Json).ok_or_else(missing)
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    status: Option<String>,
+    limit: Option<i64>,
+    after: Option<Uuid>,
+}
+
+/// A page of orders, the latest first.
+#[derive(Debug, Serialize)]
+struct Listing {
+    orders: Vec<View>,
+    /// To be given as `after` for the next page; null on the last.
+    next: Option<Uuid>,
+}
+
+async fn list(
+    State(api): State<Api>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Listing>, Problem> {
+    let Query(page) = page.map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the query is not understood: {error}"))
+    })?;
+    let status =
+        page.status.map(|text| domain::State::parse(&text).ok_or_else(unknown_status)).transpose()?;
+    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+    }
+    let client = connection(&api.pool).await?;
+    let mut orders = store::list(&client, status, page.after, limit + 1).await.map_err(unreadable)?;
+    let more = orders.len() > usize::try_from(limit).expect("1 to 500");
+    if more {
+        orders.pop();
+    }
+    let next = if more { orders.last().map(|order| order.order_id) } else { None };
+    Ok(Json(Listing { orders, next }))
+}
+
+fn unknown_status() -> Problem {
+    let known = domain::State::ALL.map(domain::State::as_str).join(", ");
+    Problem::invalid("status", format!("must be one of {known}"))
+}
+
+async fn connection(pool: &Pool) -> Result<Object, Problem> {
+    pool.get().await.map_err(|error| {
+        tracing::warn!(%error, "no connection for a request");
+        Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER)
+    })
+}
+
+fn unreadable(error: tokio_postgres::Error) -> Problem {
+    tracing::error!(error = %actors::Cause::from_error("postgres", &error), "orders could not be read");
+    Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests;

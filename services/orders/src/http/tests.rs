@@ -1,0 +1,116 @@
+use axum::body::Body as RequestBody;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::Receiver;
+use tower::ServiceExt;
+
+use super::*;
+use crate::intake::{Job, door};
+
+/// An application whose database is nowhere, and the jobs that its door lets through.
+fn trial(test_tokens: bool) -> (Router, Receiver<Job>) {
+    let (door, jobs) = door(8);
+    let pool = chassis::database::pool("postgres://nobody@127.0.0.1:1/nowhere", "trial", 1).expect("a pool");
+    (app(Api { door, pool, test_tokens }), jobs)
+}
+
+async fn send(
+    app: Router,
+    request: axum::http::Request<RequestBody>,
+) -> (StatusCode, axum::http::HeaderMap, Value) {
+    let response = app.oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    (parts.status, parts.headers, serde_json::from_slice(&body).expect("JSON"))
+}
+
+fn post_order(body: impl Into<RequestBody>) -> axum::http::Request<RequestBody> {
+    let request = axum::http::Request::post("/orders").header("x-correlation-id", "c-9");
+    request.body(body.into()).expect("valid")
+}
+
+fn get_path(path: &str) -> axum::http::Request<RequestBody> {
+    axum::http::Request::get(path).body(RequestBody::empty()).expect("valid")
+}
+
+#[tokio::test]
+async fn an_order_is_accepted_once_it_is_stored() {
+    let (app, mut jobs) = trial(true);
+    let intake = tokio::spawn(async move {
+        let job = jobs.recv().await.expect("a job");
+        let order = job.order.clone();
+        job.reply.send(Ok(())).expect("somebody waits");
+        order
+    });
+    let body = r#"{"item":"soup","quantity":2,"payment_token":"tok_ok"}"#;
+    let (status, headers, body) = send(app, post_order(body)).await;
+    let order = intake.await.expect("no panic");
+    assert_eq!(status, 202);
+    assert_eq!(body, json!({"order_id": order.order_id, "status": "PENDING"}));
+    assert_eq!(headers["location"], format!("/orders/{}", order.order_id).as_str());
+    assert_eq!(headers["x-correlation-id"], "c-9");
+    assert_eq!((order.correlation_id.as_str(), order.item.as_str(), order.quantity), ("c-9", "soup", 2));
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_problem_with_a_time_to_retry() {
+    for refusal in [Refusal::Busy("full"), Refusal::Unavailable, Refusal::Unknown(Uuid::from_u128(1))] {
+        let (app, mut jobs) = trial(false);
+        let answer = refusal.clone();
+        let intake = tokio::spawn(async move {
+            jobs.recv().await.expect("a job").reply.send(Err(answer)).expect("somebody waits");
+        });
+        let (status, headers, body) = send(app, post_order("")).await;
+        intake.await.expect("no panic");
+        assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &HeaderValue::from_static("1")));
+        assert_eq!(body["detail"], refusal.to_string());
+        assert_eq!(
+            (&body["correlation_id"], &headers["content-type"]),
+            (&json!("c-9"), &HeaderValue::from_static("application/problem+json"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_never_reach_the_intake() {
+    let large = vec![b' '; 2 << 20];
+    let cases: [(Vec<u8>, u16); 5] = [
+        (b"not json".to_vec(), 400),
+        (br#"{"item":"soup","quantity":-2}"#.to_vec(), 422),
+        (br#"{"item":"soup","payment_token":"tok_ok"}"#.to_vec(), 422),
+        (b"{}".to_vec(), 422),
+        (large, 413),
+    ];
+    for (body, expected) in cases {
+        let (app, mut jobs) = trial(false);
+        let (status, headers, body) = send(app, post_order(body)).await;
+        assert_eq!((status.as_u16(), &body["status"]), (expected, &json!(expected)), "{body}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert!(jobs.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_for_is_said_to_be_so() {
+    for (path, expected) in [
+        ("/orders/nonsense", 404),
+        ("/orders?status=LOST", 422),
+        ("/orders?limit=0", 422),
+        ("/orders?limit=501", 422),
+        ("/orders?after=x", 400),
+        ("/nowhere", 404),
+    ] {
+        let (app, _jobs) = trial(false);
+        let (status, _, body) = send(app, get_path(path)).await;
+        assert_eq!(status.as_u16(), expected, "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_a_503() {
+    for path in ["/orders", "/orders/00000000-0000-0000-0000-000000000001"] {
+        let (app, _jobs) = trial(false);
+        let (status, headers, _) = send(app, get_path(path)).await;
+        assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (503, true), "{path}");
+    }
+}

@@ -1,0 +1,354 @@
+//! Takes orders in, many at a time.
+//!
+//! A transaction for each order would spend most of its time waiting for the disk. Here one task takes whatever is
+//! waiting, inserts it with the events that announce it in one transaction, and then answers everybody: the busier it
+//! gets, the larger the batches. A request is answered once its order is durable, and not before.
+
+use std::time::Duration;
+
+use actors::{Backlog, Cause, Emit, OutboxWriter, Publisher, WriteError};
+use chassis::{Correlation, events, shutdown::Listener};
+use chrono::{DateTime, Utc};
+use contracts::{Envelope, OrderCreated};
+use deadpool_postgres::Pool;
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
+use uuid::Uuid;
+
+use crate::{
+    metrics,
+    request::Request,
+    store::{self, NewOrder},
+    timeline::Entry,
+};
+
+/// Requests that may wait.
+const QUEUE: usize = 4_096;
+/// Orders committed together.
+const BATCH: usize = 500;
+/// A request that has waited for this long is answered that its outcome is not known.
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
+/// Time spent on finding out whether a commit happened.
+const FIND_OUT_LIMIT: Duration = Duration::from_secs(5);
+/// How often an outcome that was not found out by then is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Names the outbox lanes of the intakes of all instances.
+const LANE_PREFIX: &str = "orders-http";
+
+/// An order was not taken, as far as is known.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too much is waiting already.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// The database cannot be used; nothing was done.
+    #[error("the order could not be stored, nothing was done")]
+    Unavailable,
+    /// It may have been taken.
+    #[error("it is not known whether order {0} was taken: ask for it before placing it again")]
+    Unknown(Uuid),
+}
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Job {
+    /// What to insert.
+    pub order: NewOrder,
+    /// What to publish.
+    pub emit: Emit,
+    /// Whom to tell.
+    pub reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Where requests come in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Door(mpsc::Sender<Job>);
+
+/// A door, and what comes through it.
+pub fn door(capacity: usize) -> (Door, mpsc::Receiver<Job>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (Door(sender), receiver)
+}
+
+impl Door {
+    /// Takes an order in: returns its id once it is durable.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn place(&self, request: Request, correlation: Correlation) -> Result<Uuid, Refusal> {
+        let id = Uuid::now_v7();
+        let (order, emit) = created(id, Uuid::now_v7(), Utc::now(), request, correlation);
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Job { order, emit, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::Busy("too many orders are waiting to be stored"),
+            mpsc::error::TrySendError::Closed(_) => Refusal::Busy("this instance is shutting down"),
+        })?;
+        match timeout(ANSWER_LIMIT, answer).await {
+            Ok(Ok(answer)) => answer.map(|()| id),
+            Ok(Err(_)) | Err(_) => Err(Refusal::Unknown(id)),
+        }
+    }
+}
+
+fn created(
+    id: Uuid,
+    event_id: Uuid,
+    now: DateTime<Utc>,
+    request: Request,
+    by: Correlation,
+) -> (NewOrder, Emit) {
+    let event = OrderCreated {
+        order_id: id,
+        order_version: 1,
+        customer_id: request.customer_id.clone(),
+        item: request.item.clone(),
+        quantity: request.quantity,
+        amount_cents: request.amount_cents,
+        payment_token: request.payment_token.clone(),
+    };
+    let envelope = Envelope {
+        event_id,
+        occurred_at: now,
+        correlation_id: by.id.clone(),
+        causation_id: None,
+        event: event.into(),
+    };
+    let order = NewOrder {
+        order_id: id,
+        customer_id: request.customer_id,
+        item: request.item,
+        quantity: request.quantity,
+        amount_cents: request.amount_cents,
+        payment_token: request.payment_token,
+        correlation_id: by.id,
+        created_at: now,
+        created: Entry::new(&envelope, now, 1),
+    };
+    (order, events::emit(&envelope, Some(&by.traceparent)))
+}
+
+/// Opens the door and the outbox behind it.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached.
+pub async fn open(pool: Pool, publisher: Publisher, outbox_limit: usize) -> Result<(Door, Intake), Cause> {
+    let (door, jobs) = door(QUEUE);
+    let writer = OutboxWriter::open(pool.clone(), publisher.clone(), LANE_PREFIX).await?;
+    Ok((door, Intake { jobs, pool, publisher, writer, outbox_limit, unsure: false }))
+}
+
+/// The task behind the door.
+#[derive(Debug)]
+pub struct Intake {
+    jobs: mpsc::Receiver<Job>,
+    pool: Pool,
+    publisher: Publisher,
+    writer: OutboxWriter,
+    outbox_limit: usize,
+    /// A commit's outcome was never found out: the writer must look before it writes again.
+    unsure: bool,
+}
+
+/// Why a batch was not committed.
+#[derive(Debug, Error)]
+enum Failed {
+    #[error("the outbox instance was taken over")]
+    Fenced,
+    #[error("rolled back: {0}")]
+    RolledBack(Cause),
+    #[error("the outcome of the commit is unknown: {0}")]
+    Unknown(Cause),
+}
+
+impl Intake {
+    /// Works until `closing` fires and what had come in by then is answered; then waits, at most `limit`, for Kafka to have
+    /// all of it. True when Kafka has; else another instance will publish the rest.
+    pub async fn run(mut self, closing: Listener, limit: Duration) -> bool {
+        let mut jobs = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                received = self.jobs.recv_many(&mut jobs, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    self.serve(jobs.drain(..)).await;
+                }
+                () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
+                // What may have been committed has to be published, also if nobody orders any more.
+                () = sleep(LOOK_AGAIN), if self.unsure => match self.writer.resync().await {
+                    Ok(()) => self.unsure = false,
+                    Err(cause) => tracing::debug!(%cause, "the outcome of a commit is still unknown"),
+                },
+            }
+        }
+        self.writer.close(limit).await
+    }
+
+    async fn serve(&mut self, jobs: impl Iterator<Item = Job>) {
+        // Whoever hung up while waiting was promised nothing.
+        let jobs: Vec<Job> = jobs.filter(|job| !job.reply.is_closed()).collect();
+        if jobs.is_empty() {
+            return;
+        }
+        let Backlog { rows, .. } = self.writer.backlog();
+        let answers = if rows >= self.outbox_limit {
+            tracing::warn!(
+                rows,
+                limit = self.outbox_limit,
+                "orders refused: Kafka has not taken the events of earlier ones"
+            );
+            vec![Err(Refusal::Busy("too many events wait for Kafka")); jobs.len()]
+        } else {
+            self.place(&jobs).await
+        };
+        let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        ::metrics::counter!(metrics::CREATED).increment(accepted as u64);
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            // Whoever hung up meanwhile finds the order by its correlation id.
+            let _gone = job.reply.send(answer);
+        }
+    }
+
+    /// One answer for each job.
+    async fn place(&mut self, jobs: &[Job]) -> Vec<Result<(), Refusal>> {
+        let mut failed = match self.commit(jobs).await {
+            Ok(()) => return vec![Ok(()); jobs.len()],
+            Err(failed) => failed,
+        };
+        if matches!(failed, Failed::Fenced) {
+            tracing::warn!("outbox instance taken over: opening a new one");
+            failed = match OutboxWriter::open(self.pool.clone(), self.publisher.clone(), LANE_PREFIX).await {
+                Ok(writer) => {
+                    self.writer = writer;
+                    match self.commit(jobs).await {
+                        Ok(()) => return vec![Ok(()); jobs.len()],
+                        Err(failed) => failed,
+                    }
+                }
+                Err(cause) => Failed::RolledBack(cause),
+            };
+        }
+        tracing::error!(error = %failed, orders = jobs.len(), "orders could not be stored");
+        match failed {
+            Failed::Unknown(_) => self.find_out(jobs).await,
+            Failed::Fenced | Failed::RolledBack(_) => vec![Err(Refusal::Unavailable); jobs.len()],
+        }
+    }
+
+    async fn commit(&mut self, jobs: &[Job]) -> Result<(), Failed> {
+        if self.unsure {
+            self.writer.resync().await.map_err(Failed::RolledBack)?;
+            self.unsure = false;
+        }
+        let mut client = self
+            .pool
+            .get()
+            .await
+            .map_err(|error| Failed::RolledBack(Cause::from_error("no-connection", &error)))?;
+        let tx = client.transaction().await.map_err(rolled_back)?;
+        let orders: Vec<&NewOrder> = jobs.iter().map(|job| &job.order).collect();
+        store::insert(&tx, &orders).await.map_err(rolled_back)?;
+        let emits = jobs.iter().map(|job| job.emit.clone()).collect();
+        let written = self.writer.write(&tx, emits).await.map_err(|error| match error {
+            WriteError::Fenced => Failed::Fenced,
+            WriteError::TooLarge { .. } => Failed::RolledBack(Cause::from_error("too-large", &error)),
+            WriteError::Postgres(error) => rolled_back(error),
+        })?;
+        if let Err(error) = tx.commit().await {
+            self.unsure = true;
+            return Err(Failed::Unknown(Cause::from_error("commit", &error)));
+        }
+        self.writer.publish(written);
+        ::metrics::counter!(metrics::INTAKE_BATCHES).increment(1);
+        Ok(())
+    }
+
+    /// After a commit that was not answered: which orders are there?
+    async fn find_out(&mut self, jobs: &[Job]) -> Vec<Result<(), Refusal>> {
+        let ids: Vec<Uuid> = jobs.iter().map(|job| job.order.order_id).collect();
+        let started = Instant::now();
+        loop {
+            match self.look(&ids).await {
+                Ok(found) => {
+                    self.unsure = false;
+                    tracing::info!(
+                        committed = found.len(),
+                        of = ids.len(),
+                        "outcome of the commit found out"
+                    );
+                    let answer = |id| if found.contains(id) { Ok(()) } else { Err(Refusal::Unavailable) };
+                    return ids.iter().map(answer).collect();
+                }
+                Err(cause) if started.elapsed() > FIND_OUT_LIMIT => {
+                    tracing::error!(error = %cause, "outcome of the commit not found out in time");
+                    return ids.into_iter().map(|id| Err(Refusal::Unknown(id))).collect();
+                }
+                Err(_) => sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+
+    async fn look(&mut self, ids: &[Uuid]) -> Result<std::collections::HashSet<Uuid>, Cause> {
+        // Waits for the transaction in question to end, and publishes its rows if it happened.
+        self.writer.resync().await?;
+        let client = self.pool.get().await.map_err(|error| Cause::from_error("no-connection", &error))?;
+        store::existing(&client, ids).await.map_err(|error| Cause::from_error("postgres", &error))
+    }
+}
+
+fn rolled_back(error: tokio_postgres::Error) -> Failed {
+    Failed::RolledBack(Cause::from_error("postgres", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request::parse(b"", false).expect("the default order")
+    }
+
+    fn correlation() -> Correlation {
+        Correlation { id: "c-1".into(), traceparent: "00-a-b-01".into() }
+    }
+
+    #[tokio::test]
+    async fn an_order_and_its_event_agree() {
+        let (door, mut jobs) = door(1);
+        let placed = tokio::spawn(async move { door.place(request(), correlation()).await });
+        let job = jobs.recv().await.expect("a job");
+        let contracts::Parsed::Event(envelope) =
+            Envelope::parse(job.emit.value.as_deref().expect("a body")).expect("ours")
+        else {
+            panic!("ours")
+        };
+        assert_eq!(envelope.event_id, job.order.created.event_id);
+        let contracts::Event::OrderCreated(event) = envelope.event else { panic!("{envelope:?}") };
+        assert_eq!((event.order_id, event.amount_cents), (job.order.order_id, job.order.amount_cents));
+        assert_eq!(job.emit.headers.text("traceparent"), Some("00-a-b-01"));
+        job.reply.send(Ok(())).expect("somebody waits");
+        assert_eq!(placed.await.expect("no panic"), Ok(job.order.order_id));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_a_lost_answer_is_unknown() {
+        let (door, mut jobs) = door(1);
+        let first = tokio::spawn({
+            let door = door.clone();
+            async move { door.place(request(), correlation()).await }
+        });
+        while jobs.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(door.place(request(), correlation()).await, Err(Refusal::Busy(_))));
+        let job = jobs.recv().await.expect("the first");
+        let id = job.order.order_id;
+        drop(job);
+        assert_eq!(first.await.expect("no panic"), Err(Refusal::Unknown(id)));
+        drop(jobs);
+        assert!(matches!(door.place(request(), correlation()).await, Err(Refusal::Busy(_))), "closed");
+    }
+}

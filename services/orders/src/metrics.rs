@@ -1,0 +1,20 @@
+//! What the orders service measures, beside what the runtime does.
+
+use metrics::{Unit, describe_counter, describe_histogram};
+
+/// Orders accepted.
+pub const CREATED: &str = "orders_created_total";
+/// Orders that reached an end. Label: state.
+pub const TERMINAL: &str = "orders_terminal_total";
+/// Time from acceptance to the end, seconds. Label: state.
+pub const PROCESSING: &str = "order_processing_seconds";
+/// Transactions in which orders were accepted: orders divided by this is the size of a batch.
+pub const INTAKE_BATCHES: &str = "orders_intake_batches_total";
+
+/// Describes all of them.
+pub fn describe() {
+    describe_counter!(CREATED, "Orders accepted");
+    describe_counter!(TERMINAL, "Orders that reached an end, by state");
+    describe_histogram!(PROCESSING, Unit::Seconds, "Time from acceptance to the end, by state");
+    describe_counter!(INTAKE_BATCHES, "Transactions in which orders were accepted");
+}

@@ -1,0 +1,43 @@
+//! What the orders service can be told.
+
+use std::net::SocketAddr;
+
+use chassis::settings::CommonArgs;
+use clap::Parser;
+
+/// The orders service: takes orders, follows them through payment and delivery.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "orders", version)]
+pub struct Settings {
+    /// The service's database, postgres://user:password@host:port/name.
+    #[arg(long, env, hide_env_values = true)]
+    pub orders_database_url: String,
+    /// Where orders are placed and looked at.
+    #[arg(long, env, default_value = "0.0.0.0:8081")]
+    pub http_listen: SocketAddr,
+    /// Where health, metrics and partitions are shown.
+    #[arg(long, env, default_value = "0.0.0.0:9101")]
+    pub admin_listen: SocketAddr,
+    /// Events that Kafka has not acknowledged at which further orders are refused, with 503.
+    #[arg(long, env, default_value_t = 100_000)]
+    pub outbox_limit: usize,
+    /// What services have in common.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_needs_only_its_servers() {
+        use clap::CommandFactory;
+        Settings::command().debug_assert();
+        let args =
+            ["orders", "--orders-database-url", "postgres://localhost/orders", "--kafka-brokers", "k:9092"];
+        let settings = Settings::try_parse_from(args).expect("enough");
+        assert_eq!((settings.http_listen.port(), settings.admin_listen.port()), (8081, 9101));
+        assert!(!settings.common.test_tokens, "off unless asked for");
+    }
+}

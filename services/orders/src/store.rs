@@ -1,0 +1,284 @@
+//! All SQL of the orders service. Every statement takes arrays and is prepared once per connection.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
+use serde::Serialize;
+use tokio_postgres::{Error, Row, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{Courier, Facts, Fate, State},
+    handler::Order,
+    timeline::Entry,
+};
+
+/// An order to be inserted, PENDING at version 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrder {
+    /// Its id, UUIDv7.
+    pub order_id: Uuid,
+    /// Who ordered.
+    pub customer_id: String,
+    /// What.
+    pub item: String,
+    /// How many.
+    pub quantity: u32,
+    /// The whole price, in cents.
+    pub amount_cents: i64,
+    /// How to pay.
+    pub payment_token: Option<String>,
+    /// The conversation it starts.
+    pub correlation_id: String,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// Its first entry: ORDER_CREATED.
+    pub created: Entry,
+}
+
+const INSERT: &str = "
+    insert into orders (order_id, state, version, customer_id, item, quantity, amount_cents, payment_token,
+                        correlation_id, timeline, created_at, updated_at)
+    select order_id, 'PENDING', 1, customer_id, item, quantity, amount_cents, payment_token,
+           correlation_id, jsonb_build_array(created), created_at, created_at
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::text[], $8::jsonb[],
+                $9::timestamptz[])
+      as new (order_id, customer_id, item, quantity, amount_cents, payment_token, correlation_id, created, created_at)";
+
+/// Inserts new orders.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn insert<C: GenericClient>(client: &C, orders: &[&NewOrder]) -> Result<(), Error> {
+    let column = |of: fn(&NewOrder) -> &str| orders.iter().map(|order| of(order)).collect::<Vec<_>>();
+    let ids: Vec<Uuid> = orders.iter().map(|order| order.order_id).collect();
+    // The column is an integer and requests are limited to far less than it holds.
+    let quantities: Vec<i32> =
+        orders.iter().map(|order| i32::try_from(order.quantity).unwrap_or(i32::MAX)).collect();
+    let amounts: Vec<i64> = orders.iter().map(|order| order.amount_cents).collect();
+    let tokens: Vec<Option<&str>> = orders.iter().map(|order| order.payment_token.as_deref()).collect();
+    let created: Vec<Json<&Entry>> = orders.iter().map(|order| Json(&order.created)).collect();
+    let times: Vec<DateTime<Utc>> = orders.iter().map(|order| order.created_at).collect();
+    let statement = client.prepare_cached(INSERT).await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &ids,
+                &column(|order| &order.customer_id),
+                &column(|order| &order.item),
+                &quantities,
+                &amounts,
+                &tokens,
+                &column(|order| &order.correlation_id),
+                &created,
+                &times,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Which of `ids` exist.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn existing<C: GenericClient>(client: &C, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> {
+    let statement = client.prepare_cached("select order_id from orders where order_id = any($1)").await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+const LOAD: &str = "
+    select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
+           refunded_cents, created_at
+    from orders where order_id = any($1) order by order_id";
+const LOAD_LOCKED: &str = "
+    select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
+           refunded_cents, created_at
+    from orders where order_id = any($1) order by order_id for update";
+
+/// What the domain needs of the orders that exist among `ids`; locked in the order of their ids when `lock`.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn load<C: GenericClient>(
+    client: &C,
+    ids: &[Uuid],
+    lock: bool,
+) -> Result<HashMap<Uuid, Order>, Error> {
+    let statement = client.prepare_cached(if lock { LOAD_LOCKED } else { LOAD }).await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter().map(|row| Ok((row.try_get("order_id")?, order(row)?))).collect()
+}
+
+fn order(row: &Row) -> Result<Order, Error> {
+    let facts = Facts {
+        paid: row.try_get("paid_cents")?,
+        payment_failed: row.try_get("payment_failed")?,
+        courier: courier(row)?,
+        delivery_failed: row.try_get("delivery_failed")?,
+        refunded: row.try_get("refunded_cents")?,
+    };
+    let fate =
+        Fate { state: state(row)?, reason: row.try_get("reason")?, version: row.try_get("version")?, facts };
+    Ok(Order { fate, created_at: row.try_get("created_at")?, news: Vec::new(), ended: false })
+}
+
+fn state(row: &Row) -> Result<State, Error> {
+    let text: &str = row.try_get("state")?;
+    Ok(State::parse(text).expect("a check on the table allows only these"))
+}
+
+fn courier(row: &Row) -> Result<Option<Courier>, Error> {
+    let (id, name): (Option<i32>, Option<String>) = (row.try_get("courier_id")?, row.try_get("courier")?);
+    Ok(id.zip(name).map(|(id, name)| Courier { id, name }))
+}
+
+const SAVE: &str = "
+    update orders as o
+    set state = n.state, version = n.version, reason = n.reason, paid_cents = n.paid_cents,
+        payment_failed = n.payment_failed, courier_id = n.courier_id, courier = n.courier,
+        delivery_failed = n.delivery_failed, refunded_cents = n.refunded_cents,
+        timeline = o.timeline || n.news, updated_at = n.updated_at
+    from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::text[],
+                $9::text[], $10::bigint[], $11::jsonb[], $12::timestamptz[])
+      as n (order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
+            refunded_cents, news, updated_at)
+    where o.order_id = n.order_id";
+
+/// Writes back orders that were loaded with a lock in the same transaction.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Result<(), Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let fates = || changed.iter().map(|(_, order)| &order.fate);
+    let facts = || fates().map(|fate| &fate.facts);
+    let ids: Vec<Uuid> = changed.iter().map(|(id, _)| *id).collect();
+    let states: Vec<&str> = fates().map(|fate| fate.state.as_str()).collect();
+    let versions: Vec<i64> = fates().map(|fate| fate.version).collect();
+    let reasons: Vec<Option<&str>> = fates().map(|fate| fate.reason.as_deref()).collect();
+    let paid: Vec<Option<i64>> = facts().map(|facts| facts.paid).collect();
+    let payment_failed: Vec<Option<&str>> = facts().map(|facts| facts.payment_failed.as_deref()).collect();
+    let courier_ids: Vec<Option<i32>> = facts().map(|facts| facts.courier.as_ref().map(|c| c.id)).collect();
+    let couriers: Vec<Option<&str>> = facts().map(|f| f.courier.as_ref().map(|c| c.name.as_str())).collect();
+    let delivery_failed: Vec<Option<&str>> = facts().map(|facts| facts.delivery_failed.as_deref()).collect();
+    let refunded: Vec<Option<i64>> = facts().map(|facts| facts.refunded).collect();
+    let news: Vec<Json<&[Entry]>> = changed.iter().map(|(_, order)| Json(&order.news[..])).collect();
+    let times: Vec<DateTime<Utc>> = changed
+        .iter()
+        .map(|(_, order)| order.news.last().map_or(order.created_at, |entry| entry.recorded_at))
+        .collect();
+    let statement = client.prepare_cached(SAVE).await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &ids,
+                &states,
+                &versions,
+                &reasons,
+                &paid,
+                &payment_failed,
+                &courier_ids,
+                &couriers,
+                &delivery_failed,
+                &refunded,
+                &news,
+                &times,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// An order as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// Its id.
+    pub order_id: Uuid,
+    /// Its state.
+    pub status: State,
+    /// Counts its changes.
+    pub version: i64,
+    /// Who ordered.
+    pub customer_id: String,
+    /// What.
+    pub item: String,
+    /// How many.
+    pub quantity: i32,
+    /// The whole price, in cents.
+    pub amount_cents: i64,
+    /// Why it is being refunded or was cancelled.
+    pub reason: Option<String>,
+    /// Who delivers.
+    pub courier: Option<Courier>,
+    /// The conversation it started.
+    pub correlation_id: String,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When something was last heard of it.
+    pub updated_at: DateTime<Utc>,
+    /// Its events, in the order in which they became known here; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<serde_json::Value>,
+}
+
+fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<View, Error> {
+    Ok(View {
+        order_id: row.try_get("order_id")?,
+        status: state(row)?,
+        version: row.try_get("version")?,
+        customer_id: row.try_get("customer_id")?,
+        item: row.try_get("item")?,
+        quantity: row.try_get("quantity")?,
+        amount_cents: row.try_get("amount_cents")?,
+        reason: row.try_get("reason")?,
+        courier: courier(row)?,
+        correlation_id: row.try_get("correlation_id")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        timeline,
+    })
+}
+
+const GET: &str = "
+    select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier,
+           correlation_id, created_at, updated_at, timeline
+    from orders where order_id = $1";
+
+/// One order with its timeline.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn get<C: GenericClient>(client: &C, id: Uuid) -> Result<Option<View>, Error> {
+    let statement = client.prepare_cached(GET).await?;
+    let row = client.query_opt(&statement, &[&id]).await?;
+    row.map(|row| view(&row, Some(row.try_get("timeline")?))).transpose()
+}
+
+const LIST: &str = "
+    select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier,
+           correlation_id, created_at, updated_at
+    from orders
+    where ($1::text is null or state = $1) and ($2::uuid is null or order_id < $2)
+    order by order_id desc limit $3";
+
+/// The latest orders, those of `status` if given, older than `after` if given, at most `limit`.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn list<C: GenericClient>(
+    client: &C,
+    status: Option<State>,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<View>, Error> {
+    let statement = client.prepare_cached(LIST).await?;
+    let rows = client.query(&statement, &[&status.map(State::as_str), &after, &limit]).await?;
+    rows.iter().map(|row| view(row, None)).collect()
+}

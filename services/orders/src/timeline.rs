@@ -1,0 +1,46 @@
+//! What is remembered of an order's events.
+
+use chrono::{DateTime, Utc};
+use contracts::{Envelope, topics};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// One event of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// The event.
+    pub event_id: Uuid,
+    /// Its type.
+    pub event_type: &'static str,
+    /// The service that said it.
+    pub service: &'static str,
+    /// The topic it went over.
+    pub topic: &'static str,
+    /// When it happened, by the clock of the service that said it.
+    pub occurred_at: DateTime<Utc>,
+    /// When this service came to know of it.
+    pub recorded_at: DateTime<Utc>,
+    /// The order's version after it.
+    pub order_version: i64,
+}
+
+impl Entry {
+    /// Of an event, heard or said at `recorded_at`, which left the order at `order_version`.
+    pub fn new(envelope: &Envelope, recorded_at: DateTime<Utc>, order_version: i64) -> Self {
+        let topic = envelope.event.topic();
+        let service = match topic {
+            topics::PAYMENTS => "payments",
+            topics::DELIVERIES => "delivery",
+            _ => crate::NAME,
+        };
+        Self {
+            event_id: envelope.event_id,
+            event_type: envelope.event.event_type(),
+            service,
+            topic,
+            occurred_at: envelope.occurred_at,
+            recorded_at,
+            order_version,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The orders service against a real PostgreSQL.
+
+mod intake;
+mod store;
+mod support;
+
+use chassis::database;
+
+/// Two processes that start at the same moment on an empty database.
+#[tokio::test]
+async fn concurrent_starts_migrate_once_and_a_later_one_finds_nothing_to_do() {
+    let url = support::empty_database().await;
+    let start = || database::migrate(&url, "trial", orders::migrations());
+    let (one, other) = tokio::join!(start(), start());
+    one.expect("the one migrates");
+    other.expect("the other waits for it");
+    start().await.expect("nothing to do");
+    let pool = database::pool(&url, "trial", 1).expect("a pool");
+    let client = pool.get().await.expect("a connection");
+    for history in ["runtime_migrations", "service_migrations"] {
+        let versions = format!("select array_agg(version order by version) from {history}");
+        let versions: Vec<i32> = client.query_one(&versions, &[]).await.expect("a history").get(0);
+        let each_once: Vec<i32> = (1..).take(versions.len()).collect();
+        assert!(!versions.is_empty() && versions == each_once, "{history}: {versions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cannot_hang() {
+    let pool = support::database().await;
+    let client = pool.get().await.expect("a connection");
+    for name in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
+        let row = client.query_one(&format!("show {name}"), &[]).await.expect("shown");
+        assert_eq!(row.get::<_, String>(0), "5s", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_or_name_ends_the_start_at_once() {
+    let url = support::empty_database().await;
+    let wrong = url.replace("test_orders_", "no_such_");
+    let error = database::migrate(&wrong, "trial", orders::migrations()).await.expect_err("no such database");
+    assert!(matches!(error, database::DatabaseError::Connect(_)), "{error:?}");
+}

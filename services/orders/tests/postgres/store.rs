@@ -1,0 +1,137 @@
+use actors::{Attempt, Handler, Lock};
+use axum::{body::Body, http::Request};
+use chassis::events::Inbound;
+use chrono::Utc;
+use contracts::{DeliveryAssigned, Envelope, Event, PaymentSuccess};
+use http_body_util::BodyExt;
+use orders::{
+    domain::State,
+    handler::Orders,
+    http::{Api, app},
+};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use crate::support::{Trial, place};
+
+fn inbound(event: impl Into<Event>) -> Inbound {
+    let envelope = Envelope {
+        event_id: Uuid::new_v4(),
+        occurred_at: Utc::now(),
+        correlation_id: "c-1".into(),
+        causation_id: None,
+        event: event.into(),
+    };
+    Inbound { envelope, traceparent: None }
+}
+
+/// Takes events through load, decide and save in one transaction, as the runtime does.
+async fn apply(trial: &Trial, events: &[Inbound]) {
+    let mut keys: Vec<Uuid> = events.iter().map(|event| Orders.key(event)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut client = trial.pool.get().await.expect("a connection");
+    let tx = client.transaction().await.expect("a transaction");
+    let mut states = Orders.load(&tx, &keys, Lock::ForUpdate).await.expect("loads").states;
+    for event in events {
+        let attempt = Attempt {
+            event_id: event.envelope.event_id,
+            correlation_id: event.envelope.correlation_id.clone(),
+            failed_attempts: 0,
+            crashes: 0,
+            generation: 1,
+            now: Utc::now(),
+        };
+        let key = Orders.key(event);
+        let decision = Orders.decide(&attempt, event, states.get(&key), &mut (), None).expect("decides");
+        if let Some(state) = decision.state {
+            states.insert(key, state);
+        }
+    }
+    Orders.save(&tx, states.into_iter().collect(), ()).await.expect("saves");
+    tx.commit().await.expect("commits");
+}
+
+async fn get(trial: &Trial, path: &str) -> (u16, Value) {
+    let api = Api { door: trial.door.clone(), pool: trial.pool.clone(), test_tokens: false };
+    let request = Request::get(path).body(Body::empty()).expect("valid");
+    let response = app(api).oneshot(request).await.expect("infallible");
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+#[tokio::test]
+async fn an_order_is_followed_from_batch_to_batch_and_shown_with_its_timeline() {
+    let trial = Trial::start(10_000).await;
+    let (id, other) =
+        (place(&trial.door).await.expect("accepted"), place(&trial.door).await.expect("accepted"));
+    let paid = |order_id| PaymentSuccess {
+        order_id,
+        order_version: 1,
+        amount_cents: 2_580,
+        provider_reference: "ch_1".into(),
+        payment_token: None,
+    };
+    // Out of order, and in one batch with another order's.
+    let assigned = DeliveryAssigned { order_id: id, order_version: 1, courier_id: 7, courier: "Ada".into() };
+    apply(&trial, &[inbound(assigned), inbound(paid(other))]).await;
+    let client = trial.pool.get().await.expect("a connection");
+    let states = Orders.load(&client, &[id, other, Uuid::nil()], Lock::None).await.expect("loads").states;
+    assert_eq!((states[&id].fate.state, states[&id].fate.version), (State::Pending, 2));
+    assert_eq!((states[&other].fate.state, states[&other].fate.facts.paid), (State::Paid, Some(2_580)));
+    assert_eq!(states.len(), 2);
+
+    apply(&trial, &[inbound(paid(id))]).await;
+    let (status, order) = get(&trial, &format!("/orders/{id}")).await;
+    assert_eq!(
+        (status, &order["status"], &order["version"]),
+        (200, &json!("COMPLETED"), &json!(3)),
+        "{order}"
+    );
+    assert_eq!(order["courier"], json!({"id": 7, "name": "Ada"}));
+    assert_eq!(
+        (&order["item"], &order["quantity"], &order["amount_cents"]),
+        (&json!("soup"), &json!(2), &json!(2_580))
+    );
+    let entries = order["timeline"].as_array().expect("a list");
+    let timeline: Vec<_> =
+        entries.iter().map(|e| (e["event_type"].as_str(), e["service"].as_str())).collect();
+    let expected = [
+        ("ORDER_CREATED", "orders"),
+        ("DELIVERY_ASSIGNED", "delivery"),
+        ("PAYMENT_SUCCESS", "payments"),
+        ("ORDER_COMPLETED", "orders"),
+    ];
+    assert_eq!(timeline, expected.map(|(event, service)| (Some(event), Some(service))));
+    assert!(
+        entries.iter().all(|e| e["occurred_at"].is_string() && e["recorded_at"].is_string()),
+        "{entries:?}"
+    );
+    assert_eq!(get(&trial, &format!("/orders/{}", Uuid::nil())).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_latest_first() {
+    let trial = Trial::start(10_000).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(place(&trial.door).await.expect("accepted").to_string());
+    }
+    ids.reverse();
+    let mut seen = Vec::new();
+    let mut path = "/orders?status=PENDING&limit=2".to_owned();
+    for _ in 0..3 {
+        let (status, page) = get(&trial, &path).await;
+        assert_eq!(status, 200);
+        let orders = page["orders"].as_array().expect("a list");
+        seen.extend(orders.iter().map(|order| order["order_id"].as_str().expect("an id").to_owned()));
+        match page["next"].as_str() {
+            Some(next) => path = format!("/orders?status=PENDING&limit=2&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ids);
+    assert_eq!(get(&trial, "/orders?status=COMPLETED").await.1, json!({"orders": [], "next": null}));
+}

@@ -1,0 +1,112 @@
+//! A database of its own for each test, on the server that the test run provides.
+
+use actors::{KafkaSettings, Publisher};
+use chassis::{
+    Correlation, database,
+    shutdown::{Trigger, trigger},
+};
+use deadpool_postgres::Pool;
+use orders::{
+    intake::{self, Door, Refusal},
+    request::Request,
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::{NoTls, error::SqlState};
+use uuid::Uuid;
+
+/// The URL of the server, as a superuser.
+fn server() -> String {
+    std::env::var("TEST_POSTGRES_URL").expect(
+        "TEST_POSTGRES_URL is not set: these tests need a PostgreSQL superuser's URL, as `./dev test` provides",
+    )
+}
+
+/// Creates an empty database and returns its URL.
+pub(crate) async fn empty_database() -> String {
+    let server = server();
+    let (client, connection) =
+        tokio_postgres::connect(&server, NoTls).await.expect("TEST_POSTGRES_URL answers");
+    tokio::spawn(connection);
+    let name = format!("test_orders_{}", Uuid::new_v4().simple());
+    client.batch_execute(&format!("create database {name}")).await.expect("a superuser may create databases");
+    let (base, query) = match server.split_once('?') {
+        Some((base, query)) => (base, format!("?{query}")),
+        None => (server.as_str(), String::new()),
+    };
+    let authority_ends = base.rfind('/').filter(|at| !base[..*at].ends_with('/')).unwrap_or(base.len());
+    format!("{}/{name}{query}", &base[..authority_ends])
+}
+
+/// A pool on a migrated database.
+pub(crate) async fn database() -> Pool {
+    let url = empty_database().await;
+    database::migrate(&url, "trial", orders::migrations()).await.expect("migrates");
+    database::pool(&url, "trial", 8).expect("a pool")
+}
+
+/// A producer of a Kafka that is not there: everything stays in the outbox.
+pub(crate) fn nowhere() -> Publisher {
+    let kafka = KafkaSettings { brokers: "127.0.0.1:1".into(), properties: Vec::new() };
+    Publisher::start(&kafka).expect("Kafka need not answer")
+}
+
+/// An intake at work.
+pub(crate) struct Trial {
+    pub(crate) door: Door,
+    pub(crate) pool: Pool,
+    pub(crate) closing: Trigger,
+    pub(crate) task: JoinHandle<bool>,
+}
+
+impl Trial {
+    pub(crate) async fn start(outbox_limit: usize) -> Self {
+        let pool = database().await;
+        let (door, intake) = intake::open(pool.clone(), nowhere(), outbox_limit).await.expect("opens");
+        let (closing, listener) = trigger();
+        let task = tokio::spawn(intake.run(listener, std::time::Duration::from_millis(100)));
+        Self { door, pool, closing, task }
+    }
+
+    /// Begins to place an order.
+    pub(crate) fn place(&self) -> JoinHandle<Result<Uuid, Refusal>> {
+        let door = self.door.clone();
+        tokio::spawn(async move { place(&door).await })
+    }
+
+    pub(crate) async fn ids(&self, sql: &str) -> Vec<Uuid> {
+        // Connections that were cut a moment ago may still be in the pool.
+        let mut stale = self.pool.status().max_size;
+        loop {
+            let client = self.pool.get().await.expect("a connection");
+            match client.query(sql, &[]).await {
+                Ok(rows) => return rows.iter().map(|row| row.get(0)).collect(),
+                Err(error) if stale > 0 && was_cut(&error) => stale -= 1,
+                Err(error) => panic!("a query: {error:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn orders(&self) -> Vec<Uuid> {
+        self.ids("select order_id from orders order by 1").await
+    }
+
+    /// The orders that the events in the outbox are about.
+    pub(crate) async fn announced(&self) -> Vec<Uuid> {
+        self.ids("select convert_from(key, 'UTF8')::uuid from outbox order by 1").await
+    }
+
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let client = self.pool.get().await.expect("a connection");
+        client.query_one(sql, &[]).await.expect("a query").get(0)
+    }
+}
+
+fn was_cut(error: &tokio_postgres::Error) -> bool {
+    error.is_closed() || error.code() == Some(&SqlState::ADMIN_SHUTDOWN)
+}
+
+pub(crate) async fn place(door: &Door) -> Result<Uuid, Refusal> {
+    let correlation = Correlation { id: "c-1".into(), traceparent: "00-a-b-01".into() };
+    let request = Request::parse(br#"{"item":"soup","quantity":2}"#, false).expect("sound");
+    door.place(request, correlation).await
+}
