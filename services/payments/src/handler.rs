@@ -1,0 +1,219 @@
+//! Joins the orders' events to the domain and the provider.
+
+use std::time::Duration;
+
+use actors::{Attempt, Decision, Decoded, Emit, Failure, Handler, Loaded, Lock, Record, Rejection};
+use chassis::events::{self, Inbound};
+use contracts::{Envelope, Event};
+use deadpool_postgres::GenericClient;
+use metrics::counter;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::{
+    domain::{self, Answer, Call, Kind, Payment, Refusal, Status},
+    provider::{ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, RefundRequest, Try},
+    store,
+};
+
+/// Charges that were decided. Labels: result (`success`, `failed`). Counted before the commit: a batch that is rolled
+/// back and redone counts twice; the ledger is the authority.
+pub const PAYMENTS: &str = "payments_total";
+/// Refunds, counted likewise.
+pub const REFUNDS: &str = "refunds_total";
+
+/// Handles what the orders service says.
+#[derive(Debug)]
+pub struct Payments<P> {
+    provider: P,
+    time_out: Duration,
+}
+
+impl<P: PaymentProvider> Payments<P> {
+    /// A handler that waits for each of the provider's answers at most `time_out`.
+    pub fn new(provider: P, time_out: Duration) -> Self {
+        Self { provider, time_out }
+    }
+
+    async fn ask(&self, attempt: &Attempt, event: &Event, call: Call) -> Result<Answer, ProviderError> {
+        let order = event.order_id();
+        let this_try = Try { failed: attempt.failed_attempts, crashed: attempt.crashes };
+        match call {
+            Call::Nothing => Ok(Answer::NotAsked),
+            Call::Charge { amount_cents } => {
+                let key = Kind::Charge.provider_key(order);
+                let token = token(event);
+                let request = ChargeRequest { key: &key, amount_cents, token, attempt: this_try };
+                self.provider.charge(request).await.map(Answer::Charge)
+            }
+            Call::Refund(charge) => {
+                let key = Kind::Refund.provider_key(order);
+                let request = RefundRequest {
+                    key: &key,
+                    amount_cents: charge.amount_cents,
+                    charge: &charge.reference,
+                    attempt: this_try,
+                };
+                self.provider.refund(request).await.map(Answer::Refund)
+            }
+        }
+    }
+}
+
+fn token(event: &Event) -> Option<&str> {
+    match event {
+        Event::OrderCreated(order) => order.payment_token.as_deref(),
+        _ => None,
+    }
+}
+
+impl<P: PaymentProvider> Handler for Payments<P> {
+    type Body = Inbound;
+    type Key = Uuid;
+    type State = Payment;
+    type Shared = ();
+    type Prepared = Answer;
+
+    fn name(&self) -> &'static str {
+        "payments::handler::Payments"
+    }
+
+    fn decode(&self, record: &Record) -> Result<Decoded<Inbound>, Rejection> {
+        events::decode_if(record, |event| {
+            matches!(event, Event::OrderCreated(_) | Event::RefundRequested(_) | Event::OrderCancelled(_))
+        })
+    }
+
+    fn key(&self, body: &Inbound) -> Uuid {
+        body.envelope.event.order_id()
+    }
+
+    fn needs_prepare(&self, _body: &Inbound) -> bool {
+        // Whether the provider is asked depends on the payment's state too, which only `prepare` sees.
+        true
+    }
+
+    async fn prepare(
+        &self,
+        attempt: &Attempt,
+        body: &Inbound,
+        payment: Option<&Payment>,
+    ) -> Result<Answer, Failure> {
+        let event = &body.envelope.event;
+        let call = domain::call(event, payment).map_err(refused)?;
+        if call == Call::Nothing {
+            return Ok(Answer::NotAsked);
+        }
+        let asked = tokio::time::timeout(self.time_out, self.ask(attempt, event, call)).await;
+        let answer = match asked {
+            Ok(answer) => answer.map_err(unanswered)?,
+            Err(_elapsed) => {
+                let message = format!("the payment provider did not answer within {:?}", self.time_out);
+                return Err(Failure::transient("provider-timeout", message));
+            }
+        };
+        tracing::debug!(
+            order_id = %event.order_id(),
+            correlation_id = attempt.correlation_id,
+            event_type = event.event_type(),
+            answer = name(&answer),
+            "the payment provider answered"
+        );
+        Ok(answer)
+    }
+
+    async fn load<C: GenericClient>(
+        &self,
+        client: &C,
+        keys: &[Uuid],
+        lock: Lock,
+    ) -> Result<Loaded<Uuid, Payment, ()>, Error> {
+        Ok(Loaded { states: store::load(client, keys, lock).await?, shared: () })
+    }
+
+    fn decide(
+        &self,
+        attempt: &Attempt,
+        body: &Inbound,
+        payment: Option<&Payment>,
+        _shared: &mut (),
+        prepared: Option<Answer>,
+    ) -> Result<Decision<Payment>, Failure> {
+        let answer = prepared.unwrap_or(Answer::NotAsked);
+        let outcome = domain::decide(&body.envelope.event, payment, answer, attempt.now).map_err(refused)?;
+        let emit = outcome.event.map(|event| caused(attempt, body, event)).into_iter().collect();
+        Ok(Decision { state: outcome.payment, emit })
+    }
+
+    async fn save<C: GenericClient>(
+        &self,
+        client: &C,
+        changed: Vec<(Uuid, Payment)>,
+        _shared: (),
+    ) -> Result<(), Error> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        store::save(client, &changed).await?;
+        for (_, payment) in &changed {
+            if matches!(payment.status, Status::Failed { .. }) {
+                counter!(PAYMENTS, "result" => "failed").increment(1);
+            }
+            for entry in &payment.unsaved {
+                match entry.kind {
+                    Kind::Charge => counter!(PAYMENTS, "result" => "success").increment(1),
+                    Kind::Refund => counter!(REFUNDS).increment(1),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::NotAsked => "not asked",
+        Answer::Charge(ChargeAnswer::Approved(_)) => "charged",
+        Answer::Charge(ChargeAnswer::Declined { .. }) => "declined",
+        Answer::Refund(_) => "refunded",
+    }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    let (code, message) = (refusal.code(), refusal.to_string());
+    if refusal.is_transient() { Failure::transient(code, message) } else { Failure::permanent(code, message) }
+}
+
+fn unanswered(error: ProviderError) -> Failure {
+    match error {
+        ProviderError::Transient { code, message } => Failure::transient(code, message),
+        ProviderError::Permanent { code, message } => Failure::permanent(code, message),
+    }
+}
+
+/// The record for an event that `cause` brought about.
+fn caused(attempt: &Attempt, cause: &Inbound, event: Event) -> Emit {
+    let envelope = Envelope {
+        event_id: event_id(attempt, event.event_type()),
+        occurred_at: attempt.now,
+        correlation_id: cause.envelope.correlation_id.clone(),
+        causation_id: Some(cause.envelope.event_id),
+        event,
+    };
+    events::emit(&envelope, cause.traceparent.as_deref())
+}
+
+/// A version 7 id made of the attempt's time and, in place of chance, the cause and the type: an event causes at most one
+/// of each type, and `decide` stays pure.
+fn event_id(attempt: &Attempt, event_type: &str) -> Uuid {
+    let digest = Uuid::new_v5(&attempt.event_id, event_type.as_bytes()).into_bytes();
+    let mut bits = [0; 10];
+    // The other six bytes hold v5's version and variant.
+    bits[..6].copy_from_slice(&digest[..6]);
+    bits[6..].copy_from_slice(&digest[12..]);
+    let millis = u64::try_from(attempt.now.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What can be asked of a payment provider, and the simulation that stands in for one.
+
+mod simulated;
+mod token;
+
+use std::{fmt, future::Future};
+
+use thiserror::Error;
+
+pub use self::{
+    simulated::{Simulated, SimulatedSettings},
+    token::TestToken,
+};
+
+/// Takes and gives back money.
+///
+/// Every request names an idempotency key. Asked again with the same key, a provider gives the answer it gave before and
+/// moves no more money: requests are repeated whenever an answer may have been lost.
+pub trait PaymentProvider: Send + Sync + 'static {
+    /// Takes money. A decline is an answer, not an error.
+    fn charge(
+        &self,
+        request: ChargeRequest<'_>,
+    ) -> impl Future<Output = Result<ChargeAnswer, ProviderError>> + Send;
+
+    /// Gives all of a charge back; the answer is the provider's name for the refund.
+    fn refund(
+        &self,
+        request: RefundRequest<'_>,
+    ) -> impl Future<Output = Result<Reference, ProviderError>> + Send;
+}
+
+/// Which try of a request this is, counted durably.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Try {
+    /// Failed tries before this one.
+    pub failed: u32,
+    /// Tries that took the process's actor down.
+    pub crashed: u32,
+}
+
+/// A charge to make.
+#[derive(Clone, Copy, Debug)]
+pub struct ChargeRequest<'a> {
+    /// The idempotency key.
+    pub key: &'a str,
+    /// How much, in cents.
+    pub amount_cents: i64,
+    /// How the customer pays.
+    pub token: Option<&'a str>,
+    /// Which try.
+    pub attempt: Try,
+}
+
+/// A charge to give back.
+#[derive(Clone, Copy, Debug)]
+pub struct RefundRequest<'a> {
+    /// The idempotency key.
+    pub key: &'a str,
+    /// How much, in cents: all of the charge.
+    pub amount_cents: i64,
+    /// The provider's name for the charge.
+    pub charge: &'a Reference,
+    /// Which try.
+    pub attempt: Try,
+}
+
+/// What became of a charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChargeAnswer {
+    /// The provider holds the money.
+    Approved(Reference),
+    /// It never will.
+    Declined {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// The provider's name for a movement of money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference(String);
+
+impl Reference {
+    /// A reference as the provider or the database gave it.
+    pub fn new(reference: impl Into<String>) -> Self {
+        Self(reference.into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A request without an answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ProviderError {
+    /// This try failed; the next may not.
+    #[error("{message}")]
+    Transient {
+        /// Stable, kebab-case.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// No try will ever succeed.
+    #[error("{message}")]
+    Permanent {
+        /// Stable, kebab-case.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+}

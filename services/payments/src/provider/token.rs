@@ -1,0 +1,86 @@
+//! Payment tokens that force a path, as the sandboxes of card processors have them.
+
+use std::str::FromStr;
+
+/// Tokens that begin like this are for tests; no real token does.
+const PREFIX: &str = "tok_";
+
+/// A payment token with a meaning of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestToken {
+    /// `tok_ok`: approved.
+    Ok,
+    /// `tok_declined`: declined.
+    Declined,
+    /// `tok_flaky_N`: N failed tries, then approved.
+    Flaky(u32),
+    /// `tok_down`: every try fails, and the next might not.
+    Down,
+    /// `tok_poison`: fails for ever.
+    Poison,
+    /// `tok_crash`: takes the actor down, on every try.
+    Crash,
+    /// `tok_crash_once`: takes the actor down on the first try, then approved.
+    CrashOnce,
+    /// `tok_no_courier`: approved here; delivery will find nobody.
+    NoCourier,
+}
+
+/// It begins like a test token and is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownTestToken;
+
+impl TestToken {
+    /// `None` for a token without a special meaning.
+    pub fn parse(token: &str) -> Option<Result<Self, UnknownTestToken>> {
+        token.starts_with(PREFIX).then(|| token.parse())
+    }
+}
+
+impl FromStr for TestToken {
+    type Err = UnknownTestToken;
+
+    fn from_str(token: &str) -> Result<Self, UnknownTestToken> {
+        Ok(match token.strip_prefix(PREFIX).ok_or(UnknownTestToken)? {
+            "ok" => Self::Ok,
+            "declined" => Self::Declined,
+            "down" => Self::Down,
+            "poison" => Self::Poison,
+            "crash" => Self::Crash,
+            "crash_once" => Self::CrashOnce,
+            "no_courier" => Self::NoCourier,
+            other => match other.strip_prefix("flaky_").map(str::parse) {
+                Some(Ok(failures)) => Self::Flaky(failures),
+                _ => return Err(UnknownTestToken),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_by_name() {
+        for (text, token) in [
+            ("tok_ok", Some(Ok(TestToken::Ok))),
+            ("tok_declined", Some(Ok(TestToken::Declined))),
+            ("tok_flaky_2", Some(Ok(TestToken::Flaky(2)))),
+            ("tok_down", Some(Ok(TestToken::Down))),
+            ("tok_poison", Some(Ok(TestToken::Poison))),
+            ("tok_crash", Some(Ok(TestToken::Crash))),
+            ("tok_crash_once", Some(Ok(TestToken::CrashOnce))),
+            ("tok_no_courier", Some(Ok(TestToken::NoCourier))),
+            ("tok_flaky_", Some(Err(UnknownTestToken))),
+            ("tok_flaky_-1", Some(Err(UnknownTestToken))),
+            ("tok_flaky_99999999999", Some(Err(UnknownTestToken))),
+            ("tok_OK", Some(Err(UnknownTestToken))),
+            ("tok_", Some(Err(UnknownTestToken))),
+            ("card-4242", None),
+            ("", None),
+        ] {
+            assert_eq!(TestToken::parse(text), token, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the payments service is told, by flags or by the environment.
+
+use std::{net::SocketAddr, time::Duration};
+
+use chassis::settings::CommonArgs;
+use clap::{Args, Parser};
+
+use crate::provider::SimulatedSettings;
+
+/// The payments service: charges orders and gives charges back.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "payments", version)]
+pub struct Settings {
+    /// What services have in common.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// The service's own database, postgres://user:password@host:port/name.
+    #[arg(long, env, hide_env_values = true)]
+    pub payments_database_url: String,
+    /// Where /livez, /readyz, /metrics, /partitions and /parked are served.
+    #[arg(long, env, default_value = "0.0.0.0:9102")]
+    pub admin_listen: SocketAddr,
+    /// The payment provider.
+    #[command(flatten)]
+    pub provider: ProviderArgs,
+}
+
+/// How the simulated provider behaves.
+#[derive(Args, Clone, Debug)]
+pub struct ProviderArgs {
+    /// Share of charges that are declined, 0 to 1.
+    #[arg(long, env, default_value = "0.2", value_parser = share)]
+    pub provider_decline_rate: f64,
+    /// Share of tries that fail for now, 0 to 1.
+    #[arg(long, env, default_value = "0", value_parser = share)]
+    pub provider_transient_rate: f64,
+    /// How long every answer takes, milliseconds.
+    #[arg(long, env, default_value_t = 0)]
+    pub provider_latency_ms: u64,
+    /// Another seed declines other orders.
+    #[arg(long, env, default_value_t = 0)]
+    pub provider_seed: u64,
+    /// A charge of more than this fails for ever, cents.
+    #[arg(long, env, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1..))]
+    pub provider_max_amount_cents: i64,
+    /// How long to wait for an answer before the try counts as failed, milliseconds.
+    #[arg(long, env, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub provider_timeout_ms: u64,
+}
+
+impl Settings {
+    /// For the simulated provider.
+    pub fn simulated(&self) -> SimulatedSettings {
+        SimulatedSettings {
+            decline_rate: self.provider.provider_decline_rate,
+            transient_rate: self.provider.provider_transient_rate,
+            latency: Duration::from_millis(self.provider.provider_latency_ms),
+            seed: self.provider.provider_seed,
+            max_amount_cents: self.provider.provider_max_amount_cents,
+            test_tokens: self.common.test_tokens,
+        }
+    }
+
+    /// How long to wait for the provider.
+    pub fn provider_timeout(&self) -> Duration {
+        Duration::from_millis(self.provider.provider_timeout_ms)
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) => Err("must be between 0 and 1".to_owned()),
+        Err(error) => Err(format!("not a number: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
+        let needed = ["payments", "--kafka-brokers", "k:9092", "--payments-database-url", "postgres://h/d"];
+        Settings::try_parse_from(needed.iter().chain(args))
+    }
+
+    #[test]
+    fn defaults_are_a_sound_provider_without_test_tokens() {
+        let settings = parse(&[]).expect("valid");
+        assert!(!settings.simulated().test_tokens);
+        assert_eq!(settings.simulated().decline_rate, 0.2);
+        assert_eq!(settings.provider_timeout(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_is_given_reaches_the_provider() {
+        let args =
+            ["--test-tokens", "true", "--provider-latency-ms", "30", "--provider-max-amount-cents", "9"];
+        let simulated = parse(&args).expect("valid").simulated();
+        assert_eq!(
+            (simulated.test_tokens, simulated.latency, simulated.max_amount_cents),
+            (true, Duration::from_millis(30), 9)
+        );
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused() {
+        for args in [
+            ["--provider-decline-rate", "1.5"],
+            ["--provider-decline-rate", "NaN"],
+            ["--provider-transient-rate", "-0.1"],
+            ["--provider-max-amount-cents", "0"],
+            ["--provider-timeout-ms", "0"],
+        ] {
+            assert!(parse(&args).is_err(), "{args:?}");
+        }
+    }
+}

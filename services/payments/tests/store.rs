@@ -1,0 +1,106 @@
+//! The store against a real PostgreSQL. TEST_POSTGRES_URL names a server and a user who may create databases.
+
+mod database;
+
+use actors::Lock;
+use chrono::{DateTime, Utc};
+use payments::{
+    domain::{Charge, Entry, Kind, Payment, Status},
+    provider::Reference,
+    store,
+};
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use crate::database::Database;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("in range")
+}
+
+fn entry(kind: Kind, reference: &str) -> Entry {
+    Entry { kind, amount_cents: 900, reference: Reference::new(reference), at: at(0) }
+}
+
+fn payment(status: Status, unsaved: Vec<Entry>) -> Payment {
+    Payment { status, order_version: 3, updated_at: at(1), unsaved }
+}
+
+fn charge() -> Charge {
+    Charge { amount_cents: 900, reference: Reference::new("ch_1") }
+}
+
+fn charged() -> Payment {
+    payment(Status::Charged(charge()), vec![entry(Kind::Charge, "ch_1")])
+}
+
+#[tokio::test]
+async fn what_was_saved_is_loaded() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    let saved: Vec<_> = [
+        payment(Status::Closed, vec![]),
+        charged(),
+        payment(Status::Failed { reason: "declined".into() }, vec![]),
+        payment(Status::Refunded(charge()), vec![entry(Kind::Charge, "ch_4"), entry(Kind::Refund, "re_4")]),
+    ]
+    .into_iter()
+    .map(|payment| (Uuid::new_v4(), payment))
+    .collect();
+    store::save(&client, &saved).await.expect("saved");
+    let mut keys: Vec<_> = saved.iter().map(|(order, _)| *order).chain([Uuid::new_v4()]).collect();
+    keys.sort();
+    for lock in [Lock::None, Lock::ForUpdate] {
+        let loaded = store::load(&client, &keys, lock).await.expect("loaded");
+        assert_eq!(loaded.len(), 4, "an order without a payment has none");
+        for (order, payment) in &saved {
+            assert_eq!(loaded[order], Payment { unsaved: vec![], ..payment.clone() });
+        }
+    }
+    let ledger = client
+        .query("select kind, provider_key from charges where order_id = $1 order by kind", &[&saved[3].0])
+        .await
+        .expect("readable");
+    let ledger: Vec<(String, String)> = ledger.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let order = saved[3].0;
+    let expected = ["charge", "refund"].map(|kind| (kind.to_owned(), format!("{kind}:{order}")));
+    assert_eq!(ledger, expected);
+}
+
+#[tokio::test]
+async fn a_refund_adds_to_the_ledger_and_replaces_the_state() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    let order = Uuid::new_v4();
+    store::save(&client, &[(order, charged())]).await.expect("saved");
+    let refunded = payment(Status::Refunded(charge()), vec![entry(Kind::Refund, "re_1")]);
+    store::save(&client, &[(order, refunded)]).await.expect("saved");
+    let loaded = store::load(&client, &[order], Lock::None).await.expect("loaded");
+    assert_eq!(loaded[&order].status, Status::Refunded(charge()));
+    let count: i64 = client.query_one("select count(*) from charges", &[]).await.expect("readable").get(0);
+    assert_eq!(count, 2);
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_second_charge() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    let order = Uuid::new_v4();
+    store::save(&client, &[(order, charged())]).await.expect("saved");
+    let error = store::save(&client, &[(order, charged())]).await.expect_err("a second charge");
+    assert_eq!(error.code(), Some(&SqlState::UNIQUE_VIOLATION));
+}
+
+#[tokio::test]
+async fn loading_for_update_locks_and_loading_without_does_not() {
+    let database = Database::create().await;
+    let (mut first, second) = (database.client().await, database.client().await);
+    let order = Uuid::new_v4();
+    store::save(&second, &[(order, charged())]).await.expect("saved");
+    let transaction = first.transaction().await.expect("begun");
+    store::load(&transaction, &[order], Lock::ForUpdate).await.expect("locked");
+    second.batch_execute("set lock_timeout = '100ms'").await.expect("set");
+    assert_eq!(store::load(&second, &[order], Lock::None).await.expect("not in the way").len(), 1);
+    let error = store::load(&second, &[order], Lock::ForUpdate).await.expect_err("locked out");
+    assert_eq!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE));
+}
