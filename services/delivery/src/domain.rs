@@ -1,0 +1,194 @@
+//! Who delivers what. Pure: the couriers, the attempts and the time arrive as arguments.
+//!
+//! A courier is taken when an order is paid and given back when the order is over, whichever way. The events come from
+//! two topics, so either may be seen first: an order that is over before it was paid for is closed, and nobody is sent.
+
+use chrono::{DateTime, Utc};
+use contracts::{DeliveryAssigned, DeliveryFailed, Event, PaymentSuccess};
+
+/// Failed attempts after which no courier is looked for any more.
+pub const ATTEMPTS_TO_FIND_A_COURIER: u32 = 4;
+/// The test token for which nobody is ever found.
+pub const NO_COURIER_TOKEN: &str = "tok_no_courier";
+
+/// Someone who delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Courier {
+    /// Who.
+    pub id: i32,
+    /// Their name.
+    pub name: String,
+    /// How many orders they can have in hand.
+    pub capacity: i32,
+    /// How many they have.
+    pub load: i32,
+}
+
+/// All couriers, in the order of their ids, and whose load changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Couriers {
+    all: Vec<Courier>,
+    changed: Vec<bool>,
+}
+
+impl Couriers {
+    /// As loaded.
+    pub fn new(mut all: Vec<Courier>) -> Self {
+        all.sort_by_key(|courier| courier.id);
+        let changed = vec![false; all.len()];
+        Self { all, changed }
+    }
+
+    /// Those whose load changed since they were loaded, in the order of their ids.
+    pub fn changed(&self) -> impl Iterator<Item = &Courier> {
+        self.all.iter().zip(&self.changed).filter(|(_, changed)| **changed).map(|(courier, _)| courier)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Courier> {
+        self.all.iter()
+    }
+
+    /// The courier with the smallest share of their capacity in use, if anybody has room; their load grows by one.
+    fn take(&mut self) -> Option<Courier> {
+        let share = |courier: &Courier, other: &Courier| {
+            let used = |a: &Courier, b: &Courier| i64::from(a.load) * i64::from(b.capacity);
+            used(courier, other).cmp(&used(other, courier)).then(courier.id.cmp(&other.id))
+        };
+        let free = self.all.iter().enumerate().filter(|(_, courier)| courier.load < courier.capacity);
+        let (at, _) = free.min_by(|(_, a), (_, b)| share(a, b))?;
+        self.all[at].load += 1;
+        self.changed[at] = true;
+        Some(self.all[at].clone())
+    }
+
+    fn give_back(&mut self, id: i32) {
+        if let Ok(at) = self.all.binary_search_by_key(&id, |courier| courier.id) {
+            self.all[at].load -= 1;
+            self.changed[at] = true;
+        }
+    }
+}
+
+/// The delivery of one order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Where it stands.
+    pub status: Status,
+    /// The highest version of the order that was seen.
+    pub order_version: i64,
+}
+
+/// Where a delivery stands. An order nobody has heard of has none at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// A courier has it in hand.
+    Assigned {
+        /// Who.
+        courier_id: i32,
+        /// Since when.
+        at: DateTime<Utc>,
+    },
+    /// The order is over and the courier is free again.
+    Released {
+        /// Who had it.
+        courier_id: i32,
+        /// Since when.
+        assigned_at: DateTime<Utc>,
+        /// Until when.
+        at: DateTime<Utc>,
+    },
+    /// Nobody could take it.
+    Failed {
+        /// When that was decided.
+        at: DateTime<Utc>,
+    },
+    /// The order was over before a courier was needed.
+    Closed {
+        /// When that was seen.
+        at: DateTime<Utc>,
+    },
+}
+
+/// What an event changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The assignment, if it changed.
+    pub assignment: Option<Assignment>,
+    /// What there is to say.
+    pub event: Option<Event>,
+}
+
+/// Everybody has as many orders in hand as they can: somebody may be free in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoCourierFree;
+
+/// The try at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Try {
+    /// Failed tries before this one.
+    pub failed: u32,
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// Whether [`NO_COURIER_TOKEN`] has its effect.
+    pub test_tokens: bool,
+}
+
+/// Takes `event` in. On an error nothing has changed.
+pub fn decide(
+    event: &Event,
+    assignment: Option<&Assignment>,
+    couriers: &mut Couriers,
+    this_try: Try,
+) -> Result<Outcome, NoCourierFree> {
+    match (event, assignment) {
+        (Event::PaymentSuccess(paid), None) => assign(paid, couriers, this_try),
+        (Event::OrderCompleted(_) | Event::OrderCancelled(_) | Event::RefundRequested(_), _) => {
+            Ok(Outcome { assignment: over(event, assignment, couriers, this_try.now), event: None })
+        }
+        _ => Ok(Outcome { assignment: None, event: None }),
+    }
+}
+
+fn assign(paid: &PaymentSuccess, couriers: &mut Couriers, this_try: Try) -> Result<Outcome, NoCourierFree> {
+    let PaymentSuccess { order_id, order_version, .. } = *paid;
+    let at = this_try.now;
+    let nobody = this_try.test_tokens && paid.payment_token.as_deref() == Some(NO_COURIER_TOKEN);
+    let taken = if nobody { None } else { couriers.take() };
+    let (status, event) = match taken {
+        Some(Courier { id: courier_id, name: courier, .. }) => {
+            let event = DeliveryAssigned { order_id, order_version, courier_id, courier };
+            (Status::Assigned { courier_id, at }, event.into())
+        }
+        None if !nobody && this_try.failed < ATTEMPTS_TO_FIND_A_COURIER => return Err(NoCourierFree),
+        None => {
+            let reason = "no courier could take the order".to_owned();
+            (Status::Failed { at }, DeliveryFailed { order_id, order_version, reason }.into())
+        }
+    };
+    Ok(Outcome { assignment: Some(Assignment { status, order_version }), event: Some(event) })
+}
+
+/// The order is over: nobody is to be sent, and whoever was is free.
+fn over(
+    event: &Event,
+    assignment: Option<&Assignment>,
+    couriers: &mut Couriers,
+    at: DateTime<Utc>,
+) -> Option<Assignment> {
+    let version = event.order_version();
+    match assignment {
+        None => Some(Assignment { status: Status::Closed { at }, order_version: version }),
+        Some(&Assignment { status: Status::Assigned { courier_id, at: assigned_at }, order_version }) => {
+            couriers.give_back(courier_id);
+            Some(Assignment {
+                status: Status::Released { courier_id, assigned_at, at },
+                order_version: order_version.max(version),
+            })
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Joins the payments' and the orders' events to the domain.
+
+use actors::{Attempt, Decision, Decoded, Emit, Failure, Handler, Loaded, Lock, Record, Rejection};
+use chassis::events::{self, Inbound};
+use contracts::{Envelope, Event};
+use deadpool_postgres::GenericClient;
+use metrics::counter;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::{
+    domain::{self, Assignment, Couriers, NoCourierFree, Status, Try},
+    store,
+};
+
+/// Deliveries by what became of them. Labels: result (`assigned`, `released`, `failed`, `closed`). Counted before the
+/// commit: a batch that is rolled back and redone counts twice; the table is the authority.
+pub const ASSIGNMENTS: &str = "assignments_total";
+
+/// Handles what the payments and the orders services say.
+#[derive(Debug)]
+pub struct Deliveries {
+    test_tokens: bool,
+}
+
+impl Deliveries {
+    /// A handler for which test tokens have their effect, or do not.
+    pub fn new(test_tokens: bool) -> Self {
+        Self { test_tokens }
+    }
+}
+
+impl Handler for Deliveries {
+    type Body = Inbound;
+    type Key = Uuid;
+    type State = Assignment;
+    type Shared = Couriers;
+    type Prepared = ();
+
+    fn name(&self) -> &'static str {
+        "delivery::handler::Deliveries"
+    }
+
+    fn decode(&self, record: &Record) -> Result<Decoded<Inbound>, Rejection> {
+        events::decode_if(record, |event| {
+            matches!(
+                event,
+                Event::PaymentSuccess(_)
+                    | Event::OrderCompleted(_)
+                    | Event::OrderCancelled(_)
+                    | Event::RefundRequested(_)
+            )
+        })
+    }
+
+    fn key(&self, body: &Inbound) -> Uuid {
+        body.envelope.event.order_id()
+    }
+
+    async fn prepare(
+        &self,
+        _attempt: &Attempt,
+        _body: &Inbound,
+        _assignment: Option<&Assignment>,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn load<C: GenericClient>(
+        &self,
+        client: &C,
+        keys: &[Uuid],
+        lock: Lock,
+    ) -> Result<Loaded<Uuid, Assignment, Couriers>, Error> {
+        let (states, shared) = store::load(client, keys, lock).await?;
+        Ok(Loaded { states, shared })
+    }
+
+    fn decide(
+        &self,
+        attempt: &Attempt,
+        body: &Inbound,
+        assignment: Option<&Assignment>,
+        couriers: &mut Couriers,
+        _prepared: Option<()>,
+    ) -> Result<Decision<Assignment>, Failure> {
+        let this_try =
+            Try { failed: attempt.failed_attempts, now: attempt.now, test_tokens: self.test_tokens };
+        let outcome = domain::decide(&body.envelope.event, assignment, couriers, this_try).map_err(
+            |NoCourierFree| {
+                Failure::transient("no-courier-free", "every courier has as many orders in hand as they can")
+            },
+        )?;
+        let emit = outcome.event.map(|event| caused(attempt, body, event)).into_iter().collect();
+        Ok(Decision { state: outcome.assignment, emit })
+    }
+
+    async fn save<C: GenericClient>(
+        &self,
+        client: &C,
+        changed: Vec<(Uuid, Assignment)>,
+        couriers: Couriers,
+    ) -> Result<(), Error> {
+        store::save(client, &changed, &couriers).await?;
+        for (_, assignment) in &changed {
+            counter!(ASSIGNMENTS, "result" => result(&assignment.status)).increment(1);
+        }
+        Ok(())
+    }
+}
+
+fn result(status: &Status) -> &'static str {
+    match status {
+        Status::Assigned { .. } => "assigned",
+        Status::Released { .. } => "released",
+        Status::Failed { .. } => "failed",
+        Status::Closed { .. } => "closed",
+    }
+}
+
+/// The record for an event that `cause` brought about.
+fn caused(attempt: &Attempt, cause: &Inbound, event: Event) -> Emit {
+    let envelope = Envelope {
+        event_id: event_id(attempt, event.event_type()),
+        occurred_at: attempt.now,
+        correlation_id: cause.envelope.correlation_id.clone(),
+        causation_id: Some(cause.envelope.event_id),
+        event,
+    };
+    events::emit(&envelope, cause.traceparent.as_deref())
+}
+
+/// A version 7 id made of the attempt's time and, in place of chance, the cause and the type: an event causes at most one
+/// of each type, and `decide` stays pure.
+fn event_id(attempt: &Attempt, event_type: &str) -> Uuid {
+    let digest = Uuid::new_v5(&attempt.event_id, event_type.as_bytes()).into_bytes();
+    let mut bits = [0; 10];
+    // The other six bytes hold v5's version and variant.
+    bits[..6].copy_from_slice(&digest[..6]);
+    bits[6..].copy_from_slice(&digest[12..]);
+    let millis = u64::try_from(attempt.now.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
+}
+
+#[cfg(test)]
+mod tests;

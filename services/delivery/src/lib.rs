@@ -1,0 +1,37 @@
+//! The delivery service: sends a courier when an order is paid, and has them back when the order is over.
+//!
+//! [`handler`] joins the `payments` and `orders` topics to the [`domain`], which decides; [`store`] keeps the couriers
+//! and who has which order.
+
+pub mod domain;
+pub mod handler;
+pub mod settings;
+pub mod store;
+
+use chassis::{RunError, Service, service::Spec, shutdown::Stop};
+use contracts::topics;
+use metrics::describe_counter;
+
+use crate::{handler::Deliveries, settings::Settings};
+
+mod schema {
+    refinery::embed_migrations!("../../migrations/delivery");
+}
+
+/// Runs the service until `stop`, then drains.
+pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
+    describe_counter!(handler::ASSIGNMENTS, "Deliveries by what became of them");
+    let spec = Spec {
+        name: "delivery",
+        group: topics::DELIVERY_GROUP,
+        reads: &[topics::PAYMENTS, topics::ORDERS],
+        writes: &[topics::DELIVERIES],
+        database_url: &settings.delivery_database_url,
+        admin_listen: settings.admin_listen,
+        migrations: schema::migrations::runner(),
+        common: &settings.common,
+    };
+    let mut service = Service::open(spec, &mut stop).await?;
+    service.start_group(Deliveries::new(settings.common.test_tokens)).await?;
+    service.run(stop, async { true }).await
+}

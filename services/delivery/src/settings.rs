@@ -1,0 +1,21 @@
+//! What the delivery service is told, by flags or by the environment.
+
+use std::net::SocketAddr;
+
+use chassis::settings::CommonArgs;
+use clap::Parser;
+
+/// The delivery service: finds couriers for orders that are paid, and frees them.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "delivery", version)]
+pub struct Settings {
+    /// What services have in common.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// The service's own database, postgres://user:password@host:port/name.
+    #[arg(long, env, hide_env_values = true)]
+    pub delivery_database_url: String,
+    /// Where /livez, /readyz, /metrics, /partitions and /parked are served.
+    #[arg(long, env, default_value = "0.0.0.0:9103")]
+    pub admin_listen: SocketAddr,
+}

@@ -1,0 +1,176 @@
+//! All SQL of the delivery service: arrays in, rows out.
+
+use std::collections::HashMap;
+
+use actors::Lock;
+use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
+use tokio_postgres::{
+    Error, Row,
+    types::{FromSql, ToSql, Type},
+};
+use uuid::Uuid;
+
+use crate::domain::{Assignment, Courier, Couriers, Status};
+
+const COURIERS: &str = "select id, name, capacity, load from couriers order by id for update";
+const ASSIGNMENTS: &str = "select order_id, state, order_version, courier_id, assigned_at, released_at \
+     from assignments where order_id = any($1) order by order_id";
+const SAVE: &str = "insert into assignments (order_id, state, order_version, courier_id, assigned_at, released_at) \
+     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::timestamptz[]) \
+     on conflict (order_id) do update set state = excluded.state, order_version = excluded.order_version, \
+     courier_id = excluded.courier_id, assigned_at = excluded.assigned_at, released_at = excluded.released_at";
+const SAVE_LOADS: &str = "update couriers set load = new.load \
+     from unnest($1::integer[], $2::integer[]) as new(id, load) where couriers.id = new.id";
+
+/// The couriers, and the assignments of `orders`, those that have one.
+///
+/// Two lanes may meet the same order at the same time, one with its payment and one with its end, before it has a row
+/// that could be locked. So the couriers are locked first: that lock lets one transaction at a time decide who is sent
+/// where, and the assignments, read by a later statement, are seen as the one before left them. Without a lock there
+/// are no couriers: nothing is decided then.
+pub async fn load<C: GenericClient>(
+    client: &C,
+    orders: &[Uuid],
+    lock: Lock,
+) -> Result<(HashMap<Uuid, Assignment>, Couriers), Error> {
+    let statement = client.prepare_cached(ASSIGNMENTS).await?;
+    let of_orders: [&(dyn ToSql + Sync); 1] = [&orders];
+    let rows;
+    let couriers = match lock {
+        Lock::None => {
+            rows = client.query(&statement, &of_orders).await?;
+            Vec::new()
+        }
+        Lock::ForUpdate => {
+            let locking = client.prepare_cached(COURIERS).await?;
+            // One round trip: both are sent in this order, and the server runs one after the other.
+            let (locked, read) = tokio::try_join! {
+                biased;
+                client.query(&locking, &[]),
+                client.query(&statement, &of_orders),
+            }?;
+            rows = read;
+            locked.iter().map(courier).collect::<Result<_, _>>()?
+        }
+    };
+    let assignments =
+        rows.iter().map(|row| Ok((row.try_get(0)?, assignment(row)?))).collect::<Result<_, Error>>()?;
+    Ok((assignments, Couriers::new(couriers)))
+}
+
+fn courier(row: &Row) -> Result<Courier, Error> {
+    Ok(Courier {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        capacity: row.try_get(2)?,
+        load: row.try_get(3)?,
+    })
+}
+
+fn assignment(row: &Row) -> Result<Assignment, Error> {
+    let status = match row.try_get(1)? {
+        State::Assigned => Status::Assigned { courier_id: row.try_get(3)?, at: row.try_get(4)? },
+        State::Released => Status::Released {
+            courier_id: row.try_get(3)?,
+            assigned_at: row.try_get(4)?,
+            at: row.try_get(5)?,
+        },
+        State::Failed => Status::Failed { at: row.try_get(5)? },
+        State::Closed => Status::Closed { at: row.try_get(5)? },
+    };
+    Ok(Assignment { status, order_version: row.try_get(2)? })
+}
+
+/// Writes assignments, one for each order, and the loads that changed.
+pub async fn save<C: GenericClient>(
+    client: &C,
+    changed: &[(Uuid, Assignment)],
+    couriers: &Couriers,
+) -> Result<(), Error> {
+    if !changed.is_empty() {
+        save_assignments(client, changed).await?;
+    }
+    let (ids, loads): (Vec<_>, Vec<_>) = couriers.changed().map(|courier| (courier.id, courier.load)).unzip();
+    if !ids.is_empty() {
+        let statement = client.prepare_cached(SAVE_LOADS).await?;
+        client.execute(&statement, &[&ids, &loads]).await?;
+    }
+    Ok(())
+}
+
+async fn save_assignments<C: GenericClient>(client: &C, changed: &[(Uuid, Assignment)]) -> Result<(), Error> {
+    let rows: Vec<_> = changed.iter().map(|(_, assignment)| Columns::of(&assignment.status)).collect();
+    let orders: Vec<_> = changed.iter().map(|(order, _)| order).collect();
+    let versions: Vec<_> = changed.iter().map(|(_, assignment)| assignment.order_version).collect();
+    let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
+    let couriers: Vec<_> = rows.iter().map(|row| row.courier_id).collect();
+    let assigned: Vec<_> = rows.iter().map(|row| row.assigned_at).collect();
+    let released: Vec<_> = rows.iter().map(|row| row.released_at).collect();
+    let statement = client.prepare_cached(SAVE).await?;
+    client.execute(&statement, &[&orders, &states, &versions, &couriers, &assigned, &released]).await?;
+    Ok(())
+}
+
+struct Columns {
+    state: State,
+    courier_id: Option<i32>,
+    assigned_at: Option<DateTime<Utc>>,
+    released_at: Option<DateTime<Utc>>,
+}
+
+impl Columns {
+    fn of(status: &Status) -> Self {
+        let over = |state, at| Self { state, courier_id: None, assigned_at: None, released_at: Some(at) };
+        match *status {
+            Status::Assigned { courier_id, at } => Self {
+                state: State::Assigned,
+                courier_id: Some(courier_id),
+                assigned_at: Some(at),
+                released_at: None,
+            },
+            Status::Released { courier_id, assigned_at, at } => Self {
+                state: State::Released,
+                courier_id: Some(courier_id),
+                assigned_at: Some(assigned_at),
+                released_at: Some(at),
+            },
+            Status::Failed { at } => over(State::Failed, at),
+            Status::Closed { at } => over(State::Closed, at),
+        }
+    }
+}
+
+/// The words of `assignments.state`.
+#[derive(Clone, Copy)]
+enum State {
+    Assigned,
+    Released,
+    Failed,
+    Closed,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Released => "released",
+            Self::Failed => "failed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl<'a> FromSql<'a> for State {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let text = <&str>::from_sql(ty, raw)?;
+        [Self::Assigned, Self::Released, Self::Failed, Self::Closed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("no assignment state is called {text}").into())
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <&str as FromSql>::accepts(ty)
+    }
+}

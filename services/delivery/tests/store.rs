@@ -1,0 +1,158 @@
+//! The store against a real PostgreSQL. TEST_POSTGRES_URL names a server and a user who may create databases.
+
+mod database;
+
+use std::time::Duration;
+
+use actors::Lock;
+use chrono::{DateTime, Utc};
+use contracts::{Event, OrderCancelled, PaymentSuccess};
+use delivery::{
+    domain::{self, Assignment, Status, Try},
+    store,
+};
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use crate::database::Database;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("in range")
+}
+
+fn this_try() -> Try {
+    Try { failed: 0, now: at(0), test_tokens: false }
+}
+
+fn paid(order_id: Uuid) -> Event {
+    let provider_reference = "ch_1".to_owned();
+    PaymentSuccess { order_id, order_version: 1, amount_cents: 9, provider_reference, payment_token: None }
+        .into()
+}
+
+fn cancelled(order_id: Uuid) -> Event {
+    OrderCancelled { order_id, order_version: 2, reason: "customer".into() }.into()
+}
+
+/// What the runtime does with one event, inside `transaction`.
+async fn handle(transaction: &deadpool_postgres::Transaction<'_>, event: &Event) {
+    let order = event.order_id();
+    let (states, mut couriers) = store::load(transaction, &[order], Lock::ForUpdate).await.expect("loaded");
+    let outcome = domain::decide(event, states.get(&order), &mut couriers, this_try()).expect("decided");
+    let changed: Vec<_> = outcome.assignment.map(|assignment| (order, assignment)).into_iter().collect();
+    store::save(transaction, &changed, &couriers).await.expect("saved");
+}
+
+#[tokio::test]
+async fn the_seeded_fleet_is_large_and_free() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
+    let names: Vec<_> = couriers.iter().map(|courier| courier.name.as_str()).collect();
+    assert_eq!((names[0], names[39], names.len()), ("courier-01", "courier-40", 40));
+    assert!(couriers.iter().all(|courier| courier.load == 0 && courier.capacity == 250));
+    let (_, unlocked) = store::load(&client, &[], Lock::None).await.expect("loaded");
+    assert_eq!(unlocked.iter().count(), 0, "couriers are read to be locked, or not at all");
+}
+
+#[tokio::test]
+async fn what_was_saved_is_loaded() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    let saved: Vec<_> = [
+        Status::Assigned { courier_id: 3, at: at(1) },
+        Status::Released { courier_id: 40, assigned_at: at(1), at: at(2) },
+        Status::Failed { at: at(3) },
+        Status::Closed { at: at(4) },
+    ]
+    .into_iter()
+    .map(|status| (Uuid::new_v4(), Assignment { status, order_version: 5 }))
+    .collect();
+    let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
+    store::save(&client, &saved, &couriers).await.expect("saved");
+    let keys: Vec<_> = saved.iter().map(|(order, _)| *order).chain([Uuid::new_v4()]).collect();
+    let (loaded, _) = store::load(&client, &keys, Lock::ForUpdate).await.expect("loaded");
+    assert_eq!(loaded, saved.into_iter().collect());
+}
+
+#[tokio::test]
+async fn load_in_the_table_is_what_is_assigned() {
+    let database = Database::create().await;
+    let mut client = database.client().await;
+    let orders: Vec<_> = (0..50).map(|_| Uuid::new_v4()).collect();
+    for (count, event) in [(50, paid as fn(Uuid) -> Event), (0, cancelled)] {
+        for order in &orders {
+            let transaction = client.transaction().await.expect("begun");
+            handle(&transaction, &event(*order)).await;
+            transaction.commit().await.expect("committed");
+        }
+        let row = client
+            .query_one(
+                "select (select sum(load) from couriers), (select max(load) from couriers), \
+                 (select count(*) from assignments where released_at is null)",
+                &[],
+            )
+            .await
+            .expect("readable");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(2)), (count, count));
+        assert_eq!(row.get::<_, i32>(1), if count == 0 { 0 } else { 2 }, "50 orders spread over 40 couriers");
+    }
+}
+
+/// Two lanes meet an order that has no row yet: whichever comes first, nobody is sent to a cancelled order and no
+/// courier stays taken.
+#[tokio::test]
+async fn a_payment_and_a_cancellation_at_the_same_time_leave_nobody_on_the_way() {
+    let database = Database::create().await;
+    for payment_first in [true, false] {
+        let order = Uuid::new_v4();
+        let (mut first, mut second) = (database.client().await, database.client().await);
+        let (one, other) =
+            if payment_first { (paid(order), cancelled(order)) } else { (cancelled(order), paid(order)) };
+        let transaction = first.transaction().await.expect("begun");
+        handle(&transaction, &one).await;
+        let waiting = tokio::spawn(async move {
+            let transaction = second.transaction().await.expect("begun");
+            handle(&transaction, &other).await;
+            transaction.commit().await.expect("committed");
+        });
+        let watcher = database.client().await;
+        wait_until_somebody_is_blocked(&watcher).await;
+        transaction.commit().await.expect("committed");
+        waiting.await.expect("no panic");
+        let row = watcher
+            .query_one(
+                "select (select sum(load) from couriers), state from assignments where order_id = $1",
+                &[&order],
+            )
+            .await
+            .expect("one row");
+        let expected = if payment_first { "released" } else { "closed" };
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1)), (0, expected));
+    }
+}
+
+async fn wait_until_somebody_is_blocked(watcher: &deadpool_postgres::Object) {
+    let blocked = "select count(*) from pg_stat_activity \
+                   where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0";
+    for _ in 0..400 {
+        let count: i64 = watcher.query_one(blocked, &[]).await.expect("readable").get(0);
+        if count > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the second transaction was not held up within 4 s: nothing keeps the two apart");
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_more_than_a_courier_can_carry() {
+    let database = Database::create().await;
+    let client = database.client().await;
+    let error = client.execute("update couriers set load = capacity + 1 where id = 1", &[]).await;
+    assert_eq!(error.expect_err("refused").code(), Some(&SqlState::CHECK_VIOLATION));
+    let assigned = Assignment { status: Status::Assigned { courier_id: 999, at: at(0) }, order_version: 1 };
+    let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
+    let error = store::save(&client, &[(Uuid::new_v4(), assigned)], &couriers).await.expect_err("refused");
+    assert_eq!(error.code(), Some(&SqlState::FOREIGN_KEY_VIOLATION));
+}
