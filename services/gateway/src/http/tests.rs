@@ -1,0 +1,124 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{body::Body as RequestBody, http::Request, response::IntoResponse};
+use chassis::{http::Server, shutdown::trigger};
+use clap::Parser;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tower::ServiceExt;
+
+use super::*;
+use crate::Settings;
+
+fn edge(orders: SocketAddr, more: &[&str]) -> Router {
+    let url = format!("http://{orders}");
+    let args = ["gateway", "--orders-url", &url, "--connect-timeout-ms", "500"];
+    let settings = Settings::try_parse_from(args.iter().chain(more)).expect("sound settings");
+    app(Edge::new(Upstream::new(&settings), settings.max_in_flight))
+}
+
+/// Somebody in the place of orders, for as long as the trigger lives.
+async fn fake(routes: Router) -> (SocketAddr, chassis::shutdown::Trigger) {
+    let (stop, listener) = trigger();
+    let server = Server::start(([127, 0, 0, 1], 0).into(), routes, listener).await.expect("a free port");
+    (server.address, stop)
+}
+
+async fn send(app: Router, request: Request<RequestBody>) -> (u16, HeaderMap, Value) {
+    let response = app.oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    (parts.status.as_u16(), parts.headers, serde_json::from_slice(&body).expect("JSON"))
+}
+
+fn place_order(body: impl Into<RequestBody>) -> Request<RequestBody> {
+    Request::post("/place-order").header("x-correlation-id", "c-3").body(body.into()).expect("valid")
+}
+
+#[tokio::test]
+async fn an_order_goes_up_and_the_answer_comes_down() {
+    let orders = Router::new().route(
+        "/orders",
+        post(async |headers: HeaderMap, body: String| {
+            let id = headers["x-correlation-id"].to_str().expect("ASCII").to_owned();
+            assert!(headers.contains_key("traceparent"));
+            let answer = axum::Json(json!({"correlation": id, "body": body}));
+            (StatusCode::ACCEPTED, [("location", "/orders/1"), ("x-internal", "secret")], answer)
+                .into_response()
+        }),
+    );
+    let (address, _stop) = fake(orders).await;
+    let (status, headers, body) = send(edge(address, &[]), place_order("{\"item\":\"soup\"}")).await;
+    assert_eq!((status, body), (202, json!({"correlation": "c-3", "body": "{\"item\":\"soup\"}"})));
+    assert_eq!(
+        (&headers["location"], &headers["x-correlation-id"]),
+        (&"/orders/1".parse().expect("valid"), &"c-3".parse().expect("valid"))
+    );
+    assert!(!headers.contains_key("x-internal"), "only what is meant for the caller");
+}
+
+#[tokio::test]
+async fn questions_and_problems_pass_unchanged() {
+    let orders = Router::new().route(
+        "/orders",
+        get(async |uri: Uri| Problem::invalid("status", uri.query().unwrap_or_default().to_owned())),
+    );
+    let (address, _stop) = fake(orders).await;
+    let request = Request::get("/orders?status=X&limit=3").body(RequestBody::empty()).expect("valid");
+    let (status, headers, body) = send(edge(address, &[]), request).await;
+    assert_eq!((status, &body["errors"][0]["reason"]), (422, &json!("status=X&limit=3")));
+    assert_eq!(headers["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_never_leaves() {
+    let (address, _stop) = fake(Router::new()).await;
+    let (status, headers, body) = send(edge(address, &[]), place_order(vec![b'x'; 2 << 20])).await;
+    assert_eq!((status, &body["correlation_id"]), (413, &json!("c-3")));
+    assert_eq!(headers["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn orders_that_cannot_be_reached_are_a_503() {
+    let (address, stop) = fake(Router::new()).await;
+    // Port 1 of the loopback: nobody listens there.
+    drop(stop);
+    let nowhere = SocketAddr::new(address.ip(), 1);
+    let (status, headers, body) = send(edge(nowhere, &[]), place_order("")).await;
+    assert_eq!((status, &headers["retry-after"]), (503, &HeaderValue::from_static("1")), "{body}");
+    assert!(body["detail"].as_str().is_some_and(|detail| detail.contains("nothing was done")), "{body}");
+}
+
+#[tokio::test]
+async fn orders_that_do_not_answer_are_a_504_that_promises_nothing() {
+    let orders = Router::new().route("/orders", post(std::future::pending::<&'static str>));
+    let (address, _stop) = fake(orders).await;
+    let (status, _, body) = send(edge(address, &["--response-timeout-ms", "50"]), place_order("")).await;
+    assert_eq!(status, 504);
+    assert!(body["detail"].as_str().is_some_and(|detail| detail.contains("not known")), "{body}");
+}
+
+#[tokio::test]
+async fn more_than_it_can_hold_is_shed() {
+    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (here, there) = (arrived.clone(), go_on.clone());
+    let orders = Router::new().route(
+        "/orders",
+        post(async move || {
+            here.notify_one();
+            there.notified().await;
+            axum::Json(json!({}))
+        }),
+    );
+    let (address, _stop) = fake(orders).await;
+    let app = edge(address, &["--max-in-flight", "1"]);
+    let first = tokio::spawn(send(app.clone(), place_order("")));
+    arrived.notified().await;
+    let (status, headers, _) = send(app.clone(), place_order("")).await;
+    assert_eq!((status, headers.contains_key("retry-after")), (503, true));
+    go_on.notify_one();
+    assert_eq!(first.await.expect("no panic").0, 200);
+    go_on.notify_one();
+    assert_eq!(send(app, place_order("")).await.0, 200, "the place is free again");
+}

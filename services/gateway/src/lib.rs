@@ -1,0 +1,102 @@
+//! The HTTP edge: a stateless proxy in front of the orders service.
+//!
+//! What it adds is protection: a limit on bodies and on requests in hand, time-outs, and an answer that says what
+//! happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
+//!
+//! - [`http`]: the routes. [`upstream`]: the way to orders. [`settings`]: what it can be told.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::anyhow;
+use chassis::{
+    RunError,
+    admin::{self, Health, Need},
+    http::Server,
+    shutdown::{Stop, Trigger, trigger},
+};
+
+pub mod http;
+pub mod settings;
+pub mod upstream;
+
+pub use self::settings::Settings;
+use self::upstream::Upstream;
+
+/// The service's name.
+pub const NAME: &str = "gateway";
+
+/// Requests in hand are given this long when the gateway stops.
+const HTTP_LIMIT: Duration = Duration::from_secs(8);
+const ADMIN_LIMIT: Duration = Duration::from_millis(300);
+
+/// The gateway, started.
+#[derive(Debug)]
+pub struct Running {
+    health: Health,
+    http: Server,
+    admin: Server,
+    stop: Trigger,
+}
+
+impl Running {
+    /// Where the platform is to be reached.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http.address
+    }
+
+    /// Where the admin port listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address
+    }
+
+    /// Runs until `stop`, then answers the requests in hand.
+    ///
+    /// # Errors
+    /// When a server fails, or requests are not answered in time.
+    pub async fn run(mut self, stop: Stop) -> Result<(), RunError> {
+        let ended = tokio::select! {
+            () = stop => None,
+            ended = self.http.ended() => Some(ended),
+            ended = self.admin.ended() => Some(ended),
+        };
+        if let Some(ended) = ended {
+            let why = ended.err().unwrap_or_else(|| anyhow!("an HTTP server closed by itself"));
+            return Err(RunError::Running(why));
+        }
+        self.health.draining();
+        self.stop.fire();
+        let answered = self.http.stopped(HTTP_LIMIT).await;
+        self.admin.stopped(ADMIN_LIMIT).await;
+        if answered { Ok(()) } else { Err(RunError::Drain) }
+    }
+}
+
+/// Starts the gateway; ports may be 0. Orders need not be reachable yet.
+///
+/// # Errors
+/// When a port is taken.
+pub async fn start(settings: &Settings) -> Result<Running, RunError> {
+    let health = Health::new(NAME);
+    let (stop, listener) = trigger();
+    let upstream = Upstream::new(settings);
+    let orders = upstream.clone();
+    health.check("orders", Need::Required, move || {
+        let orders = orders.clone();
+        async move { orders.reachable().await.map_err(|error| error.to_string()) }
+    });
+    let admin = admin::serve(settings.admin_listen, health.clone(), listener.clone()).await;
+    let admin = admin.map_err(RunError::Start)?;
+    let app = http::app(http::Edge::new(upstream, settings.max_in_flight));
+    let http = Server::start(settings.http_listen, app, listener).await.map_err(RunError::Start)?;
+    health.serving();
+    tracing::info!(http = %http.address, admin = %admin.address, orders = %settings.orders_url, "open");
+    Ok(Running { health, http, admin, stop })
+}
+
+/// Starts the gateway and runs it until `stop`.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(settings: Settings, stop: Stop) -> Result<(), RunError> {
+    start(&settings).await?.run(stop).await
+}

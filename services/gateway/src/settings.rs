@@ -1,0 +1,74 @@
+//! What the gateway can be told.
+
+use std::{fmt, net::SocketAddr};
+
+use axum::http::{Uri, uri::Authority};
+use chassis::settings::TelemetryArgs;
+use clap::Parser;
+
+/// The HTTP edge of the platform.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "gateway", version)]
+pub struct Settings {
+    /// Where the platform is to be reached.
+    #[arg(long, env, default_value = "0.0.0.0:8000")]
+    pub http_listen: SocketAddr,
+    /// Where health and metrics are shown.
+    #[arg(long, env, default_value = "0.0.0.0:9100")]
+    pub admin_listen: SocketAddr,
+    /// The orders service, such as http://orders:8081.
+    #[arg(long, env, value_parser = base)]
+    pub orders_url: Base,
+    /// Time a connection to orders may take to open, milliseconds.
+    #[arg(long, env, default_value_t = 1_000)]
+    pub connect_timeout_ms: u64,
+    /// Time orders may take to answer, milliseconds; orders itself gives up after 8 seconds.
+    #[arg(long, env, default_value_t = 10_000)]
+    pub response_timeout_ms: u64,
+    /// Requests in hand at which further ones are refused, with 503.
+    #[arg(long, env, default_value_t = 1_024)]
+    pub max_in_flight: usize,
+    /// How to log.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// Where a server is: `http://host:port`, without a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base(pub Authority);
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+fn base(text: &str) -> Result<Base, String> {
+    let uri: Uri = text.parse().map_err(|error| format!("not a URL: {error}"))?;
+    match (uri.scheme_str(), uri.authority(), uri.path(), uri.query()) {
+        (Some("http"), Some(authority), "/" | "", None) => Ok(Base(authority.clone())),
+        _ => Err("expected http://host:port, without a path".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_orders_is_a_host_and_a_port() {
+        let parse = |url: &str| Settings::try_parse_from(["gateway", "--orders-url", url]);
+        let settings = parse("http://orders:8081/").expect("sound");
+        assert_eq!(settings.orders_url.to_string(), "http://orders:8081");
+        assert_eq!((settings.http_listen.port(), settings.admin_listen.port()), (8000, 9100));
+        for url in ["orders:8081", "https://orders", "http://orders/api", "http://orders/?a", ""] {
+            assert!(parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Settings::command().debug_assert();
+    }
+}

@@ -1,0 +1,99 @@
+//! The way to the orders service.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, Method, Request, Response, Uri, uri::PathAndQuery},
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::settings::{Base, Settings};
+
+/// An idle connection is closed before orders, or a proxy between, would.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Orders gave no answer.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// No connection: the request never left.
+    #[error("orders cannot be reached")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    /// The connection broke with the request under way.
+    #[error("the connection to orders broke")]
+    Broken(#[source] hyper_util::client::legacy::Error),
+    /// No answer in time.
+    #[error("orders did not answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+}
+
+/// A pool of connections to orders. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: Client<HttpConnector, Full<Bytes>>,
+    base: Base,
+    response_limit: Duration,
+}
+
+impl Upstream {
+    /// Connects on demand.
+    pub fn new(settings: &Settings) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_millis(settings.connect_timeout_ms)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self {
+            client,
+            base: settings.orders_url.clone(),
+            response_limit: Duration::from_millis(settings.response_timeout_ms),
+        }
+    }
+
+    /// Sends a request; the body of the answer is passed on as it comes.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`]; what orders answers is no error.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(self.base.0.clone())
+            .path_and_query(path)
+            .build()
+            .expect("a scheme, an authority and a path make a URL");
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        match timeout(self.response_limit, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response.map(Body::new)),
+            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(error)),
+            Ok(Err(error)) => Err(UpstreamError::Broken(error)),
+            Err(_) => Err(UpstreamError::TimedOut(self.response_limit)),
+        }
+    }
+
+    /// Whether orders answers at all.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn reachable(&self) -> Result<(), UpstreamError> {
+        let path = PathAndQuery::from_static("/livez");
+        self.send(Method::GET, path, HeaderMap::new(), Bytes::new()).await.map(|_| ())
+    }
+}
