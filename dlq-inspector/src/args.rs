@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::{select::Selectors, snapshot::Prefix, time::duration};
+
+/// Dead letters: what died, why, and back to work with it.
+///
+/// Exit codes: 0 ok, 1 error, 2 usage, 3 nothing matched, 4 some failed, 5 refused for safety, 6 cannot reach Kafka,
+/// 7 another operator took over, 130 interrupted.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dlq-inspector", version)]
+pub struct Args {
+    /// Where Kafka is.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where Kafka is and how to talk to it.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Connection {
+    /// host:port, comma-separated
+    #[arg(short, long, env = "KAFKA_BROKERS", global = true)]
+    pub brokers: Option<String>,
+    /// A client property such as security.protocol=SASL_SSL; may repeat, and wins over --config
+    #[arg(short = 'X', value_name = "KEY=VALUE", global = true, value_parser = property)]
+    pub properties: Vec<(String, String)>,
+    /// Properties as k=v,k=v, under those of -X
+    #[arg(long, env = "KAFKA_PROPERTIES", global = true, hide = true, hide_env_values = true)]
+    pub kafka_properties: Option<String>,
+    /// A file of client properties, one KEY=VALUE a line, # for comments
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// How long to wait for the first answer of a broker
+    #[arg(long, value_name = "DURATION", default_value = "10s", global = true, value_parser = duration)]
+    pub connect_timeout: Duration,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns fitted to the terminal.
+    #[default]
+    Table,
+    /// All columns.
+    Wide,
+    /// One object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Every dead-letter topic: how many open, requeued, resolved, and how long they are kept
+    Topics(TopicsArgs),
+    /// Dead letters, newest first
+    List(ListArgs),
+    /// All about one dead letter: error, headers, body, history
+    Show(ShowArgs),
+    /// Put dead letters back into their group: prints the plan; --execute does it
+    Requeue(RequeueArgs),
+}
+
+/// Arguments of `topics`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct TopicsArgs {
+    /// Only this dead-letter topic; may repeat
+    #[arg(long, value_name = "TOPIC")]
+    pub dlq: Vec<String>,
+    /// Only this consumer group; may repeat
+    #[arg(long)]
+    pub group: Vec<String>,
+}
+
+/// Arguments of `list`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ListArgs {
+    /// Which.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// Print at most so many, the newest, counted after the selectors
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// Arguments of `show`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ShowArgs {
+    /// Its id, or the beginning of it
+    pub id: Prefix,
+    /// Only look into this dead-letter topic; may repeat
+    #[arg(long, value_name = "TOPIC")]
+    pub dlq: Vec<String>,
+    /// Write the body's bytes as they are, and nothing else
+    #[arg(long, conflicts_with = "hex")]
+    pub raw: bool,
+    /// Show the body as a hex dump
+    #[arg(long)]
+    pub hex: bool,
+    /// Do not mask fields such as payment_token or password
+    #[arg(long)]
+    pub reveal: bool,
+}
+
+/// Arguments of `requeue`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct RequeueArgs {
+    /// Ids, or the beginnings of them
+    pub ids: Vec<Prefix>,
+    /// Which; without ids, open ones unless --state says otherwise.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// Do it; without this the plan is printed and nothing is written
+    #[arg(long)]
+    pub execute: bool,
+    /// Also those that died in their third generation or later
+    #[arg(long)]
+    pub force: bool,
+    /// Then wait for what becomes of them
+    #[arg(long, requires = "execute")]
+    pub wait: bool,
+    /// How long to wait for outcomes
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// At most so many a second
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    pub rate: Option<u32>,
+    /// Who acts, for the ledger [default: user@host]
+    #[arg(long = "as", value_name = "WHO")]
+    pub by: Option<String>,
+    /// Why, for the ledger
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+/// Reads `key=value`.
+pub fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    match number.parse() {
+        Ok(rate) if rate > 0 => Ok(rate),
+        _ => Err(format!("{text:?} is no rate: write 50/s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn properties_and_rates_are_checked() {
+        assert_eq!(property("a = b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(property("a").is_err() && property("=b").is_err());
+        assert_eq!(rate("50/s"), Ok(50));
+        assert_eq!(rate("7"), Ok(7));
+        assert!(rate("0").is_err() && rate("x/s").is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! `list`: dead letters, newest first.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{now, state_cell, warn_unreadable};
+use crate::{
+    args::{Format, ListArgs},
+    exit::Exit,
+    kafka::{Kafka, Start},
+    output::{Column, Out, Table, bytes, complain, json::LetterJson},
+    snapshot::{Keep, Letter, Scope, State, read_ledger, scan, short_len},
+    time::age,
+};
+
+/// The newest letters, so many at most.
+#[derive(Debug, Default)]
+struct Newest {
+    kept: BTreeMap<(DateTime<Utc>, Uuid), (Letter, State)>,
+    matched: u64,
+}
+
+impl Newest {
+    fn add(&mut self, letter: Letter, state: State, limit: usize) {
+        self.matched += 1;
+        self.kept.insert((letter.failed_at(), letter.id), (letter, state));
+        if self.kept.len() > limit {
+            self.kept.pop_first();
+        }
+    }
+}
+
+/// Prints the newest letters that match.
+pub fn list(kafka: &Kafka, args: &ListArgs, out: &mut Out) -> anyhow::Result<Exit> {
+    let now = now();
+    let limit = usize::try_from(args.limit)?;
+    let scope = Scope::of(kafka, &args.selectors.dlq, &args.selectors.group)?;
+    let (ledger, _) = read_ledger(kafka, Keep::Nothing, &Start::Oldest)?;
+    warn_unreadable(&ledger);
+    let (newest, folded) = scan(kafka, &scope, &ledger, Newest::default, |newest, letter, state| {
+        if args.selectors.matches(&letter, state, now) {
+            newest.add(letter, state, limit);
+        }
+    })?;
+    if newest.matched == 0 {
+        let beside =
+            if folded.ids.is_empty() { "there are none" } else { "there are others: loosen the selectors" };
+        complain(&format!("no dead letter matches; {beside}"));
+        return Ok(Exit::NothingMatched);
+    }
+    let shown = || newest.kept.values().rev();
+    if out.is_json() {
+        shown().try_for_each(|(letter, state)| out.json(&LetterJson::new(letter, *state)))?;
+    } else {
+        let len = short_len(&folded.ids, shown().map(|(letter, _)| letter.id));
+        out.table(&table(shown(), now, len, out.format() == Format::Wide))?;
+    }
+    if newest.matched > newest.kept.len() as u64 {
+        out.flush()?;
+        complain(&format!("{} of {} shown; --limit N shows more", newest.kept.len(), newest.matched));
+    }
+    Ok(Exit::Ok)
+}
+
+fn table<'a>(
+    letters: impl Iterator<Item = &'a (Letter, State)>,
+    now: DateTime<Utc>,
+    id_len: usize,
+    wide: bool,
+) -> Table {
+    let mut columns = vec![
+        Column::whole("ID"),
+        Column::number("AGE"),
+        Column::text("GROUP", 8),
+        Column::whole("CLASS"),
+        Column::text("CODE", 10),
+        Column::text("KEY", 8),
+        Column::text("EVENT", 8),
+        Column::number("TRIES"),
+        Column::text("SOURCE", 10),
+        Column::whole("STATE"),
+    ];
+    if wide {
+        columns.extend([Column::whole("CORRELATION"), Column::whole("FINGERPRINT"), Column::whole("ERROR")]);
+    }
+    let mut table = Table::new(columns);
+    for (letter, state) in letters {
+        let dead = letter.dead();
+        let id = letter.id.to_string();
+        let source = dead.map_or_else(
+            || "-".to_owned(),
+            |dead| format!("{}/{}/{}", dead.origin.topic, dead.origin.partition, dead.offset),
+        );
+        let mut cells = vec![
+            id.get(..id_len).unwrap_or(&id).into(),
+            age(now, letter.failed_at()).into(),
+            letter.group().into(),
+            letter.class().into(),
+            letter.code().unwrap_or("-").into(),
+            letter.key.as_deref().map_or_else(|| "-".to_owned(), bytes).into(),
+            letter.event_type().unwrap_or("-").into(),
+            dead.map_or_else(|| "-".to_owned(), |dead| dead.attempts.to_string()).into(),
+            source.into(),
+            state_cell(*state),
+        ];
+        if wide {
+            cells.extend([
+                letter.correlation_id().unwrap_or("-").into(),
+                letter.fingerprint().unwrap_or("-").into(),
+                letter.error().into(),
+            ]);
+        }
+        table.row(cells);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{snapshot::tests::dead, time::from_ms};
+
+    #[test]
+    fn only_the_newest_are_kept_whatever_order_they_come_in() {
+        let mut newest = Newest::default();
+        for offset in [5, 1, 9, 3, 7] {
+            newest.add(dead(offset, 1), State::Open, 2);
+        }
+        assert_eq!(newest.matched, 5);
+        let offsets: Vec<_> =
+            newest.kept.values().rev().filter_map(|(l, _)| Some(l.dead()?.offset.0)).collect();
+        assert_eq!(offsets, [9, 7]);
+    }
+
+    #[test]
+    fn a_row_says_what_died_where_and_why() {
+        let letter = (dead(9, 1), State::Open);
+        let lines =
+            table([&letter].into_iter(), from_ms(69_000), 8, true).render(None, |text, _| text.to_owned());
+        let id = letter.0.id.to_string();
+        for word in [&id[..8], "60s", "permanent", "amount-over-limit", "orders/0/9", "open", "200 over 100"]
+        {
+            assert!(lines[1].contains(word), "{word} in {}", lines[1]);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Kafka clients: how they are configured, which topics there are, and headers that cannot be read.
+
+mod reader;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use actors::{Headers, dead_letter};
+use anyhow::Context as _;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    message::BorrowedMessage,
+};
+
+pub use self::reader::{Raw, Reader, Start};
+use crate::{args::Connection, args::property, exit::Problem};
+
+/// Keeps what the client library last complained about, to be told when something fails, and prints nothing itself.
+#[derive(Clone, Debug, Default)]
+pub struct Complaints(Arc<std::sync::Mutex<Option<String>>>);
+
+impl Complaints {
+    /// The last complaint.
+    pub fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, text: &str) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(text.to_owned());
+    }
+}
+
+impl ClientContext for Complaints {
+    fn log(&self, level: RDKafkaLogLevel, _fac: &str, message: &str) {
+        if (level as i32) <= RDKafkaLogLevel::Error as i32 {
+            self.keep(message);
+        }
+    }
+
+    fn error(&self, _error: rdkafka::error::KafkaError, reason: &str) {
+        self.keep(reason);
+    }
+}
+
+impl ConsumerContext for Complaints {}
+
+/// One cluster, reached.
+#[derive(Debug)]
+pub struct Kafka {
+    base: ClientConfig,
+    brokers: String,
+    topics: BTreeMap<String, i32>,
+    timeout: Duration,
+}
+
+impl Kafka {
+    /// Reads the settings and asks for the topics; [`Problem::Unreachable`] when nobody answers in time.
+    pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
+        let base = client_config(connection)?;
+        let brokers = base.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let mut kafka = Self { base, brokers, topics: BTreeMap::new(), timeout: connection.connect_timeout };
+        let complaints = Complaints::default();
+        let client = kafka.consumer(&complaints, "read_committed")?;
+        let metadata = client
+            .fetch_metadata(None, kafka.timeout)
+            .map_err(|error| kafka.unreachable(complaints.last().unwrap_or_else(|| error.to_string())))?;
+        kafka.topics = metadata
+            .topics()
+            .iter()
+            .filter_map(|topic| {
+                Some((topic.name().to_owned(), i32::try_from(topic.partitions().len()).ok()?))
+            })
+            .collect();
+        Ok(kafka)
+    }
+
+    /// Every dead-letter topic, by name.
+    pub fn dlq_topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.keys().map(String::as_str).filter(|topic| dead_letter::group_of(topic).is_some())
+    }
+
+    /// Partitions of `topic`; `None` when there is no such topic.
+    pub fn partitions(&self, topic: &str) -> Option<i32> {
+        self.topics.get(topic).copied()
+    }
+
+    /// Reads `topic` from `start` to its end, and on from there if asked to.
+    pub fn reader(&self, topic: &str, start: &Start) -> anyhow::Result<Reader<'_>> {
+        let partitions = self.partitions(topic).with_context(|| format!("topic {topic} does not exist"))?;
+        let complaints = Complaints::default();
+        let consumer = self.consumer(&complaints, "read_committed")?;
+        // An assignment of a topic whose leaders are not known yet is only looked at again half a second later.
+        consumer
+            .fetch_metadata(Some(topic), self.timeout)
+            .map_err(|error| self.unreachable(complaints.last().unwrap_or_else(|| error.to_string())))?;
+        Reader::new(self, consumer, complaints, topic, partitions, start)
+    }
+
+    /// Where each partition of `topic` ends, whether or not the transactions there are decided.
+    pub fn high_watermarks(&self, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
+        self.ends(topic, "read_uncommitted")
+    }
+
+    /// Where each partition of `topic` ends for a reader of decided transactions.
+    pub fn stable_offsets(&self, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
+        self.ends(topic, "read_committed")
+    }
+
+    fn ends(&self, topic: &str, isolation: &str) -> anyhow::Result<Vec<(i32, i64)>> {
+        let complaints = Complaints::default();
+        let client = self.consumer(&complaints, isolation)?;
+        (0..self.partitions(topic).with_context(|| format!("topic {topic} does not exist"))?)
+            .map(|partition| {
+                let (_, high) = client
+                    .fetch_watermarks(topic, partition, self.timeout)
+                    .with_context(|| format!("asking where {topic}/{partition} ends"))?;
+                Ok((partition, high))
+            })
+            .collect()
+    }
+
+    /// Any other client of this cluster, with `properties` over the common ones.
+    pub fn client<C, T>(&self, context: C, properties: &[(&str, &str)]) -> anyhow::Result<T>
+    where
+        C: ClientContext,
+        T: FromClientConfigAndContext<C>,
+    {
+        let mut config = self.base.clone();
+        for (name, value) in properties {
+            config.set(*name, *value);
+        }
+        config.create_with_context(context).context("building a Kafka client")
+    }
+
+    /// The error that says nobody answers.
+    pub fn unreachable(&self, why: String) -> Problem {
+        Problem::Unreachable { brokers: self.brokers.clone(), why }
+    }
+
+    /// How long a broker may take to answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn consumer(&self, complaints: &Complaints, isolation: &str) -> anyhow::Result<BaseConsumer<Complaints>> {
+        self.client(
+            complaints.clone(),
+            &[
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("enable.partition.eof", "true"),
+                ("isolation.level", isolation),
+                // Retention may delete the oldest records while they are read.
+                ("auto.offset.reset", "earliest"),
+                // The end of a partition is told with the first empty answer: let that come soon.
+                ("fetch.wait.max.ms", "20"),
+                ("fetch.queue.backoff.ms", "10"),
+                ("queued.max.messages.kbytes", "16384"),
+                ("allow.auto.create.topics", "false"),
+            ],
+        )
+    }
+}
+
+/// The common configuration: ours, then the file, then KAFKA_PROPERTIES, then `-X`, then `--brokers`.
+fn client_config(connection: &Connection) -> anyhow::Result<ClientConfig> {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "dlq-inspector");
+    // No group is joined and nothing is committed; the library wants a name to hand out partitions by.
+    config.set("group.id", "dlq-inspector");
+    config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+    config.set_log_level(RDKafkaLogLevel::Error);
+
+    let mut given = Vec::new();
+    if let Some(path) = &connection.config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            // The line itself may hold a password.
+            let pair = property(line).map_err(|_| {
+                Problem::Usage(format!("{}:{}: not a KEY=VALUE line", path.display(), number + 1))
+            })?;
+            given.push(pair);
+        }
+    }
+    for pair in connection.kafka_properties.iter().flat_map(|list| list.split(',')).filter(|p| !p.is_empty())
+    {
+        given.push(property(pair).map_err(|_| Problem::Usage("KAFKA_PROPERTIES is not k=v,k=v".into()))?);
+    }
+    given.extend(connection.properties.iter().cloned());
+    for (name, value) in given {
+        let name = if name == "metadata.broker.list" { "bootstrap.servers".to_owned() } else { name };
+        config.set(name, value);
+    }
+    if let Some(brokers) = &connection.brokers {
+        config.set("bootstrap.servers", brokers);
+    }
+    if config.get("bootstrap.servers").is_none_or(str::is_empty) {
+        return Err(
+            Problem::Usage("where is Kafka? give --brokers host:port or set KAFKA_BROKERS".into()).into()
+        );
+    }
+    Ok(config)
+}
+
+/// A message's headers; `None` when they cannot be represented, such as a name that is not UTF-8.
+pub fn read_headers(message: &BorrowedMessage<'_>) -> Option<Headers> {
+    // The client library panics on a header name that is not UTF-8; one odd record must not end a listing.
+    quiet::catch(|| Headers::from_kafka(message))
+}
+
+mod quiet {
+    use std::{cell::Cell, panic, sync::Once};
+
+    thread_local! { static QUIET: Cell<bool> = const { Cell::new(false) }; }
+
+    /// Runs `f`; `None` when it panicked, without a word on standard error.
+    pub(super) fn catch<T>(f: impl FnOnce() -> T) -> Option<T> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                if !QUIET.get() {
+                    before(info);
+                }
+            }));
+        });
+        QUIET.set(true);
+        let result = panic::catch_unwind(panic::AssertUnwindSafe(f)).ok();
+        QUIET.set(false);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Connection {
+        Connection {
+            brokers: None,
+            properties: vec![("client.id".into(), "me".into())],
+            kafka_properties: Some("client.id=env,linger.ms=1".into()),
+            config: None,
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn later_settings_win_and_brokers_are_required() {
+        let error = client_config(&connection()).expect_err("no brokers");
+        assert!(matches!(error.downcast_ref(), Some(Problem::Usage(_))));
+        let config =
+            client_config(&Connection { brokers: Some("b:1".into()), ..connection() }).expect("complete");
+        assert_eq!(config.get("client.id"), Some("me"));
+        assert_eq!(config.get("linger.ms"), Some("1"));
+        assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
+    }
+
+    #[test]
+    fn a_panic_is_caught_without_noise() {
+        assert_eq!(quiet::catch(|| 1), Some(1));
+        assert_eq!(quiet::catch(|| -> i32 { panic!("seen by nobody") }), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading one topic from a start to its end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use actors::Headers;
+use anyhow::Context as _;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::{BorrowedMessage, Message},
+    types::RDKafkaErrorCode,
+};
+
+use super::{Complaints, Kafka, read_headers};
+
+/// A partition that gives neither a record nor its end for this long cannot be reached.
+const STALLED: Duration = Duration::from_secs(15);
+
+/// Where reading starts.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// At the oldest record of every partition.
+    Oldest,
+    /// At these offsets, partition by partition; a partition that is not named starts at its oldest record.
+    At(BTreeMap<i32, i64>),
+    /// The same, and partitions that are not named are not read.
+    Only(BTreeMap<i32, i64>),
+}
+
+/// A record as it lies in the client's buffer.
+#[derive(Debug)]
+pub struct Raw<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch; 0 when the broker gave none.
+    pub timestamp_ms: i64,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The headers; `None` when they cannot be read.
+    pub headers: Option<Headers>,
+}
+
+impl<'a> Raw<'a> {
+    fn of(message: &'a BorrowedMessage<'a>) -> Self {
+        Self {
+            topic: message.topic(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+            key: message.key(),
+            value: message.payload(),
+            headers: read_headers(message),
+        }
+    }
+}
+
+/// What a visitor wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Record,
+    End(i32),
+    Nothing,
+}
+
+/// Reads one topic: an end is told by its partition number alone, so topics do not share a client.
+pub struct Reader<'k> {
+    kafka: &'k Kafka,
+    /// `None` only while it is dropped.
+    consumer: Option<BaseConsumer<Complaints>>,
+    complaints: Complaints,
+    topic: String,
+    unfinished: BTreeSet<i32>,
+    next: BTreeMap<i32, i64>,
+}
+
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("topic", &self.topic).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl<'k> Reader<'k> {
+    pub(super) fn new(
+        kafka: &'k Kafka,
+        consumer: BaseConsumer<Complaints>,
+        complaints: Complaints,
+        topic: &str,
+        partitions: i32,
+        start: &Start,
+    ) -> anyhow::Result<Self> {
+        let mut list = TopicPartitionList::new();
+        let mut next = BTreeMap::new();
+        let mut unfinished = BTreeSet::new();
+        for partition in 0..partitions {
+            let from = match start {
+                Start::Oldest => None,
+                Start::At(offsets) => offsets.get(&partition).copied(),
+                Start::Only(offsets) => match offsets.get(&partition) {
+                    Some(offset) => Some(*offset),
+                    None => continue,
+                },
+            };
+            let offset = from.map_or(Offset::Beginning, Offset::Offset);
+            list.add_partition_offset(topic, partition, offset)
+                .with_context(|| format!("reading {topic}"))?;
+            next.extend(from.map(|from| (partition, from)));
+            unfinished.insert(partition);
+        }
+        consumer.assign(&list).with_context(|| format!("reading {topic}"))?;
+        Ok(Self { kafka, consumer: Some(consumer), complaints, topic: topic.to_owned(), unfinished, next })
+    }
+
+    /// Hands every record up to the end of every partition to `visit`; stops early when it says `false`.
+    pub fn to_end(&mut self, mut visit: impl FnMut(&Raw<'_>) -> bool) -> anyhow::Result<()> {
+        let mut progress = Instant::now();
+        let mut wanted = true;
+        while wanted && !self.unfinished.is_empty() {
+            match self.step(Duration::from_millis(200), |raw| wanted = visit(raw))? {
+                Event::Record => progress = Instant::now(),
+                Event::End(partition) => {
+                    progress = Instant::now();
+                    self.unfinished.remove(&partition);
+                }
+                Event::Nothing if progress.elapsed() > STALLED => {
+                    let why = self.complaints.last().unwrap_or_else(|| "no broker answers".into());
+                    let what = format!("reading {} stalled for {} s: {why}", self.topic, STALLED.as_secs());
+                    return Err(self.kafka.unreachable(what).into());
+                }
+                Event::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits up to `timeout` for one more record, past the end.
+    pub fn follow(&mut self, timeout: Duration, visit: impl FnOnce(&Raw<'_>)) -> anyhow::Result<()> {
+        self.step(timeout, visit).map(|_| ())
+    }
+
+    /// For each partition that gave a record, or was told where to start, the offset to go on from.
+    pub fn positions(&self) -> &BTreeMap<i32, i64> {
+        &self.next
+    }
+
+    fn step(&mut self, timeout: Duration, visit: impl FnOnce(&Raw<'_>)) -> anyhow::Result<Event> {
+        match self.consumer.as_ref().and_then(|consumer| consumer.poll(timeout)) {
+            None => Ok(Event::Nothing),
+            Some(Ok(message)) => {
+                let raw = Raw::of(&message);
+                self.next.insert(raw.partition, raw.offset + 1);
+                visit(&raw);
+                Ok(Event::Record)
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Event::End(partition)),
+            Some(Err(error)) if passes(&error) => Ok(Event::Nothing),
+            Some(Err(error)) => Err(error).with_context(|| format!("reading {}", self.topic)),
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    /// Closing a client waits for its threads. It has nothing to commit, so nobody needs to wait for it.
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        std::thread::spawn(move || drop(consumer));
+    }
+}
+
+/// Connection troubles, which the client mends by itself or which end in a stall.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                // This tool belongs to no group, so what it may do with one does not matter.
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+        )
+    )
+}

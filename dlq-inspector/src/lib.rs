@@ -1,0 +1,59 @@
+//! The operator's command line over dead-letter topics: what died, why, how many alike, run it again, did it work.
+//!
+//! It needs Kafka alone and knows the `dlq.*` headers of [`actors::dead_letter`], not what the records mean.
+//!
+//! - [`args`]: the command line; [`select`]: the selectors, the same for every command; [`exit`]: exit codes.
+//! - [`kafka`]: clients that read without a group's commits, to the end and no further.
+//! - [`snapshot`]: letters and the ledger of what was done with them, folded into a state per letter.
+//! - [`commands`] print; [`requeue`] plans and acts; [`output`] is how anything reaches the terminal.
+//!
+//! # JSON
+//! With `-o json` every line of standard output is one object. The fields of a dead letter are those of
+//! [`output::json::LetterJson`], of a topic [`output::json::TopicJson`]; `requeue` prints
+//! [`output::json::RequeueJson`]. Fields are added, never renamed; an absent value is `null`.
+//!
+//! # States
+//! A letter is `open`; `requeued` once it was put back and no outcome is known; `resolved` when its group said applied,
+//! already applied or ignored; `dead-again` when it died anew, in which case the new letter is the open one;
+//! `discarded`; or `foreign` when the record is in a dead-letter topic and is no dead letter.
+
+pub mod args;
+pub mod commands;
+pub mod exit;
+pub mod kafka;
+pub mod output;
+pub mod requeue;
+pub mod select;
+pub mod snapshot;
+pub mod time;
+
+use self::{
+    args::{Args, Command},
+    exit::Exit,
+    kafka::Kafka,
+    output::Out,
+};
+
+/// Does what the command line asks for; errors are printed.
+pub fn run(args: Args) -> Exit {
+    match dispatch(args) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::complain(&format!("error: {error:#}"));
+            exit::of_error(&error)
+        }
+    }
+}
+
+fn dispatch(args: Args) -> anyhow::Result<Exit> {
+    let mut out = Out::stdout(args.output);
+    let kafka = Kafka::connect(&args.connection)?;
+    let exit = match &args.command {
+        Command::Topics(args) => commands::topics(&kafka, args, &mut out),
+        Command::List(args) => commands::list(&kafka, args, &mut out),
+        Command::Show(args) => commands::show(&kafka, args, &mut out),
+        Command::Requeue(args) => requeue::run(&kafka, args, &mut out),
+    }?;
+    out.finish()?;
+    Ok(exit)
+}

@@ -1,0 +1,71 @@
+//! `requeue`: shows what it would do; with `--execute` does just that.
+
+mod execute;
+mod outcomes;
+mod plan;
+mod report;
+mod select;
+mod stop;
+mod transaction;
+
+use uuid::Uuid;
+
+pub use self::plan::{Item, LeftOut, OpenKey, Plan};
+use self::{execute::Job, report::Report, stop::Stop};
+use crate::{
+    args::RequeueArgs,
+    commands::now,
+    exit::{Exit, Problem},
+    kafka::Kafka,
+    output::{Out, complain},
+    snapshot::Prefix,
+};
+
+/// The error that lists what an ambiguous beginning may mean.
+pub fn ambiguous(prefix: &Prefix, ids: &[Uuid]) -> Problem {
+    let mut list: Vec<_> = ids.iter().take(10).map(Uuid::to_string).collect();
+    if ids.len() > list.len() {
+        list.push("…".into());
+    }
+    Problem::Usage(format!("{prefix} is the beginning of {} ids:\n  {}", ids.len(), list.join("\n  ")))
+}
+
+/// Plans, and acts when told to.
+pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<Exit> {
+    if args.execute && args.ids.is_empty() && args.selectors.is_empty() {
+        let what = "requeue everything? say so: give ids or selectors, such as --state open";
+        return Err(Problem::Usage(what.into()).into());
+    }
+    let now = now();
+    let selected = select::select(kafka, args, now)?;
+    let plan = Plan::new(selected.letters, selected.left_out, &selected.open, args.force);
+    if plan.items.is_empty() && plan.left_out.is_empty() {
+        complain("no dead letter matches");
+        return Ok(Exit::NothingMatched);
+    }
+    let mut report = Report::new(out, selected.id_len);
+    report.plan(&plan, args, now)?;
+    if !args.execute {
+        return Ok(Exit::Ok);
+    }
+    if plan.items.is_empty() {
+        complain("refused: nothing of this can be requeued");
+        return Ok(Exit::Refused);
+    }
+    let stop = Stop::on_signals()?;
+    let job = Job::new(kafka, args, &selected.positions, &stop);
+    let refused = !plan.left_out.is_empty();
+    let result = job.run(plan.items, &mut report);
+    // However it ended, what was done is said.
+    let ended = match result {
+        Ok(done) => job.follow(done, args, &mut report)?,
+        Err(error) => {
+            report.stopped()?;
+            return Err(error);
+        }
+    };
+    Ok(match ended {
+        Exit::Ok if refused => Exit::Refused,
+        exit => exit,
+    })
+}

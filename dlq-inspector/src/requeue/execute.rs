@@ -1,0 +1,372 @@
+//! Does what was planned: group by group, batch by batch, each batch one transaction.
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use actors::{
+    Headers,
+    dead_letter::{ACTIONS_TOPIC, Action, DeadLetter, Entry, requeue_topic},
+};
+use anyhow::Context as _;
+use uuid::Uuid;
+
+use super::{
+    Item,
+    report::Report,
+    stop::Stop,
+    transaction::{NotWritten, Put, TRANSACTION_TIMEOUT, Writer},
+};
+use crate::{
+    args::RequeueArgs,
+    commands::now,
+    kafka::{Kafka, Start},
+    snapshot::{Fetched, Keep, fetch, read_ledger},
+};
+
+/// Letters in one transaction: enough to be fast, few enough to end well within the transaction's time.
+const BATCH: usize = 200;
+
+/// One run of the command.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub(super) kafka: &'a Kafka,
+    /// Where the ledger ended when the plan was made.
+    pub(super) positions: &'a BTreeMap<i32, i64>,
+    pub(super) stop: &'a Stop,
+    pub(super) id: Uuid,
+    by: String,
+    reason: Option<String>,
+    rate: Option<u32>,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// All batches were tried.
+    Finished,
+    /// A signal asked to stop.
+    Stopped,
+    /// Another operator took over.
+    Fenced,
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) requeued: Vec<Item>,
+    /// Letters of the plan that were not put back.
+    pub(super) not_requeued: usize,
+    pub(super) end: End,
+}
+
+/// A letter with what goes to Kafka.
+#[derive(Debug)]
+struct Ready {
+    item: Item,
+    record: Fetched,
+    headers: Headers,
+    entry: Entry,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        kafka: &'a Kafka,
+        args: &RequeueArgs,
+        positions: &'a BTreeMap<i32, i64>,
+        stop: &'a Stop,
+    ) -> Self {
+        Self {
+            kafka,
+            positions,
+            stop,
+            id: Uuid::now_v7(),
+            by: args.by.clone().unwrap_or_else(operator),
+            reason: args.reason.clone(),
+            rate: args.rate,
+        }
+    }
+
+    /// Puts the items back.
+    pub(super) fn run(&self, items: Vec<Item>, report: &mut Report<'_>) -> anyhow::Result<Done> {
+        let mut groups: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            groups.entry(item.group.clone()).or_default().push(item);
+        }
+        let started = "a service creates it when it starts: is this the right cluster?";
+        self.kafka
+            .partitions(ACTIONS_TOPIC)
+            .with_context(|| format!("the ledger {ACTIONS_TOPIC} does not exist; {started}"))?;
+        for group in groups.keys() {
+            let topic = requeue_topic(group);
+            self.kafka
+                .partitions(&topic)
+                .with_context(|| format!("topic {topic} does not exist; {started}"))?;
+        }
+        let mut done = Done { requeued: Vec::new(), not_requeued: 0, end: End::Finished };
+        let mut pace = Pace::new(self.rate);
+        for (group, items) in groups {
+            if done.end == End::Finished {
+                self.group(&group, items, &mut done, &mut pace, report)?;
+            } else {
+                done.not_requeued += items.len();
+            }
+        }
+        Ok(done)
+    }
+
+    fn group(
+        &self,
+        group: &str,
+        items: Vec<Item>,
+        done: &mut Done,
+        pace: &mut Pace,
+        report: &mut Report<'_>,
+    ) -> anyhow::Result<()> {
+        let writer = Writer::take_over(self.kafka, group)?;
+        let items = self.unchanged(items, done, report)?;
+        let mut items = items.into_iter();
+        loop {
+            let batch: Vec<_> = items.by_ref().take(pace.batch()).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.stop.sleep_until(pace.next());
+            if self.stop.asked() {
+                done.end = End::Stopped;
+                done.not_requeued += batch.len() + items.len();
+                return Ok(());
+            }
+            pace.sent(batch.len());
+            let size = batch.len();
+            let before = done.requeued.len() + done.not_requeued;
+            let ready = self.ready(batch, done, report)?;
+            match self.write(&writer, group, ready, done, report) {
+                Ok(()) => {}
+                Err(NotWritten::Fenced) => {
+                    done.end = End::Fenced;
+                    let counted = done.requeued.len() + done.not_requeued - before;
+                    done.not_requeued += size - counted + items.len();
+                    return Ok(());
+                }
+                Err(NotWritten::Refused(why) | NotWritten::Unknown(why)) => {
+                    let why = format!(
+                        "{why}; it is not known whether the last batch was written: `list --state requeued` tells"
+                    );
+                    return Err(self.kafka.unreachable(why).into());
+                }
+            }
+        }
+    }
+
+    /// Drops what somebody did something with since the plan. Nobody else can write for the group any more, once its
+    /// former writer's transactions, which may hide behind those of other groups, are decided.
+    fn unchanged(
+        &self,
+        items: Vec<Item>,
+        done: &mut Done,
+        report: &mut Report<'_>,
+    ) -> anyhow::Result<Vec<Item>> {
+        let ends: BTreeMap<i32, i64> = self.kafka.high_watermarks(ACTIONS_TOPIC)?.into_iter().collect();
+        let deadline = Instant::now() + 2 * TRANSACTION_TIMEOUT;
+        loop {
+            let stable = self.kafka.stable_offsets(ACTIONS_TOPIC)?;
+            if stable.iter().all(|(partition, offset)| ends.get(partition).is_none_or(|end| offset >= end)) {
+                break;
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "a transaction on {ACTIONS_TOPIC} stays open, so the ledger cannot be read to its end; try again"
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+        let keep = Keep::Ids(items.iter().map(|item| item.id).collect());
+        let (ledger, _) = read_ledger(self.kafka, keep, &Start::At(self.positions.clone()))?;
+        let mut kept = Vec::with_capacity(items.len());
+        for item in items {
+            match ledger.history(item.id).last() {
+                None => kept.push(item),
+                Some(line) => {
+                    done.not_requeued += 1;
+                    report
+                        .failed(item.id, &format!("{} changed it since the plan was made", line.entry.by))?;
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Fetches the bodies; a letter that is gone is counted and left.
+    fn ready(
+        &self,
+        batch: Vec<Item>,
+        done: &mut Done,
+        report: &mut Report<'_>,
+    ) -> anyhow::Result<Vec<Ready>> {
+        let places: Vec<_> = batch.iter().map(|item| item.place.clone()).collect();
+        let mut records = fetch(self.kafka, &places)?;
+        let mut ready = Vec::with_capacity(batch.len());
+        for item in batch {
+            let record = records.remove(&item.place);
+            let letter = record.as_ref().and_then(|record| DeadLetter::from_headers(&record.headers).ok());
+            match (record, letter) {
+                (Some(record), Some(letter)) if letter.id == item.id => {
+                    let letter = DeadLetter { generation: item.generation, ..letter };
+                    let headers = letter.to_headers(&record.headers);
+                    let entry = self.entry(&item);
+                    ready.push(Ready { item, record, headers, entry });
+                }
+                _ => {
+                    done.not_requeued += 1;
+                    report.failed(item.id, "its dead letter is gone: retention deleted it")?;
+                }
+            }
+        }
+        Ok(ready)
+    }
+
+    fn entry(&self, item: &Item) -> Entry {
+        Entry {
+            dlq_id: item.id,
+            group: item.group.clone(),
+            action: Action::Requeue { generation: item.generation },
+            at: now(),
+            by: self.by.clone(),
+            job: Some(self.id),
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// Writes a batch. When the brokers refuse it, its letters are written one by one, so that only the one to blame,
+    /// such as one that is too large, is left behind.
+    fn write(
+        &self,
+        writer: &Writer,
+        group: &str,
+        ready: Vec<Ready>,
+        done: &mut Done,
+        report: &mut Report<'_>,
+    ) -> Result<(), NotWritten> {
+        let topic = requeue_topic(group);
+        let partitions = self.kafka.partitions(&topic).unwrap_or(1).max(1);
+        let put =
+            |ready: &Ready| -> Result<(), NotWritten> { writer.write(&[ready.put(&topic, partitions)]) };
+        let all: Vec<_> = ready.iter().map(|ready| ready.put(&topic, partitions)).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let results: Vec<Result<(), NotWritten>> = match writer.write(&all) {
+            Ok(()) => ready.iter().map(|_| Ok(())).collect(),
+            Err(NotWritten::Refused(why)) if ready.len() == 1 => vec![Err(NotWritten::Refused(why))],
+            Err(NotWritten::Refused(_)) => {
+                let mut results = Vec::new();
+                for one in &ready {
+                    let result = put(one);
+                    let over = matches!(result, Err(NotWritten::Fenced | NotWritten::Unknown(_)));
+                    results.push(result);
+                    if over {
+                        break;
+                    }
+                }
+                results
+            }
+            Err(other) => return Err(other),
+        };
+        let mut written = Vec::new();
+        let mut end = Ok(());
+        for (ready, result) in ready.into_iter().zip(results) {
+            match result {
+                Ok(()) => written.push(ready.item),
+                Err(NotWritten::Refused(why)) => {
+                    done.not_requeued += 1;
+                    report.note_failed(ready.item.id, &why);
+                }
+                Err(other) => end = Err(other),
+            }
+        }
+        report.note_requeued(&written, self.id);
+        done.requeued.extend(written);
+        end
+    }
+}
+
+impl Ready {
+    fn put<'a>(&'a self, topic: &'a str, partitions: i32) -> Put<'a> {
+        Put {
+            topic,
+            partition: self.item.origin.partition.rem_euclid(partitions),
+            key: self.record.key.as_deref(),
+            value: self.record.value.as_deref(),
+            headers: &self.headers,
+            entry: &self.entry,
+        }
+    }
+}
+
+/// Keeps to a rate by the time the next batch may go.
+#[derive(Debug)]
+struct Pace {
+    rate: Option<u32>,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(rate: Option<u32>) -> Self {
+        Self { rate, next: Instant::now() }
+    }
+
+    fn batch(&self) -> usize {
+        self.rate.and_then(|rate| usize::try_from(rate).ok()).map_or(BATCH, |rate| rate.clamp(1, BATCH))
+    }
+
+    fn next(&self) -> Instant {
+        self.next
+    }
+
+    fn sent(&mut self, count: usize) {
+        if let Some(rate) = self.rate {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.next = self.next.max(Instant::now()) + Duration::from_secs(1) * count / rate.max(1);
+        }
+    }
+}
+
+/// `user@host`, as far as the system tells.
+fn operator() -> String {
+    let user =
+        ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map(|host| host.trim().to_owned())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .filter(|host| !host.is_empty());
+    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.as_deref().unwrap_or("localhost"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_bounds_the_batch_and_spaces_the_next() {
+        assert_eq!(Pace::new(None).batch(), BATCH);
+        assert_eq!(Pace::new(Some(1_000_000)).batch(), BATCH);
+        let mut pace = Pace::new(Some(50));
+        assert_eq!(pace.batch(), 50);
+        let before = pace.next();
+        pace.sent(25);
+        assert!(pace.next() >= before + Duration::from_millis(500));
+    }
+
+    #[test]
+    fn an_operator_has_a_name_and_a_host() {
+        let who = operator();
+        assert!(
+            who.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()),
+            "{who}"
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! What becomes of requeued letters, as the ledger tells.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use actors::dead_letter::{ACTIONS_TOPIC, Action, Entry, Outcome};
+use uuid::Uuid;
+
+use super::{
+    Item,
+    execute::{Done, End, Job},
+    report::Report,
+};
+use crate::{
+    args::RequeueArgs,
+    exit::Exit,
+    kafka::{Raw, Start},
+};
+
+/// Matches lines of the ledger to the letters of one run. Pure.
+#[derive(Debug)]
+struct Waiting {
+    job: Uuid,
+    letters: HashMap<Uuid, Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    item: Item,
+    /// The ledger partition of our own line, once it was read: outcomes above it there belong to an earlier requeue.
+    ours: Option<i32>,
+    /// An outcome read before our own line, with its partition.
+    early: Option<(i32, Outcome)>,
+}
+
+impl Waiting {
+    fn new(job: Uuid, items: Vec<Item>) -> Self {
+        let letters = items.into_iter().map(|item| (item.id, Wait { item, ours: None, early: None }));
+        Self { job, letters: letters.collect() }
+    }
+
+    /// Takes a line in; a letter whose outcome it settles is handed out.
+    fn read(&mut self, partition: i32, entry: &Entry) -> Option<(Item, Outcome)> {
+        let wait = self.letters.get_mut(&entry.dlq_id)?;
+        let outcome = match &entry.action {
+            Action::Requeue { .. } if entry.job == Some(self.job) => {
+                wait.ours = Some(partition);
+                // Another partition has no order with ours: its outcome may well be the one waited for.
+                wait.early.take().filter(|(other, _)| *other != partition).map(|(_, outcome)| outcome)
+            }
+            Action::Outcome { generation, outcome } if *generation == wait.item.generation => {
+                if wait.ours.is_none() {
+                    wait.early = Some((partition, *outcome));
+                }
+                wait.ours.map(|_| *outcome)
+            }
+            _ => None,
+        }?;
+        self.letters.remove(&entry.dlq_id).map(|wait| (wait.item, outcome))
+    }
+}
+
+impl Job<'_> {
+    /// Waits for outcomes when asked to, then says how it all ended.
+    pub(super) fn follow(
+        &self,
+        done: Done,
+        args: &RequeueArgs,
+        report: &mut Report<'_>,
+    ) -> anyhow::Result<Exit> {
+        let mut tally =
+            Tally { not_requeued: done.not_requeued, requeued: done.requeued.len(), ..Tally::default() };
+        if args.wait && !done.requeued.is_empty() {
+            let waiting = Waiting::new(self.id, done.requeued);
+            self.wait(waiting, args.timeout, &mut tally, report)?;
+        }
+        report.summary(&tally, args.wait, done.end)?;
+        Ok(match done.end {
+            End::Fenced => Exit::Fenced,
+            End::Stopped => Exit::Interrupted,
+            End::Finished if self.stop.asked() && tally.outstanding > 0 => Exit::Interrupted,
+            End::Finished if tally.not_requeued + tally.dead_again + tally.outstanding > 0 => {
+                Exit::SomeFailed
+            }
+            End::Finished => Exit::Ok,
+        })
+    }
+
+    fn wait(
+        &self,
+        mut waiting: Waiting,
+        timeout: Duration,
+        tally: &mut Tally,
+        report: &mut Report<'_>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + timeout;
+        let mut reader = self.kafka.reader(ACTIONS_TOPIC, &Start::At(self.positions.clone()))?;
+        while !waiting.letters.is_empty() && Instant::now() < deadline && !self.stop.asked() {
+            let mut settled = None;
+            reader.follow(Duration::from_millis(100), |raw: &Raw<'_>| {
+                let entry = raw.value.and_then(|value| serde_json::from_slice::<Entry>(value).ok());
+                settled = entry.and_then(|entry| waiting.read(raw.partition, &entry));
+            })?;
+            if let Some((item, outcome)) = settled {
+                if outcome.resolves() {
+                    tally.resolved += 1
+                } else {
+                    tally.dead_again += 1
+                }
+                report.outcome(&item, outcome)?;
+            }
+        }
+        tally.outstanding = waiting.letters.len();
+        let mut left: Vec<_> = waiting.letters.into_keys().collect();
+        left.sort_unstable();
+        left.into_iter().try_for_each(|id| report.outstanding(id))
+    }
+}
+
+/// How many letters ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) requeued: usize,
+    pub(super) not_requeued: usize,
+    pub(super) resolved: usize,
+    pub(super) dead_again: usize,
+    pub(super) outstanding: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        requeue::Plan,
+        snapshot::{State, tests::dead},
+        time::from_ms,
+    };
+
+    fn entry(action: Action, job: Option<Uuid>) -> Entry {
+        Entry {
+            dlq_id: dead(1, 1).id,
+            group: "g".into(),
+            action,
+            at: from_ms(0),
+            by: "b".into(),
+            job,
+            reason: None,
+        }
+    }
+
+    fn waiting(job: Uuid) -> Waiting {
+        Waiting::new(job, Plan::new(vec![(dead(1, 1), State::Open)], vec![], &[], false).items)
+    }
+
+    #[test]
+    fn only_an_outcome_after_our_own_requeue_counts() {
+        let job = Uuid::from_u128(1);
+        let ours = entry(Action::Requeue { generation: 2 }, Some(job));
+        let theirs = entry(Action::Requeue { generation: 2 }, Some(Uuid::from_u128(2)));
+        let applied = entry(Action::Outcome { generation: 2, outcome: Outcome::Applied }, None);
+        let other = entry(Action::Outcome { generation: 3, outcome: Outcome::DeadAgain }, None);
+
+        let mut one = waiting(job);
+        for earlier in [&theirs, &applied, &ours, &other] {
+            assert_eq!(one.read(0, earlier), None, "{earlier:?}");
+        }
+        assert_eq!(one.read(0, &applied).map(|(_, outcome)| outcome), Some(Outcome::Applied));
+        assert!(one.letters.is_empty());
+
+        // A writer that partitions otherwise: the outcome may be read first.
+        let mut two = waiting(job);
+        assert_eq!(two.read(3, &applied), None);
+        assert_eq!(two.read(0, &ours).map(|(_, outcome)| outcome), Some(Outcome::Applied));
+    }
+}

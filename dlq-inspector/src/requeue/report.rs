@@ -1,0 +1,303 @@
+//! What `requeue` says, for people and for scripts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use actors::dead_letter::{Outcome, requeue_topic};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Item, Plan, execute::End, outcomes::Tally};
+use crate::{
+    args::RequeueArgs,
+    output::{
+        Column, Ink, Out, Table,
+        json::{RequeueJson, time},
+    },
+    time::age,
+};
+
+/// Letters up to which each is named; above, they are counted.
+const NAMED: usize = 20;
+
+/// Tells an operator what is going on.
+#[derive(Debug)]
+pub(super) struct Report<'a> {
+    out: &'a mut Out,
+    id_len: usize,
+    planned: usize,
+    requeued: usize,
+    /// A line that could not be written must not stop a transaction: it is told when there is time.
+    error: Option<io::Error>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(out: &'a mut Out, id_len: usize) -> Self {
+        Self { out, id_len, planned: 0, requeued: 0, error: None }
+    }
+
+    fn short(&self, id: Uuid) -> String {
+        let text = id.to_string();
+        text.get(..self.id_len).unwrap_or(&text).to_owned()
+    }
+
+    fn say(&mut self, text: String, json: &RequeueJson<'_>) -> anyhow::Result<()> {
+        if let Some(error) = self.error.take() {
+            return Err(error.into());
+        }
+        if self.out.is_json() { self.out.json(json) } else { self.out.line(text) }?;
+        Ok(self.out.flush()?)
+    }
+
+    fn note(&mut self, text: String, json: &RequeueJson<'_>) {
+        let result = if self.out.is_json() { self.out.json(json) } else { self.out.line(text) };
+        self.keep(result);
+    }
+
+    fn keep(&mut self, result: io::Result<()>) {
+        if let Err(error) = result.and_then(|()| self.out.flush()) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// The plan, and the command that does it.
+    pub(super) fn plan(&mut self, plan: &Plan, args: &RequeueArgs, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.planned = plan.items.len();
+        let command = self.command(plan, args, now);
+        if self.out.is_json() {
+            return self.plan_json(plan, args, command);
+        }
+        self.out.line(format!("{} to requeue", count(plan.items.len())))?;
+        if !plan.items.is_empty() {
+            self.out.table(&self.groups(plan, now))?;
+        }
+        let mut reasons: BTreeMap<(&str, Option<&str>), Vec<String>> = BTreeMap::new();
+        for left in &plan.left_out {
+            reasons.entry((&left.why, left.allowed_by)).or_default().push(self.short(left.id));
+        }
+        for ((why, flag), ids) in reasons {
+            let flag = flag.map(|flag| format!(" ({flag} allows it)")).unwrap_or_default();
+            let line = self.out.ink(&format!("left out: {}: {why}{flag}", named(&ids)), Ink::Warn);
+            self.out.line(line)?;
+        }
+        if !plan.overtaking.is_empty() {
+            let ids: Vec<_> = plan.overtaking.iter().map(|id| self.short(*id)).collect();
+            let text = format!(
+                "order: an older record of the same key is still dead and would be overtaken by {}",
+                named(&ids)
+            );
+            let line = self.out.ink(&text, Ink::Warn);
+            self.out.line(line)?;
+        }
+        if !args.execute && !plan.items.is_empty() {
+            self.out.line(format!("\nNothing was written. To do it:\n  {command}"))?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    fn groups(&self, plan: &Plan, now: DateTime<Utc>) -> Table {
+        let mut groups: BTreeMap<(&str, &str), Vec<&Item>> = BTreeMap::new();
+        for item in &plan.items {
+            groups.entry((&item.group, item.class)).or_default().push(item);
+        }
+        let mut table = Table::new(vec![
+            Column::text("GROUP", 8),
+            Column::whole("CLASS"),
+            Column::number("LETTERS"),
+            Column::number("OLDEST"),
+            Column::number("NEWEST"),
+            Column::text("TO", 8),
+        ]);
+        for ((group, class), items) in groups {
+            let ages = |at: Option<DateTime<Utc>>| at.map(|at| age(now, at)).unwrap_or_default();
+            table.row(vec![
+                group.into(),
+                class.into(),
+                items.len().to_string().into(),
+                ages(items.iter().map(|item| item.failed_at).min()).into(),
+                ages(items.iter().map(|item| item.failed_at).max()).into(),
+                requeue_topic(group).into(),
+            ]);
+        }
+        table
+    }
+
+    fn plan_json(&mut self, plan: &Plan, args: &RequeueArgs, command: String) -> anyhow::Result<()> {
+        for left in &plan.left_out {
+            let why = left.why.clone();
+            self.out.json(&RequeueJson::LeftOut { id: left.id, why, allowed_by: left.allowed_by })?;
+        }
+        if args.execute {
+            return Ok(self.out.flush()?);
+        }
+        for item in &plan.items {
+            let Item { id, group, class, generation, .. } = item;
+            self.out.json(&RequeueJson::Planned { id: *id, group, class, generation: *generation })?;
+        }
+        let groups: BTreeSet<_> = plan.items.iter().map(|item| item.group.as_str()).collect();
+        self.out.json(&RequeueJson::Plan {
+            letters: plan.items.len(),
+            left_out: plan.left_out.len(),
+            groups: groups.into_iter().collect(),
+            oldest: time(plan.items.iter().map(|item| item.failed_at).min()),
+            newest: time(plan.items.iter().map(|item| item.failed_at).max()),
+            open_predecessors: plan.overtaking.len(),
+            command,
+        })?;
+        Ok(self.out.flush()?)
+    }
+
+    /// The command that does what was shown: a few letters by their ids, many by the selectors that meant them, as of
+    /// now.
+    fn command(&self, plan: &Plan, args: &RequeueArgs, now: DateTime<Utc>) -> String {
+        let mut words = vec!["dlq-inspector".to_owned(), "requeue".to_owned()];
+        if plan.items.len() <= NAMED || !args.ids.is_empty() {
+            words.extend(plan.items.iter().map(|item| self.short(item.id)));
+        } else {
+            let selectors = &args.selectors;
+            words.extend(selectors.flags(now));
+            if selectors.until.is_none() {
+                words.extend(["--until".into(), crate::time::rfc3339(now)]);
+            }
+            if selectors.is_empty() {
+                words.extend(["--state".into(), "open".into()]);
+            }
+        }
+        let option = |flag: &str, value: &Option<String>| {
+            value.iter().flat_map(|value| [flag.to_owned(), value.clone()]).collect::<Vec<_>>()
+        };
+        words.extend(args.force.then(|| "--force".to_owned()));
+        words.extend(option("--rate", &args.rate.map(|rate| format!("{rate}/s"))));
+        words.extend(option("--as", &args.by));
+        words.extend(option("--reason", &args.reason));
+        words.push("--execute".into());
+        words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A letter that was not put back.
+    pub(super) fn failed(&mut self, id: Uuid, why: &str) -> anyhow::Result<()> {
+        let text = format!("{}  not requeued: {why}", self.short(id));
+        self.say(text, &RequeueJson::Failed { id, why: why.to_owned() })
+    }
+
+    /// The same, in the middle of a batch.
+    pub(super) fn note_failed(&mut self, id: Uuid, why: &str) {
+        let text = format!("{}  not requeued: {why}", self.short(id));
+        self.note(text, &RequeueJson::Failed { id, why: why.to_owned() });
+    }
+
+    /// A batch that is in Kafka now.
+    pub(super) fn note_requeued(&mut self, items: &[Item], job: Uuid) {
+        self.requeued += items.len();
+        if !self.out.is_json() && self.planned > NAMED {
+            if !items.is_empty() {
+                let text = format!("requeued {} of {}", self.requeued, self.planned);
+                let result = self.out.line(text);
+                self.keep(result);
+            }
+            return;
+        }
+        for item in items {
+            let Item { id, group, generation, .. } = item;
+            let text = format!("{}  requeued to {group} as generation {generation}", self.short(*id));
+            self.note(text, &RequeueJson::Requeued { id: *id, group, generation: *generation, job });
+        }
+    }
+
+    /// What became of a letter.
+    pub(super) fn outcome(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()> {
+        let dead_again_as = (!outcome.resolves()).then(|| item.dead_again_as());
+        let ink = if outcome.resolves() { Ink::Good } else { Ink::Bad };
+        let word = self.out.ink(outcome.as_str(), ink);
+        let new = dead_again_as.map(|id| format!(" as {id}")).unwrap_or_default();
+        let text = format!("{}  {word}{new}", self.short(item.id));
+        self.say(text, &RequeueJson::Outcome { id: item.id, outcome, dead_again_as })
+    }
+
+    /// A letter without an outcome in time.
+    pub(super) fn outstanding(&mut self, id: Uuid) -> anyhow::Result<()> {
+        let text = format!("{}  no outcome yet", self.short(id));
+        self.say(text, &RequeueJson::Outstanding { id })
+    }
+
+    /// The run ended with an error: how far it got.
+    pub(super) fn stopped(&mut self) -> anyhow::Result<()> {
+        let tally = Tally {
+            requeued: self.requeued,
+            not_requeued: self.planned.saturating_sub(self.requeued),
+            ..Tally::default()
+        };
+        self.say(format!("requeued {} of {}", self.requeued, count(self.planned)), &summary(&tally))
+    }
+
+    /// The end.
+    pub(super) fn summary(&mut self, tally: &Tally, waited: bool, end: End) -> anyhow::Result<()> {
+        let mut parts = vec![format!("requeued {} of {}", tally.requeued, count(self.planned))];
+        if waited {
+            parts.push(format!("{} resolved, {} dead again", tally.resolved, tally.dead_again));
+        }
+        if tally.outstanding > 0 {
+            parts.push(format!(
+                "{} without an outcome yet: the requeue stands, `list` will show it",
+                tally.outstanding
+            ));
+        }
+        match end {
+            End::Finished => {}
+            End::Stopped => parts.push("stopped; run it again to go on with the rest".into()),
+            End::Fenced => parts.push("another operator took over; look again before going on".into()),
+        }
+        self.say(parts.join("; "), &summary(tally))
+    }
+}
+
+fn summary(tally: &Tally) -> RequeueJson<'static> {
+    RequeueJson::Summary {
+        requeued: tally.requeued,
+        not_requeued: tally.not_requeued,
+        resolved: tally.resolved,
+        dead_again: tally.dead_again,
+        outstanding: tally.outstanding,
+    }
+}
+
+fn count(letters: usize) -> String {
+    if letters == 1 { "1 dead letter".into() } else { format!("{letters} dead letters") }
+}
+
+fn named(ids: &[String]) -> String {
+    match ids.len() {
+        0..=5 => ids.join(", "),
+        more => format!("{} and {} more", ids[..5].join(", "), more - 5),
+    }
+}
+
+/// A word as a shell reads it back.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(quote("2026-01-01T00:00:00.000Z"), "2026-01-01T00:00:00.000Z");
+        assert_eq!(quote("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(quote(""), "''");
+    }
+
+    #[test]
+    fn many_ids_are_counted() {
+        let ids: Vec<_> = (0..7).map(|i| i.to_string()).collect();
+        assert_eq!(named(&ids), "0, 1, 2, 3, 4 and 2 more");
+        assert_eq!(named(&ids[..2]), "0, 1");
+    }
+}

@@ -1,0 +1,20 @@
+//! What lies in the dead-letter topics, and what became of it: letters, the ledger, and both folded into a state.
+
+mod fold;
+mod ledger;
+mod letter;
+mod prefix;
+mod read;
+
+pub use self::{
+    fold::{Fold, Folded},
+    ledger::{History, Keep, Ledger, Line, Mark, Standing},
+    letter::{About, Foreign, Letter, Place, State},
+    prefix::{Prefix, Resolved, resolve, short_len},
+    read::{Fetched, Scope, fetch, read_ledger, scan, scan_letters},
+};
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::letter::tests::dead;
+}

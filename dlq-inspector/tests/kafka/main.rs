@@ -1,0 +1,5 @@
+//! The inspector against a real Kafka, which KAFKA_BROKERS names.
+
+mod common;
+mod looking;
+mod requeue;
