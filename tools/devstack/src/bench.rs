@@ -1,0 +1,179 @@
+//! `bench`: orders through the whole platform, as fast as it takes them.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, bail};
+use futures_util::future::try_join_all;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    gateway::Gateway,
+    progress,
+    servers::postgres::connect,
+    stack::{GatewayPort, Stack, Up},
+};
+
+/// What to place.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Orders of the measured run.
+    pub orders: usize,
+    /// Connections they are placed over.
+    pub connections: usize,
+    /// Orders placed the same way before anything is measured: a fresh JVM and empty caches say nothing of a system that
+    /// runs.
+    pub warm_up: usize,
+    /// Orders placed one at a time afterwards.
+    pub single: usize,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { orders: 2_000, connections: 64, warm_up: 2_000, single: 50 }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Report {
+    /// Orders of the measured run.
+    pub orders: usize,
+    /// Connections they were placed over.
+    pub connections: usize,
+    /// Orders accepted (202) a second, from the first POST to the last answer.
+    pub accepted_per_s: f64,
+    /// Orders ended a second, from the first POST until the last was seen ended in the database.
+    pub terminal_per_s: f64,
+    /// Milliseconds from POST to the end of an order under that load, half of them.
+    pub p50_ms: f64,
+    /// The same, 99 of 100.
+    pub p99_ms: f64,
+    /// The same for one order at a time, half of them.
+    pub single_p50_ms: f64,
+}
+
+/// Starts a private stack, measures, ends it.
+pub async fn orders(load: Load) -> Result<Report> {
+    let mut stack = Stack::private(GatewayPort::Any, &[])?;
+    eprintln!("starting a private stack");
+    stack.up(&Up::default()).await?;
+    let report = measure(&stack, load).await;
+    stack.discard().await?;
+    report
+}
+
+/// Measures on a stack that serves nobody else. The end of an order is the time that the orders service wrote into it, by the same
+/// machine's clock, in the transaction that ended it; the throughput counts an order when that transaction is visible.
+pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
+    let gateway = Gateway::new(stack.gateway_url()?, load.connections)?;
+    let database = connect(stack.url("ORDERS_DATABASE_URL")?).await?;
+    let warm = progress::during("warming up", place(&gateway, load.warm_up, load.connections)).await?;
+    ended(&database, &warm.into_keys().collect::<Vec<_>>()).await?;
+
+    let start = Instant::now();
+    let posted = progress::during("placing orders", place(&gateway, load.orders, load.connections)).await?;
+    let accepted = start.elapsed();
+    if posted.len() != load.orders {
+        bail!("{} orders were placed and {} ids came back", load.orders, posted.len());
+    }
+    let ids: Vec<Uuid> = posted.keys().copied().collect();
+    progress::during("waiting for the last order to end", ended(&database, &ids)).await?;
+    let terminal = start.elapsed();
+
+    let rows = database
+        .query(
+            "select order_id, updated_at from orders where order_id = any($1) and state = 'COMPLETED'",
+            &[&ids],
+        )
+        .await?;
+    if rows.len() != load.orders {
+        bail!("{} of {} orders are COMPLETED: with tok_ok all should be", rows.len(), load.orders);
+    }
+    let mut latencies = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (id, at): (Uuid, SystemTime) = (row.get(0), row.get(1));
+        let posted = posted.get(&id).context("an order nobody placed")?;
+        latencies.push(at.duration_since(*posted).unwrap_or_default());
+    }
+
+    let mut singles = Vec::with_capacity(load.single);
+    for _ in 0..load.single {
+        let posted = Instant::now();
+        let id = gateway.place("tok_ok", 1_000).await?;
+        ended(&database, &[id]).await?;
+        singles.push(posted.elapsed());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an order count is far below 2^52")]
+    let rate = |taken: Duration| load.orders as f64 / taken.as_secs_f64();
+    Ok(Report {
+        orders: load.orders,
+        connections: load.connections,
+        accepted_per_s: rate(accepted),
+        terminal_per_s: rate(terminal),
+        p50_ms: percentile(&mut latencies, 50),
+        p99_ms: percentile(&mut latencies, 99),
+        single_p50_ms: percentile(&mut singles, 50),
+    })
+}
+
+/// Places orders over so many connections; when each was posted.
+async fn place(gateway: &Gateway, orders: usize, connections: usize) -> Result<HashMap<Uuid, SystemTime>> {
+    let next = AtomicUsize::new(0);
+    let placing = (0..connections).map(|_| async {
+        let mut placed = Vec::new();
+        while next.fetch_add(1, Ordering::Relaxed) < orders {
+            let posted = SystemTime::now();
+            placed.push((gateway.place("tok_ok", 1_000).await?, posted));
+        }
+        anyhow::Ok(placed)
+    });
+    Ok(try_join_all(placing).await?.into_iter().flatten().collect())
+}
+
+/// Waits until no order is seen to be open; all of them are ours. One row is asked for with an index, so that waiting costs
+/// the system little. Then every id in `ids` must be there.
+async fn ended(database: &tokio_postgres::Client, ids: &[Uuid]) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(120);
+    let open = "select 1 from orders where state in ('PENDING', 'PAID', 'REFUNDING') limit 1";
+    let known = "select count(*) from orders where order_id = any($1)";
+    let (open, known) = (database.prepare(open).await?, database.prepare(known).await?);
+    let pause = Duration::from_millis(if ids.len() > 1 { 10 } else { 1 });
+    let start = Instant::now();
+    while database.query_opt(&open, &[]).await?.is_some() {
+        if start.elapsed() > LIMIT {
+            bail!("orders are still open after {LIMIT:?}");
+        }
+        tokio::time::sleep(pause).await;
+    }
+    let count: i64 = database.query_one(&known, &[&ids]).await?.get(0);
+    if usize::try_from(count) != Ok(ids.len()) {
+        bail!("{count} of {} accepted orders are in the database", ids.len());
+    }
+    Ok(())
+}
+
+/// The value that `share` of 100 do not exceed, in milliseconds.
+fn percentile(values: &mut [Duration], share: usize) -> f64 {
+    values.sort_unstable();
+    let rank = (values.len() * share).div_ceil(100).max(1) - 1;
+    values.get(rank).map_or(f64::NAN, |value| value.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let mut values: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!(percentile(&mut values, 50), 50.0);
+        assert_eq!(percentile(&mut values, 99), 99.0);
+        assert_eq!(percentile(&mut [Duration::from_millis(7)], 99), 7.0);
+        assert!(percentile(&mut [], 50).is_nan());
+    }
+}

@@ -1,0 +1,73 @@
+//! The commands.
+
+mod bench;
+mod checks;
+mod stack;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The stack for working with, and what is shown, tested and measured on it.
+#[derive(Debug, Parser)]
+#[command(name = "./dev", disable_version_flag = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the system doing its main job on a private stack, step by step
+    Demo,
+    /// Check the format, the lints and all tests, as the CI does
+    Test(checks::TestArgs),
+    /// Measure a release build
+    Bench(bench::BenchArgs),
+    /// Start what is missing of the stack and wait until all of it serves
+    Up(stack::UpArgs),
+    /// Stop everything that `up` started
+    Down,
+    /// Show every process of the stack
+    Status {
+        /// How to show it
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Show what the stack, or one of its processes, has said
+    Logs(stack::LogsArgs),
+    /// Print shell exports that name every address: eval "$(./dev env)"
+    Env,
+    /// Run dlq-inspector on the stack
+    #[command(disable_help_flag = true)]
+    Inspector {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// How an answer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs a command to its exit code.
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Demo => devstack::demo::run().await.map(|()| ExitCode::SUCCESS),
+        Command::Test(test) => checks::test(test).await,
+        Command::Bench(arguments) => bench::bench(arguments).await,
+        Command::Up(up) => stack::up(up).await,
+        Command::Down => stack::down().await,
+        Command::Status { output } => stack::status(output),
+        Command::Logs(logs) => stack::logs(logs).await,
+        Command::Env => stack::env(),
+        Command::Inspector { arguments } => stack::inspector(arguments).await,
+    }
+}

@@ -1,0 +1,119 @@
+//! `test`: what the CI runs, and what each step took.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use devstack::{
+    names::{Role, TEST_POSTGRES_URL},
+    paths,
+    servers::postgres,
+    stack::{GatewayPort, Stack, Up},
+};
+use tokio::process::Command;
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Try the containers of docker-compose.yml too; needs Docker with its Compose plugin
+    #[arg(long)]
+    compose: bool,
+    /// For `cargo test`, such as `-p orders` or a test's name; with any, only the tests are run
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// The steps of a run with what each took; stops at the first that fails.
+struct Steps {
+    taken: Vec<(String, Duration)>,
+    start: Instant,
+}
+
+impl Steps {
+    /// Runs a step. True if it succeeded.
+    async fn run(
+        &mut self,
+        name: &str,
+        program: &str,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<bool> {
+        println!("== {name}: {program} {}", arguments.join(" "));
+        let start = Instant::now();
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(paths::project_root()?).kill_on_drop(true);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let status = command.status().await.with_context(|| format!("{program} cannot be run"))?;
+        self.note(name, start);
+        Ok(status.success())
+    }
+
+    fn note(&mut self, name: &str, start: Instant) {
+        self.taken.push((name.to_owned(), start.elapsed()));
+    }
+
+    /// Prints the table and turns the result into an exit code.
+    fn end(self, failed: Option<&str>) -> ExitCode {
+        println!("== what took how long");
+        for (name, taken) in &self.taken {
+            println!("{name:30} {:7.1} s", taken.as_secs_f64());
+        }
+        println!("{:30} {:7.1} s", "total", self.start.elapsed().as_secs_f64());
+        match failed {
+            None => {
+                println!("all checks passed");
+                ExitCode::SUCCESS
+            }
+            Some(name) => {
+                println!("FAILED: {name}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
+    let mut steps = Steps { taken: Vec::new(), start: Instant::now() };
+    if args.arguments.is_empty() {
+        let clippy =
+            ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        let checks: [(&str, &[&str]); 2] = [("format", &["fmt", "--all", "--check"]), ("lints", &clippy)];
+        for (name, arguments) in checks {
+            if !steps.run(name, "cargo", arguments, &[]).await? {
+                return Ok(steps.end(Some(name)));
+            }
+        }
+    }
+    // Tests that start the services find their binaries here, and tests of what is not built yet would test old ones.
+    let build = ["build", "--quiet", "--locked", "--workspace", "--bins"];
+    if !steps.run("build binaries", "cargo", &build, &[]).await? {
+        return Ok(steps.end(Some("build binaries")));
+    }
+    let build = ["test", "--quiet", "--locked", "--workspace", "--no-run"];
+    if !steps.run("build tests", "cargo", &build, &[]).await? {
+        return Ok(steps.end(Some("build tests")));
+    }
+
+    let start = Instant::now();
+    let mut stack = Stack::private(GatewayPort::Any, &[])?;
+    stack.up(&Up { servers_only: true, ..Up::default() }).await?;
+    steps.note("start servers", start);
+    let mut variables: Vec<(&str, String)> =
+        stack.state().urls.iter().map(|(name, url)| (name.as_str(), url.clone())).collect();
+    let port = stack.state().entry(Role::Postgres, 1).and_then(|entry| entry.port).context("no port")?;
+    variables.push((TEST_POSTGRES_URL, postgres::url(port, "postgres")));
+    let mut words = vec!["test", "--locked", "--workspace"];
+    words.extend(args.arguments.iter().map(String::as_str));
+    let passed = steps.run("tests", "cargo", &words, &variables).await;
+    drop(variables);
+    stack.discard().await?;
+    if !passed? {
+        return Ok(steps.end(Some("tests")));
+    }
+    if args.compose && !steps.run("containers", "deploy/compose-test", &[], &[]).await? {
+        return Ok(steps.end(Some("containers")));
+    }
+    Ok(steps.end(None))
+}

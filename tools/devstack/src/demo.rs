@@ -1,0 +1,130 @@
+//! `demo`: the platform's main job on real servers, each step checked, for a person to follow.
+
+mod evidence;
+mod letters;
+mod saga;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use self::evidence::Evidence;
+use crate::{
+    books::Books,
+    gateway::Gateway,
+    inspector::Inspector,
+    names::{KAFKA_BROKERS, Role},
+    stack::{GatewayPort, Stack, Up},
+};
+
+/// Time an order is given to end, and a log line to appear.
+const SOON: Duration = Duration::from_secs(20);
+/// What the provider charges at most, until step 6 raises it.
+const LIMIT_CENTS: &str = "1000000";
+/// Retries far enough apart to be followed with the eye.
+const RETRY: [(Role, &str, &str); 3] = [
+    (Role::Payments, "RETRY_INITIAL_MS", "1500"),
+    (Role::Payments, "RETRY_MULTIPLIER", "2"),
+    (Role::Payments, "PROVIDER_MAX_AMOUNT_CENTS", LIMIT_CENTS),
+];
+
+/// A running demo.
+struct Demo {
+    stack: Stack,
+    gateway: Gateway,
+    inspector: Inspector,
+    payments: Evidence,
+    brokers: String,
+    steps: u32,
+}
+
+/// Starts a private stack, shows everything, ends it. An error names the step that did not show what it should.
+pub async fn run() -> Result<()> {
+    let start = Instant::now();
+    println!(
+        "Backburner: an order's way through Kafka, PostgreSQL and Redis, and what happens when a step fails."
+    );
+    println!("Starting a private stack (nothing of it is left when this ends).");
+    let mut stack = Stack::private(GatewayPort::Usual, &RETRY)?;
+    let shown = tokio::select! {
+        shown = show(&mut stack) => shown,
+        interrupted = tokio::signal::ctrl_c() => Err(match interrupted {
+            Ok(()) => anyhow::anyhow!("interrupted"),
+            Err(error) => error.into(),
+        }),
+    };
+    let ended = stack.discard().await;
+    shown.and(ended)?;
+    println!(
+        "\nAll of it held, in {:.0} s. To work with a stack of your own: ./dev up --detach",
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+async fn show(stack: &mut Stack) -> Result<()> {
+    let started = stack.up(&Up::default()).await?;
+    println!("Running: {}. Gateway: {}", started.join(", "), stack.gateway_url()?);
+    let mut demo = Demo {
+        gateway: Gateway::new(stack.gateway_url()?, 8)?,
+        inspector: Inspector::new(stack)?,
+        payments: Evidence::new(stack.log(Role::Payments, 1)),
+        brokers: stack.url(KAFKA_BROKERS)?.to_owned(),
+        stack: stack.clone(),
+        steps: 0,
+    };
+    let shown = demo.steps().await;
+    // It restarted a service: what runs now is what has to be ended.
+    *stack = demo.stack;
+    shown
+}
+
+impl Demo {
+    async fn steps(&mut self) -> Result<()> {
+        self.completed().await.context("step 1, an order from curl to COMPLETED")?;
+        self.declined().await.context("step 2, a declined payment")?;
+        self.flaky().await.context("step 3, a flaky provider")?;
+        self.crash().await.context("step 4, an actor that dies")?;
+        self.poison().await.context("step 5, dead letters")?;
+        self.requeue().await.context("step 6, a dead letter put back")?;
+        self.books().await.context("step 7, the books")
+    }
+
+    fn heading(&mut self, title: &str) {
+        self.steps += 1;
+        println!("\n── {}. {title}", self.steps);
+    }
+
+    async fn books(&mut self) -> Result<()> {
+        self.heading("The books: everything that went in came out once");
+        let start = Instant::now();
+        let books = loop {
+            let books = Books::read(&self.stack).await?;
+            if books.wrong().is_empty() || start.elapsed() > SOON {
+                break books;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        books.to_string().lines().for_each(|line| println!("   {line}"));
+        let wrong = books.wrong();
+        if !wrong.is_empty() {
+            bail!("the books are wrong: {}", wrong.join("; "));
+        }
+        // Every order that did not end has a dead letter that says why.
+        let explained =
+            books.dead_letters.iter().filter(|letter| letter.event_type.as_deref() == Some("ORDER_CREATED"));
+        let explained = i64::try_from(explained.count())?;
+        if books.unfinished() != explained {
+            bail!("{} orders have not ended, and {explained} dead letters say why", books.unfinished());
+        }
+        proved(&format!(
+            "every offset is accounted for; the {explained} unfinished order has an open dead letter"
+        ));
+        Ok(())
+    }
+}
+
+/// A line about something that was checked and held.
+fn proved(what: &str) {
+    println!("   ✓ {what}");
+}

@@ -1,0 +1,79 @@
+//! `dlq-inspector`, run as an operator would.
+
+use std::{collections::BTreeMap, process::Output};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{paths, stack::Stack};
+
+/// A dead letter as `list -o json` prints it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DeadLetter {
+    /// Its id.
+    pub id: String,
+    /// The group it died in.
+    pub group: String,
+    /// poison, permanent, exhausted, crash or foreign.
+    pub class: String,
+    /// The error's code.
+    pub error_code: Option<String>,
+    /// The error.
+    pub error: String,
+    /// Where it was first read from.
+    pub topic: Option<String>,
+    /// The partition there.
+    pub partition: Option<i32>,
+    /// The offset there.
+    pub offset: Option<i64>,
+    /// The record's key, where it is text.
+    pub key: Option<String>,
+    /// The event's type, where it could be decoded.
+    pub event_type: Option<String>,
+    /// open, requeued, resolved, dead-again or discarded.
+    pub state: String,
+}
+
+/// The inspector of a stack.
+#[derive(Clone, Debug)]
+pub struct Inspector {
+    program: std::path::PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+impl Inspector {
+    /// The inspector for `stack`.
+    pub fn new(stack: &Stack) -> Result<Self> {
+        Ok(Self { program: paths::binaries()?.join("dlq-inspector"), variables: stack.environment() })
+    }
+
+    /// Runs it; whatever its exit code.
+    pub async fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(arguments).envs(&self.variables).env("NO_COLOR", "1").kill_on_drop(true);
+        command.output().await.with_context(|| format!("{} cannot be run", self.program.display()))
+    }
+
+    /// Runs it with `-o json` and reads its lines. 3, nothing matched, is no error here.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        let words: Vec<&str> = ["-o", "json"].into_iter().chain(arguments.iter().copied()).collect();
+        let output = self.run(&words).await?;
+        if !matches!(output.status.code(), Some(0 | 3)) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("dlq-inspector {} ended with {}: {}", words.join(" "), output.status, said.trim());
+        }
+        let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).context("a line of the inspector is not JSON"))
+            .collect()
+    }
+
+    /// The dead letters in any state, or those that further selectors choose.
+    pub async fn list(&self, selectors: &[&str]) -> Result<Vec<DeadLetter>> {
+        let words: Vec<&str> =
+            ["list", "--limit", "100000"].into_iter().chain(selectors.iter().copied()).collect();
+        let lines = self.json(&words).await?;
+        lines.into_iter().map(|line| Ok(serde_json::from_value(line)?)).collect()
+    }
+}

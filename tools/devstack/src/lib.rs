@@ -1,0 +1,28 @@
+//! Real Kafka, PostgreSQL and Redis as private child processes, with the services on top: for `./dev`, tests and benches.
+//!
+//! - [`names`]: what everything is called, in one place.
+//! - [`stack`]: a [`stack::Stack`] is started, found again by a later command, and stopped. The project's own lives in
+//!   `.devstack`; private ones live for one run and die with the process that made them, however it ends.
+//! - [`servers`]: how Kafka, PostgreSQL and Redis are prepared and started.
+//! - [`gateway`], [`inspector`], [`topics`]: the system as a customer, an operator and a stranger with a Kafka client use it.
+//! - [`books`]: whether everything that went in came out once.
+//! - [`demo`], [`bench`]: what is shown and measured on it.
+//! - [`trial`]: what tests on a whole stack share.
+//! - [`process`], [`ports`], [`paths`], [`state`]: what that stands on.
+
+pub mod bench;
+pub mod books;
+pub mod demo;
+pub mod gateway;
+pub mod inspector;
+pub mod logs;
+pub mod names;
+pub mod paths;
+pub mod ports;
+pub mod process;
+pub mod progress;
+pub mod servers;
+pub mod stack;
+pub mod state;
+pub mod topics;
+pub mod trial;

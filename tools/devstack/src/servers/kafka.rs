@@ -1,0 +1,113 @@
+//! Apache Kafka, one node, KRaft.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
+use uuid::Uuid;
+
+use super::{Home, run, until_ready};
+use crate::{
+    paths,
+    process::{Launch, Lifetime, ProcessId, start},
+};
+
+const TEMPLATE: &str = include_str!("../../kafka/server.properties.in");
+/// Starting, with the recovery of an unclean log.
+const READY: Duration = Duration::from_secs(90);
+
+/// Starts the broker on `port`, formatting its directory the first time: the cluster id is kept from then on.
+pub async fn launch(home: &Home, port: u16, controller_port: u16, lifetime: Lifetime) -> Result<ProcessId> {
+    let libs = paths::kafka_libs(&home.root)?;
+    let java = paths::program("java")?.display().to_string();
+    let class_path = format!("{}/*", libs.display());
+    fs::create_dir_all(&home.directory)
+        .with_context(|| format!("{} cannot be made", home.directory.display()))?;
+    let properties = home.directory.join("server.properties");
+    let text = TEMPLATE
+        .replace("@PORT@", &port.to_string())
+        .replace("@CONTROLLER_PORT@", &controller_port.to_string())
+        .replace("@DATA@", &home.data().display().to_string());
+    fs::write(&properties, text).with_context(|| format!("{} cannot be written", properties.display()))?;
+    let properties = properties.display().to_string();
+
+    let format = |main: &str, options: &[&str]| -> Vec<String> {
+        let words = [java.as_str(), "-cp", &class_path].into_iter().chain(options.iter().copied());
+        words.chain([main]).map(String::from).collect()
+    };
+    home.prepared(|_| async {
+        // Kafka's ids are 16 bytes in URL-safe base64, as its own tool writes them; any UUID will do.
+        let mut words = format("kafka.tools.StorageTool", &["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        words.extend(["format", "-t", &cluster_id(Uuid::new_v4()), "-c", &properties].map(String::from));
+        run(&words).await.context("Kafka's directory cannot be formatted")
+    })
+    .await?;
+
+    let log4j = home.root.join("tools/devstack/kafka/log4j2.properties");
+    let logging = format!("-Dlog4j2.configurationFile={}", log4j.display());
+    let mut command = format("kafka.Kafka", &["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", &logging]);
+    command.push(properties);
+    let launch = Launch {
+        command,
+        variables: Vec::new(),
+        hermetic: true,
+        directory: home.directory.clone(),
+        log: home.log.clone(),
+        death: "KILL",
+        user: None,
+    };
+    start(&launch, lifetime)
+}
+
+/// Waits until the broker answers for its metadata.
+pub async fn ready(home: &Home, brokers: &str, process: Option<ProcessId>) -> Result<()> {
+    let brokers = brokers.to_owned();
+    until_ready("kafka", process, &home.log, READY, || {
+        let brokers = brokers.clone();
+        async move {
+            let asked = tokio::task::spawn_blocking(move || -> Result<()> {
+                let consumer: BaseConsumer = client(&brokers).create()?;
+                consumer.fetch_metadata(None, Duration::from_secs(2))?;
+                Ok(())
+            });
+            asked.await?
+        }
+    })
+    .await
+}
+
+/// The settings of a client that only asks.
+pub fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("client.id", "devstack").set("socket.timeout.ms", "10000");
+    config
+}
+
+/// A cluster id: 16 bytes in URL-safe base64 without padding.
+fn cluster_id(id: Uuid) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digit = |bits: u128| char::from(DIGITS[usize::try_from(bits & 63).unwrap_or_default()]);
+    // 21 digits of 6 bits and one of the last 2.
+    let number = id.as_u128();
+    let mut text: String = (0..21).map(|at| digit(number >> (122 - 6 * at))).collect();
+    text.push(digit(number << 4));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_id_is_the_base64_of_its_bytes() {
+        assert_eq!(cluster_id(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(cluster_id(Uuid::max()), "_____________________w");
+        assert_eq!(
+            cluster_id(Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)),
+            "AAECAwQFBgcICQoLDA0ODw"
+        );
+    }
+}

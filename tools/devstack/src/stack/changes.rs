@@ -1,0 +1,228 @@
+//! What changes a stack: up, down, and one process at a time.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, Result, bail};
+use futures_util::{
+    future::{join_all, try_join_all},
+    stream::{FuturesUnordered, StreamExt},
+};
+use rustix::process::Signal;
+
+use super::{GatewayPort, Stack};
+use crate::{
+    names::Role,
+    process::working_in,
+    progress,
+    state::{Entry, State},
+};
+
+/// What to bring up.
+#[derive(Clone, Debug, Default)]
+pub struct Up {
+    /// How many of a service, where it is not what it was.
+    pub scale: BTreeMap<Role, u32>,
+    /// Throw the data away first.
+    pub fresh: bool,
+    /// The servers alone.
+    pub servers_only: bool,
+}
+
+/// What `down` found to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Down {
+    /// Processes that ended when asked.
+    pub ended: Vec<String>,
+    /// Processes that had to be killed.
+    pub killed: Vec<String>,
+}
+
+impl Stack {
+    /// Starts what is missing and waits until everything serves. Returns the labels of what it started.
+    pub async fn up(&mut self, up: &Up) -> Result<Vec<String>> {
+        if up.fresh {
+            self.down().await?;
+            for sub in ["data", "logs"] {
+                let path = self.dir.join(sub);
+                fs::remove_dir_all(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+                fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+            }
+        }
+        self.note_external();
+        self.state.scale.extend(&up.scale);
+        let wanted = self.state.wanted();
+        let surplus: Vec<(Role, u32)> =
+            self.state.entries.iter().map(|entry| (entry.role, entry.instance)).collect();
+        for (role, instance) in surplus.into_iter().filter(|one| !wanted.contains(one) && one.1 > 1) {
+            self.stop(role, instance).await?;
+            self.state.entries.retain(|entry| (entry.role, entry.instance) != (role, instance));
+        }
+        self.check_gateway_port()?;
+        let (servers, services): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(role, _)| role.service().is_none());
+        let mut started = self.start_all(&servers).await?;
+        if !up.servers_only {
+            started.extend(self.start_all(&services).await?);
+        }
+        Ok(started)
+    }
+
+    fn check_gateway_port(&self) -> Result<()> {
+        let running = self
+            .state
+            .entry(Role::Gateway, 1)
+            .filter(|entry| entry.is_running())
+            .and_then(|entry| entry.port);
+        match (self.settings.gateway_port, running) {
+            (GatewayPort::Exactly(wanted), Some(port)) if wanted != port => {
+                bail!("the gateway runs on port {port}: run `./dev down` first to move it to {wanted}")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts those that do not run, side by side, and waits until all serve.
+    async fn start_all(&mut self, wanted: &[(Role, u32)]) -> Result<Vec<String>> {
+        let runs =
+            |state: &State, (role, instance)| state.entry(role, instance).is_some_and(Entry::is_running);
+        let missing: Vec<(Role, u32)> =
+            wanted.iter().copied().filter(|one| !runs(&self.state, *one)).collect();
+        for (role, instance) in &missing {
+            self.assign_ports(*role, *instance)?;
+        }
+        self.note_urls();
+        self.save()?;
+        let snapshot = &self.clone();
+        let entries = missing.iter().filter_map(|(role, instance)| snapshot.state.entry(*role, *instance));
+        let mut launches: FuturesUnordered<_> =
+            entries.map(|entry| async move { (entry, snapshot.launch(entry).await) }).collect();
+        let names = missing.iter().map(|(role, _)| role.name()).collect::<Vec<_>>().join(", ");
+        let launching = async {
+            let mut failed = Ok(());
+            while let Some((entry, launched)) = launches.next().await {
+                match launched {
+                    // Noted at once: what is not noted cannot be stopped later.
+                    Ok(process) => {
+                        self.state.entry_mut(entry.role, entry.instance).process = Some(process);
+                        self.save()?;
+                    }
+                    Err(error) => failed = Err(error),
+                }
+            }
+            failed
+        };
+        progress::during(&format!("starting {names}"), launching).await?;
+        let waits = wanted.iter().filter_map(|(role, instance)| self.state.entry(*role, *instance));
+        let waits = try_join_all(waits.map(|entry| self.wait_ready(entry)));
+        progress::during(&format!("waiting for {names} to serve"), waits).await?;
+        Ok(missing
+            .iter()
+            .filter_map(|(role, instance)| Some(self.state.entry(*role, *instance)?.label()))
+            .collect())
+    }
+
+    /// Ends everything that is ours: the edge first, then the services, then the servers under them.
+    pub async fn down(&mut self) -> Result<Down> {
+        let mut down = Down::default();
+        let edge = |role| role == Role::Gateway;
+        let service = |role: Role| role.service().is_some() && !edge(role);
+        let server = |role: Role| role.service().is_none();
+        let waves: [&dyn Fn(Role) -> bool; 3] = [&edge, &service, &server];
+        for wave in waves {
+            let ending: Vec<Entry> = self
+                .state
+                .entries
+                .iter()
+                .filter(|entry| wave(entry.role) && entry.is_running())
+                .cloned()
+                .collect();
+            let names = ending.iter().map(Entry::label).collect::<Vec<_>>().join(", ");
+            let ends = join_all(ending.iter().map(|entry| async move {
+                let (signal, limit) = Self::farewell(entry.role);
+                match entry.process {
+                    Some(process) => process.end(signal, limit).await,
+                    None => Ok(true),
+                }
+            }));
+            for (entry, ended) in
+                ending.iter().zip(progress::during(&format!("stopping {names}"), ends).await)
+            {
+                if ended.with_context(|| format!("{} cannot be stopped", entry.label()))? {
+                    down.ended.push(entry.label());
+                } else {
+                    down.killed.push(entry.label());
+                }
+            }
+        }
+        self.clear_backends().await?;
+        if let Some(left) = self.state.entries.iter().find(|entry| entry.is_running()) {
+            bail!("{} still runs", left.label());
+        }
+        self.forget();
+        self.save()?;
+        Ok(down)
+    }
+
+    /// Of a stopped stack only its ports are remembered, so that what people noted of it stays true.
+    fn forget(&mut self) {
+        self.state.entries.retain(|entry| entry.instance == 1);
+        for entry in &mut self.state.entries {
+            entry.process = None;
+        }
+        for variable in std::mem::take(&mut self.state.external) {
+            self.state.urls.remove(&variable);
+        }
+        self.state.scale.clear();
+    }
+
+    /// Backends outlive a postmaster that was killed by a moment.
+    async fn clear_backends(&self) -> Result<()> {
+        for backend in working_in(&self.home(Role::Postgres).data()) {
+            backend.end(Signal::QUIT, std::time::Duration::from_secs(5)).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks an instance to end and waits for it. True if it ended by itself in the time it has.
+    pub async fn stop(&mut self, role: Role, instance: u32) -> Result<bool> {
+        let (signal, limit) = Self::farewell(role);
+        match self.state.entry(role, instance).and_then(|entry| entry.process) {
+            Some(process) => {
+                process.end(signal, limit).await.with_context(|| format!("{role} cannot be stopped"))
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// Kills an instance as `kill -9` does.
+    pub async fn kill(&mut self, role: Role, instance: u32) -> Result<()> {
+        let process = self.state.entry(role, instance).and_then(|entry| entry.process);
+        let process = process.with_context(|| format!("{role} was never started"))?;
+        process.end(Signal::KILL, std::time::Duration::from_secs(5)).await?;
+        Ok(())
+    }
+
+    /// Starts an instance where it was and waits until it serves.
+    pub async fn start(&mut self, role: Role, instance: u32) -> Result<()> {
+        self.start_all(&[(role, instance)]).await.map(drop)
+    }
+
+    /// Sets a variable for a service from its next start on.
+    pub fn set_variable(&mut self, role: Role, name: &str, value: &str) {
+        self.settings.variables.retain(|(other, known, _)| (*other, known.as_str()) != (role, name));
+        self.settings.variables.push((role, name.to_owned(), value.to_owned()));
+    }
+
+    /// Removes the directory of a stack that was made to be thrown away, after ending it.
+    pub async fn discard(mut self) -> Result<()> {
+        self.down().await?;
+        if self.temporary {
+            remove(&self.dir)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn remove(dir: &Path) -> Result<()> {
+    fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))
+}

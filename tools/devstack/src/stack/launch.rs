@@ -1,0 +1,96 @@
+//! How each process of a stack is started, and known to serve.
+
+use std::{collections::BTreeMap, env, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use super::Stack;
+use crate::{
+    names::{self, KAFKA_BROKERS, REDIS_URL, Role, TEST_TOKENS},
+    paths,
+    process::{Launch, ProcessId, start},
+    servers::{kafka, postgres, redis, until_ready},
+    state::Entry,
+};
+
+/// Time a service is given to start: migrations, topics, joining its group.
+const SERVICE_READY: Duration = Duration::from_secs(60);
+
+impl Stack {
+    /// Starts an instance on the ports it had, or new ones. It runs when this returns; [`Self::wait_ready`] says when it
+    /// serves.
+    pub(super) async fn launch(&self, entry: &Entry) -> Result<ProcessId> {
+        let lifetime = self.settings.lifetime;
+        let port = || entry.port.context("no port");
+        let second = || entry.second_port.context("no port");
+        match entry.role {
+            Role::Kafka => kafka::launch(&self.home(entry.role), port()?, second()?, lifetime).await,
+            Role::Postgres => postgres::launch(&self.home(entry.role), port()?, lifetime).await,
+            Role::Redis => redis::launch(&self.home(entry.role), port()?, lifetime),
+            _ => self.launch_service(entry),
+        }
+        .with_context(|| format!("{} cannot be started", entry.label()))
+    }
+
+    fn launch_service(&self, entry: &Entry) -> Result<ProcessId> {
+        let service = entry.role.service().context("a server is no service")?;
+        let mut variables: BTreeMap<String, String> = BTreeMap::new();
+        for name in service.reads.iter().copied().chain(service.database.map(|database| database.variable)) {
+            let value = match name {
+                TEST_TOKENS => {
+                    env::var(name).ok().filter(|_| !self.settings.hermetic).unwrap_or_else(|| "true".into())
+                }
+                names::ORDERS_URL => {
+                    let orders = self.state.entry(Role::Orders, 1).and_then(Entry::address);
+                    format!("http://{}", orders.context("the orders service has no address")?)
+                }
+                _ => self.url(name)?.to_owned(),
+            };
+            variables.insert(name.into(), value);
+        }
+        let listen = |port: Option<u16>| port.map(|port| format!("127.0.0.1:{port}"));
+        variables.extend(listen(entry.port).map(|at| (names::HTTP_LISTEN.to_owned(), at)));
+        variables.extend(listen(entry.second_port).map(|at| (names::ADMIN_LISTEN.to_owned(), at)));
+        let own = self.settings.variables.iter().filter(|(role, ..)| *role == entry.role);
+        variables.extend(own.map(|(_, name, value)| (name.clone(), value.clone())));
+        let binary = self.binaries.join(entry.role.name());
+        if !binary.is_file() {
+            // Says where it looked and what to do.
+            paths::binaries()?;
+        }
+        let launch = Launch {
+            command: vec![binary.display().to_string()],
+            variables: variables.into_iter().collect(),
+            hermetic: self.settings.hermetic,
+            directory: self.dir.clone(),
+            log: self.log(entry.role, entry.instance),
+            death: "KILL",
+            user: None,
+        };
+        start(&launch, self.settings.lifetime)
+    }
+
+    /// Waits until an instance serves: a server answers, a service's `/readyz` says 200.
+    pub(super) async fn wait_ready(&self, entry: &Entry) -> Result<()> {
+        let home = self.home(entry.role);
+        let process = entry.process;
+        match entry.role {
+            Role::Kafka => kafka::ready(&home, self.url(KAFKA_BROKERS)?, process).await,
+            Role::Redis => redis::ready(&home, self.url(REDIS_URL)?, process).await,
+            Role::Postgres => postgres::ready(&home, entry.port.context("no port")?, process).await,
+            _ => {
+                let url = format!("{}/readyz", entry.admin_url().context("no admin port")?);
+                let log = self.log(entry.role, entry.instance);
+                until_ready(&entry.label(), process, &log, SERVICE_READY, || async {
+                    let answer = self.http.get(&url).send().await?;
+                    let status = answer.status();
+                    if !status.is_success() {
+                        bail!("/readyz says {status}: {}", answer.text().await?.trim());
+                    }
+                    Ok(())
+                })
+                .await
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Asking and feeding Kafka directly: which partition a key goes to, how far a topic is, records of any kind.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    producer::{FutureProducer, FutureRecord},
+    types::RDKafkaErrorCode,
+};
+
+use crate::servers::kafka::client;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The partition of `partitions` that the producers' partitioner, murmur2 as Java clients have it, chooses for `key`.
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
+    let hash = murmur2(key) & 0x7fff_ffff;
+    i32::try_from(hash).unwrap_or_default() % partitions
+}
+
+/// MurmurHash2, 32 bits, with the seed of Kafka's clients.
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let mut hash = 0x9747_b28c ^ length;
+    let mut chunks = data.chunks_exact(4);
+    for chunk in &mut chunks {
+        let mut k = chunk.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte)).wrapping_mul(M);
+        k ^= k >> 24;
+        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        hash ^= rest.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    hash ^ hash >> 15
+}
+
+/// Publishes a record as it is and waits until it is acknowledged: its partition and offset.
+pub async fn publish(brokers: &str, topic: &str, key: &str, value: Option<&[u8]>) -> Result<(i32, i64)> {
+    let mut config = client(brokers);
+    config.set("partitioner", "murmur2_random").set("enable.idempotence", "true");
+    let producer: FutureProducer = config.create().context("no producer can be made")?;
+    let mut record = FutureRecord::<str, [u8]>::to(topic).key(key);
+    if let Some(value) = value {
+        record = record.payload(value);
+    }
+    let sent = producer.send(record, LIMIT).await;
+    let delivery =
+        sent.map_err(|(error, _)| anyhow!(error)).with_context(|| format!("not published to {topic}"))?;
+    Ok((delivery.partition, delivery.offset))
+}
+
+/// A partition and how far it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset still there.
+    pub low: i64,
+    /// One past the last that a reader of committed records can see.
+    pub high: i64,
+}
+
+/// How far each partition of `topics` goes. Blocks. A topic that is not there has none.
+pub fn extents(brokers: &str, topics: &[String]) -> Result<Vec<Extent>> {
+    let consumer = reader(brokers)?;
+    let metadata = consumer.fetch_metadata(None, LIMIT).context("Kafka's metadata cannot be read")?;
+    let mut extents = Vec::new();
+    for topic in metadata.topics().iter().filter(|topic| topics.iter().any(|name| name == topic.name())) {
+        for partition in topic.partitions() {
+            let (low, high) = consumer.fetch_watermarks(topic.name(), partition.id(), LIMIT)?;
+            extents.push(Extent { topic: topic.name().to_owned(), partition: partition.id(), low, high });
+        }
+    }
+    Ok(extents)
+}
+
+/// How many records a reader of committed records finds from `from` to the end. Blocks. The end of a topic with transactions
+/// is made of markers that no reader is given: an offset before the end is not yet a record.
+pub fn records_from(brokers: &str, topic: &str, partition: i32, from: i64) -> Result<i64> {
+    let consumer = reader(brokers)?;
+    let mut place = TopicPartitionList::new();
+    place.add_partition_offset(topic, partition, Offset::Offset(from))?;
+    consumer.assign(&place)?;
+    let mut count = 0;
+    loop {
+        match consumer.poll(LIMIT) {
+            Some(Ok(_)) => count += 1,
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(count),
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OffsetOutOfRange))) => {
+                return Err(anyhow!("{topic}/{partition} has no offset {from}"));
+            }
+            // A broker that comes back answers soon; one that does not ends in the time-out below.
+            Some(Err(_)) => {}
+            None => return Err(anyhow!("{topic}/{partition} does not answer from offset {from}")),
+        }
+    }
+}
+
+fn reader(brokers: &str) -> Result<BaseConsumer> {
+    let mut config = client(brokers);
+    config.set("group.id", "devstack-books").set("enable.auto.commit", "false");
+    config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+    config.set("auto.offset.reset", "error");
+    config.create().context("no consumer can be made")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_one_of_kafkas_clients() {
+        // Values of org.apache.kafka.common.utils.Utils.murmur2, from its own test.
+        for (text, hash) in [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        ] {
+            assert_eq!(murmur2(text.as_bytes()).cast_signed(), hash, "{text}");
+        }
+    }
+}

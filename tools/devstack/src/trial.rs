@@ -1,0 +1,130 @@
+//! What tests on a whole stack share: one private stack per test binary, used by one test at a time.
+
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::{
+    books::Books,
+    gateway::Gateway,
+    inspector::{DeadLetter, Inspector},
+    names::{KAFKA_BROKERS, Role},
+    servers::postgres::connect,
+    stack::{GatewayPort, Stack, Up},
+    topics,
+};
+
+/// Time anything is given to happen.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A running stack and what is asked of it.
+#[derive(Debug)]
+pub struct Trial {
+    /// The stack.
+    pub stack: Stack,
+    /// Its gateway.
+    pub gateway: Gateway,
+    /// Its inspector.
+    pub inspector: Inspector,
+}
+
+/// Runs `test` on this process's stack, which the first caller starts with `variables` for its services. Tests take turns:
+/// they restart servers and compare books. The stack dies with the process.
+///
+/// # Errors
+/// When the stack cannot be started, or what `test` says.
+pub fn run<T>(
+    variables: &[(Role, &str, &str)],
+    test: impl AsyncFnOnce(&mut Trial) -> Result<T>,
+) -> Result<T> {
+    // One runtime for all tests: connections of one that has ended would be of no use to the next test.
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    static TRIAL: Mutex<Option<Trial>> = Mutex::new(None);
+    let runtime = match RUNTIME.get() {
+        Some(runtime) => runtime,
+        None => {
+            let made = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            RUNTIME.get_or_init(|| made)
+        }
+    };
+    // A test that failed says so itself; the next one starts what it left dead.
+    let mut trial = TRIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    runtime.block_on(async {
+        let trial = match &mut *trial {
+            Some(trial) => {
+                trial.stack.up(&Up::default()).await?;
+                trial
+            }
+            empty => empty.insert(Trial::start(variables).await?),
+        };
+        test(trial).await
+    })
+}
+
+impl Trial {
+    async fn start(variables: &[(Role, &str, &str)]) -> Result<Self> {
+        let mut stack = Stack::private(GatewayPort::Any, variables)?;
+        stack.up(&Up::default()).await?;
+        let gateway = Gateway::new(stack.gateway_url()?, 32)?;
+        let inspector = Inspector::new(&stack)?;
+        Ok(Self { stack, gateway, inspector })
+    }
+
+    /// Publishes a record to `topic` as it is; its partition and offset.
+    pub async fn publish(&self, topic: &str, key: &str, value: Option<&[u8]>) -> Result<(i32, i64)> {
+        topics::publish(self.stack.url(KAFKA_BROKERS)?, topic, key, value).await
+    }
+
+    /// Waits until the books satisfy `enough`.
+    pub async fn books(&self, what: &str, enough: impl Fn(&Books) -> bool) -> Result<Books> {
+        let start = Instant::now();
+        loop {
+            // While a server comes back, the books cannot be read; that is an error only if it stays so.
+            let missing = match Books::read(&self.stack).await {
+                Ok(books) if enough(&books) => return Ok(books),
+                Ok(books) => anyhow!("{books}\n{}", books.wrong().join("\n")),
+                Err(error) => error,
+            };
+            if start.elapsed() > SOON {
+                return Err(missing.context(format!("not {what} after {SOON:?}")));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until `group` has read past an offset; the books then.
+    pub async fn read_past(&self, group: &str, topic: &str, place: (i32, i64)) -> Result<Books> {
+        let (partition, offset) = place;
+        let what = format!("read past {topic}/{partition} offset {offset} by {group}");
+        self.books(&what, |books| books.lane(group, topic, partition).is_some_and(|lane| lane.next > offset))
+            .await
+    }
+
+    /// Waits for the dead letter of `group` whose record has `key`.
+    pub async fn dead(&self, group: &str, key: &str) -> Result<DeadLetter> {
+        let start = Instant::now();
+        loop {
+            if let Some(letter) = self.inspector.list(&["--group", group, "--key", key]).await?.pop() {
+                return Ok(letter);
+            }
+            if start.elapsed() > SOON {
+                bail!("no dead letter of {group} with key {key} after {SOON:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Rows of an order in the ledger: (charges, refunds).
+    pub async fn ledger(&self, order: Uuid) -> Result<(i64, i64)> {
+        let payments = connect(self.stack.url("PAYMENTS_DATABASE_URL")?).await?;
+        let sql = "select count(*) filter (where kind = 'charge'), count(*) filter (where kind = 'refund')
+                   from charges where order_id = $1";
+        let row = payments.query_one(sql, &[&order]).await.context("the ledger cannot be read")?;
+        Ok((row.get(0), row.get(1)))
+    }
+}

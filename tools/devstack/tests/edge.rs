@@ -1,0 +1,24 @@
+//! What strangers send, and what every path of the saga ends in, over real HTTP and Kafka.
+
+#[path = "edge/drain.rs"]
+mod drain;
+#[path = "edge/http.rs"]
+mod http;
+#[path = "edge/records.rs"]
+mod records;
+#[path = "edge/requeue.rs"]
+mod requeue;
+#[path = "edge/saga.rs"]
+mod saga;
+
+use devstack::names::Role;
+
+/// Retries that are over soon.
+const SETTINGS: &[(Role, &str, &str)] = &[
+    (Role::Payments, "RETRY_INITIAL_MS", "50"),
+    (Role::Payments, "RETRY_MAX_MS", "200"),
+    (Role::Payments, "RETRY_ATTEMPTS", "4"),
+    (Role::Payments, "SESSION_TIMEOUT_MS", "6000"),
+    (Role::Delivery, "RETRY_INITIAL_MS", "50"),
+    (Role::Delivery, "RETRY_MAX_MS", "200"),
+];

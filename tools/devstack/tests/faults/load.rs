@@ -1,0 +1,90 @@
+//! Orders that keep coming while something is done to the stack, and what must hold when all have ended.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use devstack::{
+    names::Role,
+    servers::postgres::connect,
+    stack::Stack,
+    trial::{SOON, Trial},
+};
+use futures_util::future::try_join_all;
+use uuid::Uuid;
+
+/// A member that is killed is missed soon.
+pub(crate) const SETTINGS: &[(Role, &str, &str)] = &[
+    (Role::Orders, "SESSION_TIMEOUT_MS", "6000"),
+    (Role::Payments, "SESSION_TIMEOUT_MS", "6000"),
+    (Role::Delivery, "SESSION_TIMEOUT_MS", "6000"),
+];
+
+const ORDERS: usize = 600;
+const CUSTOMERS: usize = 12;
+/// Orders accepted before the fault.
+const BEFORE: usize = 100;
+
+/// What is placed, in turn, and how it ends.
+const MIX: [(&str, &str); 8] = [
+    ("tok_ok", "COMPLETED"),
+    ("tok_ok", "COMPLETED"),
+    ("tok_declined", "CANCELLED"),
+    ("tok_ok", "COMPLETED"),
+    ("tok_flaky_1", "COMPLETED"),
+    ("tok_ok", "COMPLETED"),
+    ("tok_no_courier", "CANCELLED"),
+    ("tok_ok", "COMPLETED"),
+];
+
+/// Places orders, does `fault` in the midst of them, and checks how all end.
+pub(crate) async fn under_load(
+    trial: &mut Trial,
+    fault: impl AsyncFnOnce(&mut Stack) -> Result<()>,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let accepted = AtomicUsize::new(0);
+    let gateway = trial.gateway.clone();
+    let customers = (0..CUSTOMERS).map(|_| async {
+        let mut placed = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= ORDERS {
+                return anyhow::Ok(placed);
+            }
+            let (token, end) = MIX[number % MIX.len()];
+            let cents = 100 + i64::try_from(number)?;
+            placed.push((gateway.place_eventually(token, cents, SOON).await?, end));
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let stack = &mut trial.stack;
+    let faults = async {
+        while accepted.load(Ordering::Relaxed) < BEFORE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fault(stack).await?;
+        Ok(accepted.load(Ordering::Relaxed))
+    };
+    let (placed, during) = tokio::try_join!(try_join_all(customers), faults)?;
+    ensure!(during >= BEFORE, "the fault came before the load");
+
+    let books = trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
+    ensure!(books.dead_letters.is_empty(), "an outage made dead letters: {:?}", books.dead_letters);
+    ensure!(books.unaccounted() == 0, "offsets are unaccounted for:\n{books}");
+
+    let placed: HashMap<Uuid, &str> = placed.into_iter().flatten().collect();
+    ensure!(placed.len() == ORDERS, "{} ids for {ORDERS} accepted orders", placed.len());
+    let orders = connect(trial.stack.url("ORDERS_DATABASE_URL")?).await?;
+    let ids: Vec<Uuid> = placed.keys().copied().collect();
+    let rows = orders.query("select order_id, state from orders where order_id = any($1)", &[&ids]).await?;
+    ensure!(rows.len() == ORDERS, "{} of {ORDERS} accepted orders are there", rows.len());
+    for row in rows {
+        let (id, state): (Uuid, String) = (row.get(0), row.get(1));
+        ensure!(placed.get(&id) == Some(&state.as_str()), "order {id} is {state}, not {:?}", placed.get(&id));
+    }
+    Ok(())
+}
