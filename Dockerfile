@@ -1,0 +1,57 @@
+# One file for every process. `docker build --target payments .` makes the image of one of them.
+
+FROM debian:bookworm-slim AS runtime
+RUN groupadd --system --gid 10001 backburner \
+ && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin backburner
+COPY deploy/container/ready /usr/local/bin/
+USER 10001
+
+# The manifests, with empty sources: what the dependencies' layer is made of. It changes when a Cargo.toml or Cargo.lock
+# does, not when code does.
+FROM debian:bookworm-slim AS manifests
+WORKDIR /src
+COPY . .
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock -delete \
+ && find . -mindepth 2 -name Cargo.toml | while read -r manifest; do \
+      sources=$(dirname "$manifest")/src; mkdir -p "$sources"; \
+      touch "$sources/lib.rs"; echo 'fn main() {}' > "$sources/main.rs"; \
+    done
+
+FROM rust:1-bookworm AS build
+WORKDIR /src
+ENV CARGO_INCREMENTAL=0
+COPY --from=manifests /src .
+RUN cargo build --release --locked -p gateway -p orders -p payments -p delivery -p dlq-inspector
+# Docker keeps the times of the files it copies: without the touch, cargo would take them for older than what it built.
+COPY . .
+RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
+ && cargo build --release --locked -p gateway -p orders -p payments -p delivery -p dlq-inspector
+# Line numbers for backtraces are most of a binary. Compressed, in which form Rust reads them too, they take a third.
+RUN mkdir /binaries \
+ && for binary in gateway orders payments delivery dlq-inspector; do \
+      objcopy --compress-debug-sections=zlib "target/release/$binary" "/binaries/$binary" || exit; \
+    done
+
+FROM runtime AS gateway
+COPY --from=build /binaries/gateway /usr/local/bin/
+EXPOSE 8000 9100
+ENTRYPOINT ["gateway"]
+
+FROM runtime AS orders
+COPY --from=build /binaries/orders /usr/local/bin/
+EXPOSE 8081 9101
+ENTRYPOINT ["orders"]
+
+FROM runtime AS payments
+COPY --from=build /binaries/payments /usr/local/bin/
+EXPOSE 9102
+ENTRYPOINT ["payments"]
+
+FROM runtime AS delivery
+COPY --from=build /binaries/delivery /usr/local/bin/
+EXPOSE 9103
+ENTRYPOINT ["delivery"]
+
+FROM runtime AS dlq-inspector
+COPY --from=build /binaries/dlq-inspector /usr/local/bin/
+ENTRYPOINT ["dlq-inspector"]
