@@ -3,9 +3,11 @@
 mod lane;
 mod poll;
 mod routing;
+mod window;
 
 pub(crate) use self::{
     lane::{Lane, LaneKind},
     poll::{PollThread, start},
     routing::Routing,
+    window::Taken,
 };

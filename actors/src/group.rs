@@ -1,5 +1,7 @@
 //! A running consumer group member.
 
+mod operate;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -21,9 +23,12 @@ use crate::{
     publisher::Publisher,
     record::TopicPartition,
     retry,
-    settings::GroupSettings,
-    sql, topics, watch,
+    settings::{GroupSettings, KafkaSettings},
+    sql, topics,
+    watch::Watch,
 };
+
+pub use self::operate::{OperateError, ResetTo};
 
 /// What a group works with.
 #[derive(Clone, Debug)]
@@ -91,6 +96,8 @@ pub struct Group {
 
 struct Inner {
     name: String,
+    kafka: KafkaSettings,
+    cluster_id: String,
     pool: Pool,
     routing: Arc<Routing>,
     poll: PollThread,
@@ -113,6 +120,8 @@ impl Group {
     }
 
     async fn try_start<H: Handler>(settings: GroupSettings, handler: H, deps: Deps) -> Result<Self, Cause> {
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
         let cluster_id = topics::cluster_id(&settings.kafka).await?;
         let shared = Arc::new(Shared {
             handler,
@@ -121,7 +130,7 @@ impl Group {
             publisher: deps.publisher,
             transactions: Semaphore::new(settings.batch_transactions.max(1)),
             owner: format!("{}/{}", settings.service, Uuid::now_v7()),
-            cluster_id,
+            cluster_id: cluster_id.clone(),
             supervisor: OnceLock::new(),
             settings: settings.clone(),
         });
@@ -132,13 +141,15 @@ impl Group {
         let routing = Routing::new(settings.clone(), supervisor.clone(), Handle::current());
         let (poll, routing) = crate::consumer::start(&settings, routing)
             .map_err(|error| Cause::new("kafka-consumer", error))?;
-        let watch = tokio::spawn(watch::watch(
-            settings.group.clone(),
-            deps.pool.clone(),
-            routing.clone(),
-            supervisor.clone(),
-        ));
-        let inner = Inner { name: settings.group, pool: deps.pool, routing, poll, supervisor, watch };
+        let watch = Watch {
+            settings: settings.clone(),
+            pool: deps.pool.clone(),
+            routing: routing.clone(),
+            supervisor: supervisor.clone(),
+        };
+        let watch = tokio::spawn(watch.run());
+        let GroupSettings { group: name, kafka, .. } = settings;
+        let inner = Inner { name, kafka, cluster_id, pool: deps.pool, routing, poll, supervisor, watch };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -2,14 +2,20 @@
 //!
 //! `next_offset` here, not Kafka's committed offset, is the authority: it moves in the transaction that applies
 //! the batch. Every claim raises the epoch, and every batch names the epoch it believes in, so a former owner that wakes
-//! up late changes nothing.
+//! up late changes nothing. What became of each offset is counted in the lease and written to the [`journal`], from which
+//! it can be proved against the topic.
+
+mod admin;
+mod claim;
+pub(crate) mod journal;
 
 use deadpool_postgres::{GenericClient, Transaction};
 
-use crate::{
-    Cause,
-    record::{NextOffset, TopicPartition},
+pub(crate) use self::{
+    admin::{reset, set_paused},
+    claim::{ClaimError, ClaimRequest, Claimed, Intent, claim, write_intent},
 };
+use crate::record::{NextOffset, TopicPartition};
 
 /// Outcomes, as changes to a lease's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +37,7 @@ impl Counts {
     }
 }
 
-/// A partition claimed.
+/// A partition as its owner believes it to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) epoch: i64,
@@ -45,99 +51,6 @@ pub(crate) struct Claim {
 pub(crate) struct Watermarks {
     pub(crate) low: i64,
     pub(crate) high: i64,
-}
-
-/// What a claim is made with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ClaimRequest<'a> {
-    pub(crate) consumer: &'a str,
-    pub(crate) source: &'a TopicPartition,
-    pub(crate) owner: &'a str,
-    pub(crate) cluster_id: &'a str,
-    pub(crate) watermarks: Watermarks,
-}
-
-/// A claim that must not be worked with.
-#[derive(Debug)]
-pub(crate) enum ClaimError {
-    /// PostgreSQL failed; claim again.
-    Postgres(tokio_postgres::Error),
-    /// The lease does not fit this Kafka: an operator has to decide.
-    Halt(Cause),
-}
-
-impl From<tokio_postgres::Error> for ClaimError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(error)
-    }
-}
-
-/// Claims a partition: raises its epoch and returns where it is. Waits for a batch of a former owner to end.
-pub(crate) async fn claim(
-    client: &mut deadpool_postgres::Client,
-    request: ClaimRequest<'_>,
-) -> Result<Claim, ClaimError> {
-    let ClaimRequest { consumer, source, owner, cluster_id, watermarks } = request;
-    let tx = client.transaction().await?;
-    let statement = tx
-        .prepare_cached(
-            "INSERT INTO partition_lease AS lease
-                (consumer, topic, partition, epoch, owner, first_offset, next_offset, cluster_id, clean, claimed_at)
-             VALUES ($1, $2, $3, 1, $4, $5, $5, $6, false, now())
-             ON CONFLICT (consumer, topic, partition) DO UPDATE
-             SET epoch = lease.epoch + 1, owner = excluded.owner, clean = false, claimed_at = now()
-             RETURNING epoch, next_offset, outbox_seq, cluster_id",
-        )
-        .await?;
-    let row = tx
-        .query_one(
-            &statement,
-            &[&consumer, &&*source.topic, &source.partition, &owner, &watermarks.low, &cluster_id],
-        )
-        .await?;
-    let mut claim = Claim { epoch: row.get(0), next_offset: NextOffset(row.get(1)), outbox_seq: row.get(2) };
-    let known_cluster: &str = row.get(3);
-    if known_cluster != cluster_id {
-        return Err(ClaimError::Halt(Cause::new(
-            "another-cluster",
-            format!(
-                "{source} was consumed from Kafka cluster {known_cluster} and this one is {cluster_id}: offsets of one mean \
-                 nothing in the other; point the service at its cluster, or remove the row of partition_lease to start over"
-            ),
-        )));
-    }
-    if claim.next_offset.0 < watermarks.low {
-        let lost = watermarks.low - claim.next_offset.0;
-        let statement = tx
-            .prepare_cached(
-                "UPDATE partition_lease SET next_offset = $4, lost = lost + $5
-                 WHERE consumer = $1 AND topic = $2 AND partition = $3",
-            )
-            .await?;
-        tx.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &watermarks.low, &lost])
-            .await?;
-        tracing::error!(
-            topic = &*source.topic,
-            partition = source.partition,
-            from = claim.next_offset.0,
-            to = watermarks.low,
-            lost,
-            "records were deleted by retention before they were read; counted as lost"
-        );
-        claim.next_offset = NextOffset(watermarks.low);
-    }
-    if claim.next_offset.0 > watermarks.high {
-        return Err(ClaimError::Halt(Cause::new(
-            "past-log-end",
-            format!(
-                "{source} is at offset {} and its log ends at {}: the topic was made anew or Kafka lost data; recreate the \
-                 records, or set next_offset in partition_lease to where work is to go on",
-                claim.next_offset, watermarks.high
-            ),
-        )));
-    }
-    tx.commit().await?;
-    Ok(claim)
 }
 
 /// Locks the lease in the batch transaction. False when the epoch or the offset moved on: somebody else owns it, or a
@@ -163,8 +76,9 @@ pub(crate) async fn hold(
     Ok(row.is_some())
 }
 
-/// Moves the lease forward with the batch's outcomes. Returns how many offsets are left without an outcome: anything but
-/// 0 is a bug, and the batch must not be committed. `None` when the lease is somebody else's.
+/// Moves the lease forward with the batch's outcomes, which `journal` names offset by offset; an empty one says that no
+/// offset was finished. Returns how many offsets are left without an outcome: anything but 0 is a bug, and the batch must
+/// not be committed. `None` when the lease is somebody else's.
 pub(crate) async fn advance<C: GenericClient>(
     client: &C,
     consumer: &str,
@@ -172,14 +86,20 @@ pub(crate) async fn advance<C: GenericClient>(
     from: &Claim,
     to: &Claim,
     counts: &Counts,
+    journal: &str,
 ) -> Result<Option<i64>, tokio_postgres::Error> {
     let statement = client
         .prepare_cached(
-            "UPDATE partition_lease
+            "WITH noted AS (
+                INSERT INTO offset_journal (consumer, topic, partition, from_offset, next_offset, outcomes, at, epoch)
+                SELECT $1, $2, $3, $5, $6, $15, now(), $4 WHERE $15::text <> ''
+             )
+             UPDATE partition_lease
              SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
-                 parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14
+                 parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
+                 intent_offset = NULL, intent_parked = NULL, deaths = 0
              WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
-             RETURNING next_offset - first_offset
+             RETURNING next_offset - first_offset + replayed
                      - (applied + duplicate + parked + dead + ignored + moved + gaps + lost)",
         )
         .await?;
@@ -201,6 +121,7 @@ pub(crate) async fn advance<C: GenericClient>(
                 &counts.ignored,
                 &counts.moved,
                 &counts.gaps,
+                &journal,
             ],
         )
         .await?;

@@ -10,6 +10,9 @@
 //! Three things are promised: effects happen exactly once, records of one key take effect in order even while one of
 //! them is retried, and every offset has an outcome that can be accounted for (`lease`).
 
+#[macro_use]
+mod macros;
+
 mod consumer;
 mod dedupe;
 mod failure;
@@ -22,6 +25,7 @@ mod outbox;
 mod partition;
 mod publisher;
 mod record;
+mod retention;
 mod retry;
 mod settings;
 mod sql;
@@ -30,18 +34,22 @@ mod topics;
 mod watch;
 
 pub mod dead_letter;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 pub mod metrics;
 
 pub use self::{
     dedupe::Hints,
     failure::{Cause, Failure, Rejection},
-    group::{Deps, Group, StartError},
+    group::{Deps, Group, OperateError, ResetTo, StartError},
     handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
     headers::{Headers, MalformedHeaders},
     outbox::{MAX_RECORD, OutboxWriter, WriteError, Written},
     publisher::{Publisher, PublisherError},
     record::{NextOffset, Offset, Record, TopicPartition},
-    settings::{GroupSettings, KafkaSettings, RestartSettings, RetryPolicy},
+    settings::{
+        CircuitSettings, GroupSettings, KafkaSettings, RestartSettings, RetentionSettings, RetryPolicy,
+    },
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus},
     topics::{TopicSpec, ensure_topics, group_topics},
 };

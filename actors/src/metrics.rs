@@ -12,6 +12,8 @@ pub const DEAD_LETTERS: &str = "dlq_records_total";
 pub const RETRIES: &str = "retries_total";
 /// Restarted partition actors. Labels: group, topic, partition.
 pub const ACTOR_RESTARTS: &str = "actor_restarts_total";
+/// Times a lane found that most keys fail alike. Labels: group.
+pub const CIRCUIT_OPENED: &str = "circuit_opened_total";
 /// Duplicates by who noticed: `redis` (skipped an external call) or `inbox`. Labels: group, source.
 pub const DEDUPE_HITS: &str = "dedupe_hits_total";
 /// Records acknowledged by Kafka. Labels: topic.
@@ -26,7 +28,12 @@ pub const OUTBOX_ROWS: &str = "outbox_unacknowledged_rows";
 pub const OUTBOX_AGE: &str = "outbox_oldest_seconds";
 /// Offsets without an outcome; anything but 0 is a bug. Labels: group, topic, partition.
 pub const UNACCOUNTED: &str = "unaccounted_records";
-/// Partitions that work with a server gone, wait for a restart or are halted. Labels: group, state.
+/// Offsets between a lane and its log's end. Labels: group, topic, partition.
+pub const LAG: &str = "lane_lag_records";
+/// Age of a lane's oldest delivered and unfinished record, seconds. Labels: group, topic, partition.
+pub const OLDEST: &str = "lane_oldest_seconds";
+/// Partitions that work with a server gone, have an open circuit, are paused, wait for a restart or are halted. Labels: group,
+/// state.
 pub const DEGRADED: &str = "degraded_partitions";
 
 /// Describes all of them to the installed recorder.
@@ -36,6 +43,7 @@ pub fn describe() {
     describe_counter!(DEAD_LETTERS, "Dead letters by class");
     describe_counter!(RETRIES, "Further attempts at parked records");
     describe_counter!(ACTOR_RESTARTS, "Restarted partition actors");
+    describe_counter!(CIRCUIT_OPENED, "Times a lane found that most keys fail alike");
     describe_counter!(DEDUPE_HITS, "Duplicates by who noticed");
     describe_counter!(PUBLISHED, "Records acknowledged by Kafka");
     describe_counter!(PUBLISH_FAILURES, "Records Kafka refused; they stay in the outbox and are sent again");
@@ -47,5 +55,7 @@ pub fn describe() {
         "Age of the oldest outbox row that Kafka has not acknowledged"
     );
     describe_gauge!(UNACCOUNTED, "Offsets without an outcome; anything but 0 is a bug");
-    describe_gauge!(DEGRADED, "Partitions that are degraded, restarting or halted");
+    describe_gauge!(LAG, "Offsets between a lane and its log's end");
+    describe_gauge!(OLDEST, Unit::Seconds, "Age of a lane's oldest delivered and unfinished record");
+    describe_gauge!(DEGRADED, "Partitions that are degraded, open, paused, restarting or halted");
 }

@@ -3,6 +3,7 @@
 mod actor;
 mod batch;
 mod claiming;
+mod leaving;
 mod letters;
 mod outcome;
 mod pipeline;

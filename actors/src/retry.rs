@@ -2,13 +2,17 @@
 
 mod backoff;
 mod chains;
+mod circuit;
+mod operator;
 mod parked;
 
 pub(crate) use self::{
     backoff::delay,
     chains::{ChainKey, Chains},
+    circuit::{Circuit, Observation, Systemic},
+    operator::{give_up, list, retry_now},
     parked::{
-        NewParked, ParkedRecord, Requeued, Retried, count_crash, delete, fetch, insert, insert_requeued,
-        list, refs, requeued_lanes, retry,
+        NewParked, ParkedRecord, Requeued, Retried, add_pause, count_crash, delete, fetch, insert,
+        insert_requeued, refs, requeued_lanes, retry,
     },
 };

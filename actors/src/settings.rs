@@ -65,6 +65,41 @@ impl Default for RestartSettings {
     }
 }
 
+/// When failures are nobody's event's fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CircuitSettings {
+    /// Distinct keys that must have been tried before anything is concluded.
+    pub min_keys: usize,
+    /// Attempts older than this say nothing any more.
+    pub window: Duration,
+}
+
+impl Default for CircuitSettings {
+    fn default() -> Self {
+        Self { min_keys: 20, window: Duration::from_secs(30) }
+    }
+}
+
+/// How long what has ended is remembered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetentionSettings {
+    /// Outcomes of events: longer than any record may be on its way a second time. Also of the offset journal.
+    pub inbox: Duration,
+    /// Outcomes of events that were ever dead: as long as a dead letter may be put back.
+    pub dead: Duration,
+    /// Rows deleted by one statement.
+    pub batch: i64,
+    /// Time between two rounds.
+    pub every: Duration,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Self { inbox: day * 3, dead: day * 31, batch: 1_000, every: Duration::from_secs(10) }
+    }
+}
+
 /// Everything a consumer group is told.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
@@ -100,15 +135,29 @@ pub struct GroupSettings {
     pub restart: RestartSettings,
     /// Actors that one record may kill before it is a dead letter of class `crash`.
     pub crash_limit: u32,
+    /// Processes that may end uncleanly while one record is tried alone before it is a dead letter of class `crash`: more
+    /// than for actors, since what ends a process may be nobody's fault.
+    pub death_limit: u32,
+    /// When transient failures are systemic: then nothing counts.
+    pub circuit: CircuitSettings,
     /// Records of one lane that may wait in `parked`; at that number it takes nothing new.
     pub parked_max: usize,
+    /// Records of one key that may wait; at that number its lane takes nothing new.
+    pub chain_max: usize,
     /// Unacknowledged outbox rows of one lane at which it takes no further batch.
     pub outbox_max_rows: usize,
     /// Time a leaving partition's batch in hand is given to finish; below the session time-out.
     pub drain: Duration,
+    /// How long outcomes are remembered.
+    pub retention: RetentionSettings,
 }
 
 impl GroupSettings {
+    /// Time between two heartbeats of a member.
+    pub fn heartbeat(&self) -> Duration {
+        (self.session_timeout / 4).max(Duration::from_millis(1))
+    }
+
     /// The defaults for `group` of `service`.
     pub fn new(service: &str, group: &str, topics: &[&str], kafka: KafkaSettings) -> Self {
         Self {
@@ -128,9 +177,13 @@ impl GroupSettings {
             unreachable: RetryPolicy { max: Duration::from_secs(2), ..RetryPolicy::default() },
             restart: RestartSettings::default(),
             crash_limit: 3,
+            death_limit: 5,
+            circuit: CircuitSettings::default(),
             parked_max: 10_000,
+            chain_max: 1_000,
             outbox_max_rows: 10_000,
             drain: Duration::from_secs(4),
+            retention: RetentionSettings::default(),
         }
     }
 }

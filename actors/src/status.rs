@@ -16,6 +16,10 @@ pub enum LaneState {
     Running,
     /// A server cannot be reached; the batch in hand is retried with backoff.
     Degraded,
+    /// Most keys fail alike: nothing counts, and one probe at a time finds out when it is over.
+    Open,
+    /// Stopped by an operator, or full: as many records wait as may; `reason` says which.
+    Paused,
     /// Its actor died and waits to be restarted.
     Restarting,
     /// Stopped until an operator acts; `reason` says why.
@@ -38,9 +42,11 @@ pub struct PartitionStatus {
     pub epoch: i64,
     /// Next offset to finish, as committed to PostgreSQL.
     pub next_offset: i64,
+    /// Offsets from there to the log's end, as far as is known.
+    pub lag: i64,
     /// Records delivered and not finished.
     pub window: usize,
-    /// Records of those in the batch in hand.
+    /// Records in the batch in hand, parked ones included.
     pub in_hand: usize,
     /// Records waiting in `parked`.
     pub parked: usize,

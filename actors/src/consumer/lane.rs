@@ -4,16 +4,14 @@
 //! predecessor had in hand.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::HashSet,
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 
+use super::window::{Taken, Window};
 use crate::{
     Cause,
     lease::Watermarks,
@@ -40,6 +38,10 @@ pub(crate) struct Lane {
     claimed: Condvar,
     scheduled: AtomicBool,
     closing: AtomicBool,
+    /// By an operator.
+    paused: AtomicBool,
+    /// One past the last offset Kafka has, as far as is known.
+    log_end: AtomicI64,
     waker: Mutex<Option<Waker>>,
     status: Mutex<Status>,
 }
@@ -50,37 +52,6 @@ impl std::fmt::Debug for Waker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Waker")
     }
-}
-
-#[derive(Debug, Default)]
-struct Window {
-    queue: VecDeque<Delivered>,
-    bytes: usize,
-    /// Records at the front that the actor works on.
-    in_hand: usize,
-    /// Parked rows that the actor works on.
-    parked_in_hand: Vec<i64>,
-    /// Where the partition is; `None` until the first claim.
-    position: Option<NextOffset>,
-    /// The next offset wanted from Kafka.
-    wanted: i64,
-    /// Kafka delivers from somewhere else until the poll thread has sought `wanted`.
-    needs_seek: bool,
-    /// Actors killed, by offset; only of records in the window.
-    crashes: HashMap<i64, u32>,
-    /// Below this offset records run one at a time.
-    solo_until: i64,
-    /// Parked rows whose crash is not counted in the table yet.
-    crashed_parked: Vec<i64>,
-    /// Parked rows to be run one at a time.
-    solo_parked: HashSet<i64>,
-    last_panic: Option<String>,
-}
-
-#[derive(Debug)]
-struct Delivered {
-    record: Arc<Record>,
-    at: Instant,
 }
 
 #[derive(Debug)]
@@ -99,10 +70,12 @@ impl Lane {
             source,
             kind,
             watermarks,
-            window: Mutex::new(Window { needs_seek: true, ..Window::default() }),
+            window: Mutex::new(Window::new()),
             claimed: Condvar::new(),
             scheduled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            log_end: AtomicI64::new(watermarks.high),
             waker: Mutex::new(None),
             status: Mutex::new(Status {
                 state: LaneState::Claiming,
@@ -117,25 +90,9 @@ impl Lane {
 
     // The poll thread's side.
 
-    /// Adds what Kafka delivered. Records below the wanted offset, and all before a pending seek, are let go: they come
-    /// again or were finished before.
+    /// Adds what Kafka delivered.
     pub(crate) fn offer(&self, records: impl Iterator<Item = Record>) {
-        let mut added = false;
-        {
-            let mut window = self.window.lock();
-            if window.position.is_none() || window.needs_seek {
-                return;
-            }
-            let at = Instant::now();
-            for record in records.into_iter() {
-                if record.offset.0 >= window.wanted {
-                    window.wanted = record.offset.next().0;
-                    window.bytes += record.size();
-                    window.queue.push_back(Delivered { record: Arc::new(record), at });
-                    added = true;
-                }
-            }
-        }
+        let added = self.window.lock().offer(records);
         if added {
             self.wake();
         }
@@ -143,38 +100,38 @@ impl Lane {
 
     /// Whether the window holds more than may be.
     pub(crate) fn over(&self, records: usize, bytes: usize) -> bool {
-        let window = self.window.lock();
-        window.queue.len() >= records || window.bytes >= bytes
+        self.window.lock().over(records, bytes)
     }
 
     /// Waits for the first claim, at most until `deadline`; the offset to start from.
     pub(crate) fn wait_claimed(&self, deadline: Instant) -> Option<NextOffset> {
         let mut window = self.window.lock();
-        while window.position.is_none() {
+        while window.position().is_none() {
             if self.claimed.wait_until(&mut window, deadline).timed_out() {
                 break;
             }
         }
-        window.position
+        window.position()
     }
 
     /// The offset Kafka has to be sought to, if it has to.
     pub(crate) fn seek_target(&self) -> Option<i64> {
-        let window = self.window.lock();
-        (window.position.is_some() && window.needs_seek).then_some(window.wanted)
+        self.window.lock().seek_target()
     }
 
     /// Kafka now delivers from `offset`.
     pub(crate) fn sought(&self, offset: i64) {
-        let mut window = self.window.lock();
-        if window.wanted == offset {
-            window.needs_seek = false;
-        }
+        self.window.lock().sought(offset);
     }
 
     /// Where the partition is, for Kafka's lag monitors.
     pub(crate) fn position(&self) -> Option<NextOffset> {
-        self.window.lock().position
+        self.window.lock().position()
+    }
+
+    /// Kafka has records up to, and not at, `offset`.
+    pub(crate) fn set_log_end(&self, offset: i64) {
+        self.log_end.fetch_max(offset, Ordering::Relaxed);
     }
 
     /// No further batch is to be taken.
@@ -187,6 +144,16 @@ impl Lane {
     /// True when the partition leaves.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// An operator stops it, or lets it go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    /// True when an operator has stopped it.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
     /// Who is to be woken when there is work.
@@ -210,109 +177,76 @@ impl Lane {
         self.scheduled.store(false, Ordering::Release);
     }
 
-    /// The partition is claimed, and is at `next`. What the window holds below is finished; if the partition went back,
-    /// Kafka has to be sought.
+    /// The partition is claimed, and is at `next`.
     pub(crate) fn claimed(&self, epoch: i64, next: NextOffset) {
-        let mut window = self.window.lock();
-        let went_back = window.position.is_some_and(|position| next < position);
-        if went_back {
-            window.queue.clear();
-            window.bytes = 0;
-            window.needs_seek = true;
-            window.wanted = next.0;
-        }
-        window.in_hand = 0;
-        window.finish(next);
-        window.wanted = window.wanted.max(next.0);
-        drop(window);
+        self.window.lock().claimed(next);
         self.status.lock().epoch = epoch;
         self.claimed.notify_all();
     }
 
     /// Takes up to `max` records or bytes (at least one record) from the front, without removing them.
-    pub(crate) fn take(&self, max: usize, max_bytes: usize) -> Vec<Arc<Record>> {
-        let mut window = self.window.lock();
-        let solo = window.queue.front().is_some_and(|first| first.record.offset.0 < window.solo_until);
-        let mut bytes = 0;
-        let batch: Vec<_> = window
-            .queue
-            .iter()
-            .take(if solo { 1 } else { max })
-            .take_while(|delivered| {
-                let first = bytes == 0;
-                bytes += delivered.record.size();
-                first || bytes <= max_bytes
-            })
-            .map(|delivered| delivered.record.clone())
-            .collect();
-        window.in_hand = batch.len();
-        batch
+    pub(crate) fn take(&self, max: usize, max_bytes: usize) -> Vec<Taken> {
+        self.window.lock().take(max, max_bytes)
     }
 
-    /// Actors that this record has killed.
-    pub(crate) fn crashes(&self, offset: Offset) -> u32 {
-        let window = self.window.lock();
-        window.crashes.get(&offset.0).copied().unwrap_or(0)
+    /// The first record's offset.
+    pub(crate) fn front(&self) -> Option<Offset> {
+        self.window.lock().front()
     }
 
     /// The last panic's message.
     pub(crate) fn last_panic(&self) -> Option<String> {
-        self.window.lock().last_panic.clone()
+        self.window.lock().last_panic()
     }
 
     /// Nothing is in hand any more; the records stay.
     pub(crate) fn put_back(&self) {
-        let mut window = self.window.lock();
-        window.in_hand = 0;
-        window.parked_in_hand.clear();
+        self.window.lock().put_back();
     }
 
     /// The batch in hand is to be redone one record at a time.
     pub(crate) fn go_solo(&self) {
-        let mut window = self.window.lock();
-        if let Some(last) = window.in_hand.checked_sub(1).and_then(|at| window.queue.get(at)) {
-            window.solo_until = last.record.offset.next().0;
-        }
-        let parked = std::mem::take(&mut window.parked_in_hand);
-        window.solo_parked.extend(parked);
-        window.in_hand = 0;
+        self.window.lock().go_solo();
+    }
+
+    /// Records below `offset` and these parked rows run one at a time.
+    pub(crate) fn go_careful(&self, offset: i64, parked: impl IntoIterator<Item = i64>) {
+        self.window.lock().go_careful(offset, parked);
+    }
+
+    /// Whether the first record of the window runs alone.
+    pub(crate) fn is_solo(&self) -> bool {
+        self.window.lock().is_solo()
     }
 
     /// Everything below `next` is finished.
     pub(crate) fn finish(&self, next: NextOffset) {
-        let mut window = self.window.lock();
-        window.in_hand = 0;
-        window.parked_in_hand.clear();
-        window.finish(next);
+        self.window.lock().finish(next);
     }
 
     /// The actor works on these parked rows.
     pub(crate) fn take_parked(&self, ids: &[i64]) {
-        let mut window = self.window.lock();
-        window.parked_in_hand = ids.to_vec();
-        for id in ids {
-            window.solo_parked.remove(id);
-        }
+        self.window.lock().take_parked(ids);
     }
 
     /// Whether parked rows are to be run one at a time.
     pub(crate) fn parked_solo(&self) -> bool {
-        !self.window.lock().solo_parked.is_empty()
+        self.window.lock().parked_solo()
     }
 
     /// Only these rows wait; others are not to be run alone any more.
     pub(crate) fn keep_solo(&self, waiting: &HashSet<i64>) {
-        self.window.lock().solo_parked.retain(|id| waiting.contains(id));
+        self.window.lock().keep_solo(waiting);
     }
 
     /// Parked rows that killed an actor and whose crash is not counted in the table yet.
     pub(crate) fn crashed_parked(&self) -> Vec<i64> {
-        self.window.lock().crashed_parked.clone()
+        self.window.lock().crashed_parked()
     }
 
     /// Their crash is counted.
     pub(crate) fn crash_counted(&self, ids: &[i64]) {
-        self.window.lock().crashed_parked.retain(|id| !ids.contains(id));
+        self.window.lock().crash_counted(ids);
     }
 
     /// Says how the partition is.
@@ -327,6 +261,11 @@ impl Lane {
         self.status.lock().state
     }
 
+    /// True when only an operator can let it go on.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.state() == LaneState::Halted
+    }
+
     /// Says what waits beside the window.
     pub(crate) fn set_counts(&self, parked: usize, outbox: usize) {
         let mut status = self.status.lock();
@@ -336,62 +275,37 @@ impl Lane {
 
     // The supervisor's side.
 
-    /// The actor died. Counts the crash against the records in hand, which run one at a time from now on. Returns how many
-    /// there were.
+    /// The actor died. Counts the crash against the records in hand. Returns how many there were.
     pub(crate) fn actor_died(&self, panic: &str) -> usize {
-        let mut window = self.window.lock();
-        let Window { queue, in_hand, crashes, .. } = &mut *window;
-        let mut last = None;
-        for delivered in queue.iter().take(*in_hand) {
-            *crashes.entry(delivered.record.offset.0).or_default() += 1;
-            last = Some(delivered.record.offset.next().0);
-        }
-        let records = window.in_hand + window.parked_in_hand.len();
-        if let Some(last) = last {
-            window.solo_until = window.solo_until.max(last);
-        }
-        let parked = std::mem::take(&mut window.parked_in_hand);
-        window.crashed_parked.extend(&parked);
-        window.solo_parked.extend(parked);
-        window.in_hand = 0;
-        window.last_panic = Some(panic.to_owned());
         self.status.lock().restarts += 1;
-        records
+        self.window.lock().actor_died(panic)
+    }
+
+    /// How long ago the oldest unfinished record was delivered.
+    pub(crate) fn oldest(&self) -> Duration {
+        self.window.lock().oldest()
     }
 
     /// What `/partitions` shows.
     pub(crate) fn snapshot(&self) -> PartitionStatus {
         let window = self.window.lock();
         let status = self.status.lock();
-        let oldest = window.queue.front().map_or(Duration::ZERO, |delivered| delivered.at.elapsed());
+        let next_offset = window.position().map_or(0, |next| next.0);
         PartitionStatus {
             topic: self.source.topic.to_string(),
             partition: self.source.partition,
             state: status.state,
             reason: status.reason.clone(),
             epoch: status.epoch,
-            next_offset: window.position.map_or(0, |next| next.0),
-            window: window.queue.len(),
-            in_hand: window.in_hand,
+            next_offset,
+            lag: (self.log_end.load(Ordering::Relaxed) - next_offset).max(0),
+            window: window.len(),
+            in_hand: window.in_hand(),
             parked: status.parked,
             outbox: status.outbox,
-            oldest_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
+            oldest_ms: u64::try_from(window.oldest().as_millis()).unwrap_or(u64::MAX),
             restarts: status.restarts,
         }
-    }
-}
-
-impl Window {
-    fn finish(&mut self, next: NextOffset) {
-        while self.queue.front().is_some_and(|delivered| delivered.record.offset.0 < next.0) {
-            if let Some(done) = self.queue.pop_front() {
-                self.bytes -= done.record.size();
-                if !self.crashes.is_empty() {
-                    self.crashes.remove(&done.record.offset.0);
-                }
-            }
-        }
-        self.position = Some(next);
     }
 }
 

@@ -1,3 +1,7 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::headers::Headers;
 
@@ -19,8 +23,8 @@ fn lane_at(next: i64) -> Lane {
     lane
 }
 
-fn offsets(batch: &[Arc<Record>]) -> Vec<i64> {
-    batch.iter().map(|record| record.offset.0).collect()
+fn offsets(batch: &[Taken]) -> Vec<i64> {
+    batch.iter().map(|taken| taken.record.offset.0).collect()
 }
 
 #[test]
@@ -72,12 +76,12 @@ fn a_crash_counts_against_the_batch_which_is_then_redone_record_by_record() {
     lane.offer((0..4).map(record));
     lane.take(3, usize::MAX);
     assert_eq!(lane.actor_died("boom"), 3);
-    assert_eq!([0, 2, 3].map(|offset| lane.crashes(Offset(offset))), [1, 1, 0]);
+    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 1);
     for offset in 0..3 {
         assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
         lane.finish(NextOffset(offset + 1));
     }
-    assert_eq!(lane.crashes(Offset(1)), 0, "finished records are forgotten");
+    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 0, "it was not in hand");
     lane.offer([4].map(record).into_iter());
     assert_eq!(offsets(&lane.take(10, usize::MAX)), [3, 4], "then batches again");
     assert_eq!(lane.last_panic().as_deref(), Some("boom"));
@@ -111,4 +115,61 @@ fn a_wake_up_is_sent_once_until_the_actor_looks() {
     lane.looking();
     lane.offer([2].map(record).into_iter());
     assert_eq!(wakes.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn offsets_without_a_record_are_counted_where_they_were_seen() {
+    let lane = lane_at(5);
+    lane.offer([7, 8, 12].map(record).into_iter());
+    let gaps: Vec<_> = lane.take(10, usize::MAX).iter().map(|taken| taken.gap).collect();
+    assert_eq!(gaps, [2, 0, 3]);
+    // A commit without an answer had happened up to 10.
+    lane.claimed(2, NextOffset(10));
+    assert_eq!(lane.take(10, usize::MAX).iter().map(|taken| taken.gap).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn after_an_unclean_end_the_first_records_run_alone() {
+    let lane = lane_at(0);
+    lane.offer((0..4).map(record));
+    lane.go_careful(2, [7]);
+    assert!(lane.is_solo() && lane.parked_solo());
+    for offset in 0..2 {
+        assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
+        lane.finish(NextOffset(offset + 1));
+    }
+    assert!(!lane.is_solo());
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [2, 3]);
+}
+
+proptest! {
+    /// Whatever Kafka delivers, and however it is taken: each offset above the start is finished once, by a record or in
+    /// the gap before one, and the watermark never moves backwards.
+    #[test]
+    fn the_watermark_passes_every_offset_once(
+        steps in prop::collection::vec((0i64..4, 1usize..5, any::<bool>()), 1..60),
+        start in 0i64..20,
+    ) {
+        let lane = lane_at(start);
+        let (mut next_delivered, mut watermark, mut accounted) = (start, start, 0);
+        for (skip, max, again) in steps {
+            let offset = next_delivered + skip;
+            // A redelivery of what was seen must change nothing.
+            let seen = again.then(|| record((offset - 1).max(start)));
+            lane.offer(seen.into_iter().filter(|record| record.offset.0 < next_delivered));
+            lane.offer([record(offset)].into_iter());
+            next_delivered = offset + 1;
+            let taken = lane.take(max, usize::MAX);
+            if again {
+                lane.put_back();
+                continue;
+            }
+            accounted += taken.iter().map(|taken| taken.gap + 1).sum::<i64>();
+            let next = taken.last().expect("one was offered").record.offset.next();
+            prop_assert!(next.0 > watermark);
+            watermark = next.0;
+            lane.finish(next);
+            prop_assert_eq!(watermark - start, accounted);
+        }
+    }
 }

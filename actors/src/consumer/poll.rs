@@ -90,7 +90,7 @@ pub(crate) fn start(
     routing: Routing,
 ) -> Result<(PollThread, Arc<Routing>), String> {
     let session = settings.session_timeout.as_millis().to_string();
-    let heartbeat = (settings.session_timeout.as_millis() / 4).max(1).to_string();
+    let heartbeat = settings.heartbeat().as_millis().to_string();
     let config = client_config(
         &settings.kafka,
         &[
@@ -110,6 +110,8 @@ pub(crate) fn start(
             // The default waits a second once that little is there.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "100"),
+            // Where the partitions end, for the lag.
+            ("statistics.interval.ms", "2000"),
         ],
     );
     let consumer: BaseConsumer<Routing> =

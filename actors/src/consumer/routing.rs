@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientContext, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     types::RDKafkaRespErr,
@@ -103,6 +103,7 @@ impl Routing {
                 }
             }
         }
+        failpoint!(RebalanceAssigned);
         consumer.incremental_assign(&list)?;
         // A pause of an earlier assignment may still be in force.
         consumer.resume(&list)?;
@@ -132,6 +133,7 @@ impl Routing {
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> KafkaResult<()> {
         let sources = sources(partitions);
+        failpoint!(RebalanceRevoked);
         if consumer.assignment_lost() {
             tracing::warn!(group = self.settings.group, partitions = ?sources, "partitions lost; their new owners fence this one out");
             for source in &sources {
@@ -140,6 +142,7 @@ impl Routing {
             }
         } else {
             let (_, offsets) = self.drain(&sources);
+            failpoint!(RebalanceDrained);
             Self::commit(consumer, &offsets);
         }
         consumer.incremental_unassign(partitions)
@@ -268,6 +271,16 @@ impl Routing {
 }
 
 impl ClientContext for Routing {
+    /// Where the partitions end, without asking for it: librdkafka learns it with every fetch.
+    fn stats(&self, statistics: Statistics) {
+        for lane in self.lanes() {
+            let topic = statistics.topics.get(&*lane.source.topic);
+            if let Some(partition) = topic.and_then(|topic| topic.partitions.get(&lane.source.partition)) {
+                lane.set_log_end(partition.ls_offset.max(partition.hi_offset));
+            }
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(group = self.settings.group, %error, reason, "the Kafka consumer reports an error");
     }

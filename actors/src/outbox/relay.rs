@@ -98,6 +98,7 @@ impl Relay {
             // Set until the page is known and sent: a read that fails or is dropped leaves the lane behind.
             self.behind = true;
             let rows = page(client, &self.lane, self.sent, PAGE).await?;
+            failpoint!(RelayRead);
             self.behind = false;
             let full = i64::try_from(rows.len()) == Ok(PAGE);
             self.send(&rows);

@@ -138,11 +138,13 @@ impl OutboxWriter {
         }
         let rows: Vec<Row> = (self.next_seq..).zip(emits).map(|(seq, emit)| Row { seq, emit }).collect();
         insert(tx, &self.instance.lane, &rows).await?;
+        failpoint!(WriterWritten);
         Ok(Written { rows })
     }
 
     /// Publishes what was written, once its transaction has committed. Does not wait for Kafka.
     pub fn publish(&mut self, written: Written) {
+        failpoint!(WriterCommitted);
         let Some(last) = written.rows.last() else { return };
         self.next_seq = last.seq + 1;
         match self.instance.relay.try_lock() {
@@ -310,6 +312,7 @@ async fn take_over(
         return Ok(());
     };
     let lane: String = row.get(0);
+    failpoint!(WriterTookOver);
     let mut relay = Relay::new(lane.clone(), instance.publisher.clone());
     let sent = relay.catch_up(client).await?;
     let rows = relay.backlog().rows;

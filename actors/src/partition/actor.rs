@@ -17,6 +17,8 @@ pub(crate) enum Msg {
     Work,
     /// Somebody put records into this lane's `parked`.
     Requeued,
+    /// An operator wants a halted partition to try again, or has changed its lease.
+    Resume,
     /// Finish: nothing is in hand when the answer comes. True when everything emitted is acknowledged.
     Drain(oneshot::Sender<bool>),
 }
@@ -59,6 +61,7 @@ impl<H: Handler> Actor for PartitionActor<H> {
         match message {
             Msg::Work => {}
             Msg::Requeued => work.reload_chains().await,
+            Msg::Resume => work.claim_again(),
             Msg::Drain(done) => {
                 let clean = work.drain().await;
                 // Whoever asked may have run out of patience.

@@ -1,12 +1,13 @@
 //! A batch on its way through the pipeline: records, what is known of them, what becomes of them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
     Cause,
+    consumer::Taken,
     dead_letter::Class,
     dedupe::payload_hash,
     failure::{Failure, Rejection},
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) record: Arc<Record>,
+    /// Offsets before it that hold no record.
+    pub(crate) gap: i64,
     /// Set for a record that waited in `parked`; `None` for one fresh from the window.
     pub(crate) parked: Option<Waited>,
     pub(crate) crashes: u32,
@@ -34,12 +37,14 @@ pub(crate) struct Waited {
     pub(crate) requeued_from: Option<Uuid>,
     pub(crate) attempts: u32,
     pub(crate) first_failed_at: Option<DateTime<Utc>>,
+    /// Time since then in which the lane could not work.
+    pub(crate) paused: Duration,
 }
 
 impl Item {
     /// A record from the window.
-    pub(crate) fn fresh(record: Arc<Record>, crashes: u32) -> Self {
-        Self { record, parked: None, crashes, verdict: None }
+    pub(crate) fn fresh(taken: Taken) -> Self {
+        Self { record: taken.record, gap: taken.gap, parked: None, crashes: taken.crashes, verdict: None }
     }
 
     /// A record that waited.
@@ -50,8 +55,16 @@ impl Item {
             requeued_from: parked.requeued_from,
             attempts: parked.attempts,
             first_failed_at: parked.first_failed_at,
+            paused: parked.paused,
         };
-        Self { record: Arc::new(parked.record), parked: Some(waited), crashes: parked.crashes, verdict: None }
+        let verdict = parked.given_up.map(|reason| (Class::Exhausted, Cause::new("given-up", reason)));
+        Self {
+            record: Arc::new(parked.record),
+            gap: 0,
+            parked: Some(waited),
+            crashes: parked.crashes,
+            verdict,
+        }
     }
 
     /// Failed attempts so far.

@@ -1,13 +1,17 @@
 //! Claiming: the start, and the way out of every doubt: a restart, a commit without an answer, a lease that moved on.
 
+use chrono::Utc;
+
 use super::{
     pipeline::{BatchError, no_connection, ours},
     work::{Next, Work},
 };
 use crate::{
+    consumer::LaneKind,
     handler::Handler,
-    lease::{self, Claim, ClaimError, ClaimRequest, Watermarks},
+    lease::{self, ClaimError, ClaimRequest, Claimed, Watermarks},
     retry::{self, Chains},
+    status::LaneState,
 };
 
 impl<H: Handler> Work<H> {
@@ -15,11 +19,14 @@ impl<H: Handler> Work<H> {
     pub(super) async fn take_claim(&mut self) -> Next {
         let claimed = self.try_claim().await;
         match claimed {
-            Ok(claim) => {
+            Ok(claimed) => {
+                let claim = claimed.claim;
                 self.claim = Some(claim);
                 self.claimed_before = true;
                 self.relay.fall_behind();
                 self.recovered();
+                self.lane.set_paused(claimed.paused);
+                self.take_care(&claimed);
                 self.lane.claimed(claim.epoch, claim.next_offset);
                 tracing::info!(
                     topic = &*self.lane.source.topic,
@@ -35,11 +42,34 @@ impl<H: Handler> Work<H> {
             Err(BatchError::Unreachable(cause) | BatchError::Unknown(cause) | BatchError::Data(cause)) => {
                 self.degrade(&cause)
             }
-            Err(BatchError::HintsLied) => Next::Again,
+            // A claim handles no record: neither can happen, and trying again is right if one did.
+            Err(BatchError::HintsLied | BatchError::Systemic(..)) => Next::Again,
         }
     }
 
-    async fn try_claim(&mut self) -> Result<Claim, BatchError> {
+    /// After an unclean end the first batch's records run alone, each with its intent written: one of them may be what ended
+    /// the process.
+    fn take_care(&mut self, claimed: &Claimed) {
+        if !claimed.unclean || self.lane.kind == LaneKind::Requeue {
+            return;
+        }
+        let first_batch = self.shared.settings.batch_max_records;
+        let until =
+            claimed.claim.next_offset.0.saturating_add(i64::try_from(first_batch).unwrap_or(i64::MAX));
+        self.careful = true;
+        self.suspect = claimed.intent.map(|(intent, deaths)| (intent.into(), deaths));
+        self.lane.go_careful(until, self.chains.due(Utc::now(), first_batch));
+        tracing::warn!(
+            topic = &*self.lane.source.topic,
+            partition = self.lane.source.partition,
+            next_offset = claimed.claim.next_offset.0,
+            suspect = ?self.suspect,
+            "the last owner ended without a word; its first records run one by one"
+        );
+    }
+
+    async fn try_claim(&mut self) -> Result<Claimed, BatchError> {
+        failpoint!(ClaimBegun);
         let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         // The ends seen at the assignment say nothing against an offset that was reached since.
         let watermarks = match self.claimed_before || self.lane.position().is_some() {
@@ -53,28 +83,37 @@ impl<H: Handler> Work<H> {
             cluster_id: &self.shared.cluster_id,
             watermarks,
         };
-        let claim = lease::claim(&mut client, request).await.map_err(|error| match error {
+        let claimed = lease::claim(&mut client, request).await.map_err(|error| match error {
             ClaimError::Postgres(error) => ours(&error),
             ClaimError::Halt(cause) => BatchError::Halt(cause),
         })?;
+        failpoint!(ClaimCommitted);
         let crashed = self.lane.crashed_parked();
         if !crashed.is_empty() {
             retry::count_crash(&client, &crashed).await.map_err(|error| ours(&error))?;
             self.lane.crash_counted(&crashed);
         }
         self.read_chains(&client).await?;
-        Ok(claim)
+        Ok(claimed)
     }
 
     async fn read_chains(&mut self, client: &deadpool_postgres::Client) -> Result<(), BatchError> {
         let rows = retry::refs(client, &self.shared.settings.group, &self.lane.source).await;
-        self.chains = Chains::default();
+        self.chains = Chains::new(self.shared.settings.chain_max);
         let rows = rows.map_err(|error| ours(&error))?;
         self.lane.keep_solo(&rows.iter().map(|(id, ..)| *id).collect());
         for (id, key, due_at) in rows {
             self.chains.push(key, id, due_at);
         }
         Ok(())
+    }
+
+    /// Whatever held the partition up, it starts over with a claim.
+    pub(super) fn claim_again(&mut self) {
+        self.lane.put_back();
+        self.lane.set_state(LaneState::Claiming, None);
+        self.claim = None;
+        self.not_before = None;
     }
 
     /// Somebody else changed the lane's `parked`.

@@ -1,21 +1,27 @@
 //! What becomes of a batch that was committed, and of one that was not.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use metrics::counter;
 
 use super::{
     pipeline::{BatchError, Committed, Waiting},
     work::{HELD_UP, Next, Place, Work},
 };
-use crate::{Cause, handler::Handler, retry::delay, status::LaneState};
-
-/// A former owner that was fenced asks again no sooner.
-const FENCED: Duration = Duration::from_secs(1);
+use crate::{
+    Cause,
+    handler::Handler,
+    metrics::CIRCUIT_OPENED,
+    retry::{Systemic, delay},
+    status::LaneState,
+};
 
 impl<H: Handler> Work<H> {
     pub(super) async fn committed(&mut self, committed: Committed) -> Next {
         self.claim = Some(committed.claim);
         self.lane.finish(committed.claim.next_offset);
         self.relay.publish(&committed.rows);
+        failpoint!(BatchPublished);
         if let Some(seq) = committed.deleted {
             self.relay.deleted(seq);
         }
@@ -28,9 +34,19 @@ impl<H: Handler> Work<H> {
         }
         self.use_hints = true;
         self.blamed = None;
+        self.suspect = None;
+        self.stopped = None;
         self.last_write = Instant::now();
+        if self.circuit.committed(&committed.observed, self.last_write) {
+            tracing::info!(
+                topic = &*self.lane.source.topic,
+                partition = self.lane.source.partition,
+                "a probe passed; the circuit is closed, and attempts count again"
+            );
+        }
         self.recovered();
         self.shared.hints.done(&self.shared.settings.group, &committed.done).await;
+        failpoint!(BatchHinted);
         Next::Again
     }
 
@@ -45,9 +61,11 @@ impl<H: Handler> Work<H> {
                 self.claim = None;
                 tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                     "the batch's outcome is not known; claiming again to find out");
+                // If the partition is somebody else's, Kafka will have said so by the second heartbeat from now.
                 let fenced = cause.code == "fenced";
-                self.not_before = Some(Instant::now() + if fenced { FENCED } else { HELD_UP });
-                Next::Sleep(Some(if fenced { FENCED } else { HELD_UP }))
+                let wait = if fenced { self.shared.settings.heartbeat() * 2 } else { HELD_UP };
+                self.not_before = Some(Instant::now() + wait);
+                Next::Sleep(Some(wait))
             }
             BatchError::HintsLied => {
                 self.lane.put_back();
@@ -64,7 +82,35 @@ impl<H: Handler> Work<H> {
                     "a record's values were refused; redoing the batch one by one");
                 Next::Again
             }
+            BatchError::Systemic(systemic, cause) => {
+                self.lane.put_back();
+                self.open_circuit(systemic, &cause)
+            }
             BatchError::Halt(cause) => self.halt(&cause),
+        }
+    }
+
+    fn open_circuit(&mut self, systemic: Systemic, cause: &Cause) -> Next {
+        if self.circuit.opened(systemic) {
+            counter!(CIRCUIT_OPENED, "group" => self.shared.settings.group.clone()).increment(1);
+            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                failing = systemic.failing, tried = systemic.tried,
+                "most keys fail alike; the circuit is open, nothing counts until a probe passes");
+        }
+        self.stopped.get_or_insert_with(Instant::now);
+        self.lane.set_state(LaneState::Open, Some(cause));
+        let wait = delay(&self.shared.settings.unreachable, self.circuit.probes() + 1);
+        self.not_before = Some(Instant::now() + wait);
+        Next::Sleep(Some(wait))
+    }
+
+    /// Takes nothing new, and says why.
+    pub(super) fn pause(&mut self, cause: &Cause) {
+        self.stopped.get_or_insert_with(Instant::now);
+        if self.lane.state() != LaneState::Paused {
+            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                "the partition takes nothing new for now");
+            self.lane.set_state(LaneState::Paused, Some(cause));
         }
     }
 
@@ -75,6 +121,7 @@ impl<H: Handler> Work<H> {
             tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                 "a server cannot be reached; the batch waits");
         }
+        self.stopped.get_or_insert_with(Instant::now);
         self.lane.set_state(LaneState::Degraded, Some(cause));
         self.not_before = Some(Instant::now() + wait);
         Next::Sleep(Some(wait))
@@ -90,7 +137,9 @@ impl<H: Handler> Work<H> {
             );
         }
         self.failures = 0;
-        self.lane.set_state(LaneState::Running, None);
+        if !self.circuit.is_open() {
+            self.lane.set_state(LaneState::Running, None);
+        }
     }
 
     pub(super) fn halt(&mut self, cause: &Cause) -> Next {

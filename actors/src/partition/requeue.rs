@@ -14,11 +14,15 @@ use super::{
 };
 use crate::{
     Cause,
+    consumer::Taken,
     dead_letter::{Class, DeadLetter, PREFIX},
     group::Shared,
     handler::Handler,
     headers::Headers,
-    lease::{self, Claim, Counts},
+    lease::{
+        self, Claim, Counts,
+        journal::{Mark, Runs},
+    },
     metrics::RECORDS,
     outbox::{self, Row},
     record::{Record, TopicPartition},
@@ -37,24 +41,29 @@ pub(crate) struct Context<'a, H: Handler> {
 /// Moves a batch. A record that nobody can place becomes a dead letter of its own.
 pub(crate) async fn run<H: Handler>(
     context: &Context<'_, H>,
-    records: &[Arc<Record>],
+    taken: &[Taken],
 ) -> Result<Committed, BatchError> {
     let (shared, now) = (context.shared, Utc::now());
-    let (mut requeued, mut rows) = (Vec::with_capacity(records.len()), Vec::new());
-    let (mut claim, mut counts) = (context.claim, Counts::default());
-    for record in records {
+    let (mut requeued, mut rows) = (Vec::with_capacity(taken.len()), Vec::new());
+    let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
+    for Taken { record, gap, .. } in taken {
         claim.next_offset = record.offset.next();
+        counts.gaps += gap;
+        journal.push(Mark::Gap, *gap);
         if record.value.is_none() {
             counts.ignored += 1;
+            journal.push(Mark::Ignored, 1);
             continue;
         }
         match origin(record, &shared.settings.group, &shared.settings.topics) {
             Ok(back) => {
                 counts.moved += 1;
+                journal.push(Mark::Moved, 1);
                 requeued.push(back);
             }
             Err(cause) => {
                 counts.dead += 1;
+                journal.push(Mark::Dead, 1);
                 claim.outbox_seq += 1;
                 tracing::error!(topic = &*context.source.topic, partition = context.source.partition,
                     offset = record.offset.0, %cause, "a record of the requeue topic cannot be put back; dead letter");
@@ -63,9 +72,10 @@ pub(crate) async fn run<H: Handler>(
             }
         }
     }
-    let seen = counts.sum();
-    counts.gaps = claim.next_offset.0 - context.claim.next_offset.0 - seen;
-    commit(context, &claim, &counts, &requeued, &rows, now).await?;
+    let batch = Batch { claim, counts, journal: journal.finish(), requeued, rows };
+    commit(context, &batch, now).await?;
+    failpoint!(RequeueCommitted);
+    let Batch { requeued, rows, .. } = batch;
     counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
         "outcome" => "moved")
     .increment(u64::try_from(counts.moved).unwrap_or(0));
@@ -73,36 +83,45 @@ pub(crate) async fn run<H: Handler>(
     let lanes: HashSet<&TopicPartition> = requeued.iter().map(|back| &back.record.source).collect();
     lanes.into_iter().for_each(|source| shared.wake_requeued(source));
     let deleted = context.deletable;
-    Ok(Committed { claim, rows, deleted, done: Vec::new(), waiting: Vec::new() })
+    Ok(Committed { claim, rows, deleted, done: Vec::new(), waiting: Vec::new(), observed: Vec::new() })
+}
+
+/// What one batch does.
+struct Batch {
+    claim: Claim,
+    counts: Counts,
+    journal: String,
+    requeued: Vec<Requeued>,
+    rows: Vec<Row>,
 }
 
 async fn commit<H: Handler>(
     context: &Context<'_, H>,
-    to: &Claim,
-    counts: &Counts,
-    requeued: &[Requeued],
-    rows: &[Row],
+    batch: &Batch,
     now: DateTime<Utc>,
 ) -> Result<(), BatchError> {
-    let (shared, source) = (context.shared, context.source);
+    let (shared, source, from) = (context.shared, context.source, &context.claim);
     let group = shared.settings.group.as_str();
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
-    if !lease::hold(&tx, group, source, &context.claim).await.map_err(|error| ours(&error))? {
+    if !lease::hold(&tx, group, source, from).await.map_err(|error| ours(&error))? {
         return Err(fenced());
     }
     let written = async {
-        retry::insert_requeued(&tx, group, requeued, now).await?;
-        outbox::insert(&tx, context.lane, rows).await?;
+        retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
+        outbox::insert(&tx, context.lane, &batch.rows).await?;
         if let Some(seq) = context.deletable {
             outbox::delete_prefix(&tx, context.lane, seq).await?;
         }
-        lease::advance(&tx, group, source, &context.claim, to, counts).await
+        lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal).await
     };
-    match written.await.map_err(|error| ours(&error))? {
+    let left = written.await.map_err(|error| ours(&error))?;
+    failpoint!(RequeueMoved);
+    let moved = batch.claim.next_offset.0 - from.next_offset.0;
+    match left {
         None => Err(fenced()),
-        Some(0) => tx.commit().await.map_err(|error| commit_error(&error)),
-        Some(left) => Err(unaccounted(left, source, counts)),
+        Some(0) if batch.counts.sum() == moved => tx.commit().await.map_err(|error| commit_error(&error)),
+        Some(left) => Err(unaccounted(left, source, &batch.counts)),
     }
 }
 

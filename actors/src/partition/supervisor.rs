@@ -31,6 +31,8 @@ pub(crate) enum Supervise {
     Drop(TopicPartition),
     /// Records were put into a partition's `parked`.
     Requeued(TopicPartition),
+    /// An operator wants a partition to start over: it was halted, or its lease was changed.
+    Resume(TopicPartition),
     /// The delay before a restart is over. Ignored when the partition left or came anew since.
     Restart(TopicPartition, u64),
 }
@@ -108,6 +110,18 @@ impl<H: Handler> Actor for Supervisor<H> {
                     actor.cast(Msg::Requeued).unwrap_or_default();
                 }
             }
+            Supervise::Resume(source) => {
+                let Some(child) = children.lanes.get_mut(&source) else { return Ok(()) };
+                match &child.actor {
+                    Some(actor) => actor.cast(Msg::Resume).unwrap_or_default(),
+                    None => {
+                        // A whole new budget: somebody has looked at it.
+                        child.policy = RestartPolicy::new(children.shared.settings.restart.clone());
+                        child.lane.set_state(LaneState::Claiming, None);
+                        children.spawn(&myself, &source).await;
+                    }
+                }
+            }
             Supervise::Restart(source, opening) => {
                 let current = children.lanes.get(&source).is_some_and(|child| {
                     child.opening == opening
@@ -115,6 +129,7 @@ impl<H: Handler> Actor for Supervisor<H> {
                         && child.lane.state() != LaneState::Halted
                 });
                 if current {
+                    failpoint!(RestartDue);
                     children.spawn(&myself, &source).await;
                 }
             }
@@ -197,6 +212,7 @@ impl<H: Handler> Children<H> {
                     "restarting the partition actor"
                 );
                 child.lane.set_state(LaneState::Restarting, Some(&Cause::new("panic", reason)));
+                failpoint!(RestartPlanned);
                 let opening = child.opening;
                 myself.send_after(delay, move || Supervise::Restart(source, opening));
             }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use chrono::Utc;
-use tokio::task::JoinHandle;
+use tokio::{sync::SemaphorePermit, task::JoinHandle};
 
 use super::{
     batch::Item,
-    pipeline::{self, BatchError, Context, no_connection, ours},
+    pipeline::{self, BatchError, Context, fenced, no_connection, ours},
     requeue,
 };
 use crate::{
@@ -19,17 +19,15 @@ use crate::{
     dead_letter::Class,
     group::Shared,
     handler::Handler,
-    lease::{self, Claim},
-    outbox::{self, Relay},
+    lease::{self, Claim, Intent},
+    outbox::Relay,
     record::Offset,
-    retry::{self, Chains},
+    retry::{self, Chains, Circuit},
     status::LaneState,
 };
 
 /// How soon an outbox that Kafka holds up is tried again.
 pub(super) const HELD_UP: Duration = Duration::from_millis(100);
-/// Acknowledged rows of an idle lane are deleted after this.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// What an actor works with; all of it is lost with the actor.
 pub(crate) struct Work<H: Handler> {
@@ -39,12 +37,19 @@ pub(crate) struct Work<H: Handler> {
     pub(super) claimed_before: bool,
     pub(super) relay: Relay,
     pub(super) chains: Chains,
+    pub(super) circuit: Circuit,
     /// Nothing is tried before.
     pub(super) not_before: Option<Instant>,
     pub(super) failures: u32,
+    /// Since when the lane could not work, until its next commit.
+    pub(super) stopped: Option<Instant>,
     pub(super) use_hints: bool,
     /// This record's values were refused: it is not tried again.
     pub(super) blamed: Option<(Place, Cause)>,
+    /// The last owner's process ended uncleanly: records that run alone have their intent written first.
+    pub(super) careful: bool,
+    /// What processes were trying alone when they ended, and how many did.
+    pub(super) suspect: Option<(Place, u32)>,
     pub(super) last_write: Instant,
     timer: Option<JoinHandle<()>>,
 }
@@ -56,6 +61,15 @@ pub(super) enum Place {
     Offset(Offset),
     /// A row of `parked`.
     Parked(i64),
+}
+
+impl From<Intent> for Place {
+    fn from(intent: Intent) -> Self {
+        match intent {
+            Intent::Offset(offset) => Self::Offset(offset),
+            Intent::Parked(id) => Self::Parked(id),
+        }
+    }
 }
 
 /// What to do after a step.
@@ -70,17 +84,23 @@ impl<H: Handler> Work<H> {
     pub(super) fn new(shared: Arc<Shared<H>>, lane: Arc<Lane>) -> Self {
         let name = format!("{}/{}", shared.settings.group, lane.source);
         let relay = Relay::new(name, shared.publisher.clone());
+        let chains = Chains::new(shared.settings.chain_max);
+        let circuit = Circuit::new(shared.settings.circuit.clone());
         Self {
             shared,
             lane,
             claim: None,
             claimed_before: false,
             relay,
-            chains: Chains::default(),
+            chains,
+            circuit,
             not_before: None,
             failures: 0,
+            stopped: None,
             use_hints: true,
             blamed: None,
+            careful: false,
+            suspect: None,
             last_write: Instant::now(),
             timer: None,
         }
@@ -103,9 +123,22 @@ impl<H: Handler> Work<H> {
         if self.relay.backlog().rows >= self.shared.settings.outbox_max_rows {
             return Next::Sleep(Some(HELD_UP));
         }
+        if self.lane.is_paused() {
+            self.pause(&Cause::new("operator", "paused by an operator"));
+            return self.idle(claim, None).await;
+        }
+        let shared = self.shared.clone();
+        // While it waits for its turn, the window goes on filling: the busier the process, the larger the batches.
+        let permit = match pipeline::acquire(&shared).await {
+            Ok(permit) => permit,
+            Err(error) => return self.failed(error, None),
+        };
+        if self.lane.is_closing() {
+            return Next::Sleep(None);
+        }
         match self.lane.kind {
-            LaneKind::Source => self.source_step(claim).await,
-            LaneKind::Requeue => self.requeue_step(claim).await,
+            LaneKind::Source => self.source_step(claim, permit).await,
+            LaneKind::Requeue => self.requeue_step(claim, permit).await,
         }
     }
 
@@ -121,25 +154,32 @@ impl<H: Handler> Work<H> {
         }
     }
 
-    async fn source_step(&mut self, claim: Claim) -> Next {
-        let settings = &self.shared.settings;
-        let limit = if self.lane.parked_solo() { 1 } else { settings.batch_max_records };
-        let due = self.chains.due(Utc::now(), limit);
-        let items =
-            if due.is_empty() { self.fresh(settings.batch_max_records) } else { self.waited(&due).await };
+    async fn source_step(&mut self, claim: Claim, permit: SemaphorePermit<'_>) -> Next {
+        let solo = self.lane.is_solo() || self.lane.parked_solo();
+        let due = self.due();
+        let items = if due.is_empty() { Ok(self.fresh()) } else { self.waited(&due).await };
         let items = match items {
             Ok(items) => items,
             Err(error) => return self.failed(error, None),
         };
         let Some(first) = items.first() else {
+            drop(permit);
             if due.is_empty() {
-                return self.idle(claim).await;
+                return self.idle(claim, self.chains.next_due()).await;
             }
             // Rows that somebody took out of the table.
             self.reload_chains().await;
             return Next::Again;
         };
         let only = (items.len() == 1).then(|| place(first));
+        if self.careful {
+            self.careful = solo;
+            if let Some(place) = only.filter(|_| solo)
+                && let Err(error) = self.write_intent(&claim, place).await
+            {
+                return self.failed(error, None);
+            }
+        }
         let context = Context {
             shared: &self.shared,
             source: &self.lane.source,
@@ -148,18 +188,21 @@ impl<H: Handler> Work<H> {
             chains: &self.chains,
             deletable: self.relay.deletable(),
             use_hints: self.use_hints,
+            circuit: &self.circuit,
+            paused: self.stopped.map_or(Duration::ZERO, |since| since.elapsed()),
         };
-        match pipeline::run(&context, items).await {
+        match pipeline::run(&context, items, permit).await {
             Ok(committed) => self.committed(committed).await,
             Err(error) => self.failed(error, only),
         }
     }
 
-    async fn requeue_step(&mut self, claim: Claim) -> Next {
+    async fn requeue_step(&mut self, claim: Claim, permit: SemaphorePermit<'_>) -> Next {
         let settings = &self.shared.settings;
-        let records = self.lane.take(settings.batch_max_records, settings.batch_max_bytes);
-        if records.is_empty() {
-            return self.idle(claim).await;
+        let taken = self.lane.take(settings.batch_max_records, settings.batch_max_bytes);
+        if taken.is_empty() {
+            drop(permit);
+            return self.idle(claim, None).await;
         }
         let context = requeue::Context {
             shared: &self.shared,
@@ -168,26 +211,44 @@ impl<H: Handler> Work<H> {
             claim,
             deletable: self.relay.deletable(),
         };
-        match requeue::run(&context, &records).await {
+        match requeue::run(&context, &taken).await {
             Ok(committed) => self.committed(committed).await,
             Err(error) => self.failed(error, None),
         }
     }
 
-    /// The next records of the window, unless too many wait already.
-    fn fresh(&self, limit: usize) -> Result<Vec<Item>, BatchError> {
-        let settings = &self.shared.settings;
-        if self.chains.len() >= settings.parked_max {
-            return Ok(Vec::new());
+    /// Waiting records to run now. What processes have died of comes first, so that nothing else's progress hides it.
+    fn due(&self) -> Vec<i64> {
+        let limit = self.circuit.limit(self.shared.settings.batch_max_records);
+        let now = Utc::now();
+        match self.suspect.map(|(place, _)| place) {
+            Some(Place::Offset(offset)) if self.lane.front() == Some(offset) => Vec::new(),
+            Some(Place::Parked(id)) if self.chains.due(now, usize::MAX).contains(&id) => vec![id],
+            _ => self.chains.due(now, if self.lane.parked_solo() { 1 } else { limit }),
         }
-        let records = self.lane.take(limit, settings.batch_max_bytes);
-        Ok(records
-            .into_iter()
-            .map(|record| {
-                let crashes = self.lane.crashes(record.offset);
-                self.judged(Item::fresh(record, crashes))
-            })
-            .collect())
+    }
+
+    /// The next records of the window, unless too many wait already.
+    fn fresh(&mut self) -> Vec<Item> {
+        let shared = self.shared.clone();
+        let settings = &shared.settings;
+        let full = if self.chains.len() >= settings.parked_max {
+            Some(Cause::new("parked-full", format!("{} records of this partition wait", self.chains.len())))
+        } else if self.chains.has_full() {
+            Some(Cause::new("chain-full", format!("{} records of one key wait", settings.chain_max)))
+        } else {
+            None
+        };
+        if let Some(cause) = full {
+            self.pause(&cause);
+            return Vec::new();
+        }
+        if self.lane.state() == LaneState::Paused {
+            self.recovered();
+        }
+        let limit = self.circuit.limit(settings.batch_max_records);
+        let taken = self.lane.take(limit, settings.batch_max_bytes);
+        taken.into_iter().map(|taken| self.judged(Item::fresh(taken))).collect()
     }
 
     /// Waiting records whose time has come.
@@ -195,84 +256,44 @@ impl<H: Handler> Work<H> {
         let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         let rows = retry::fetch(&client, &self.lane.source, ids).await.map_err(|error| ours(&error))?;
         self.lane.take_parked(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
+        failpoint!(ParkedFetched);
         Ok(rows.into_iter().map(|row| self.judged(Item::waited(row))).collect())
     }
 
-    /// A record that has killed as many actors as one may, or that a constraint blames, is not tried again.
+    /// A record that has killed as many actors or processes as one may, or that a constraint blames, is not tried again.
     fn judged(&self, mut item: Item) -> Item {
-        if item.crashes >= self.shared.settings.crash_limit {
+        let settings = &self.shared.settings;
+        let here = place(&item);
+        if item.crashes >= settings.crash_limit {
             let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
             item.verdict = Some((Class::Crash, Cause::new("crash", panic)));
         }
-        if let Some((_, cause)) = self.blamed.as_ref().filter(|(blamed, _)| *blamed == place(&item)) {
+        if let Some((_, deaths)) =
+            self.suspect.filter(|(place, deaths)| *place == here && *deaths >= settings.death_limit)
+        {
+            let message =
+                format!("{deaths} processes ended without a word while they tried this record alone");
+            item.verdict = Some((Class::Crash, Cause::new("process-death", message)));
+        }
+        if let Some((_, cause)) = self.blamed.as_ref().filter(|(blamed, _)| *blamed == here) {
             item.verdict = Some((Class::Permanent, cause.clone()));
         }
         item
     }
 
-    /// Nothing to do: deletes what Kafka has acknowledged, once the lane has been quiet for a while.
-    async fn idle(&mut self, claim: Claim) -> Next {
-        let due =
-            self.chains.next_due().map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
-        let Some(seq) = self.relay.deletable() else {
-            let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
-            return Next::Sleep(due.into_iter().chain(unacknowledged).min());
+    async fn write_intent(&self, claim: &Claim, place: Place) -> Result<(), BatchError> {
+        let intent = match place {
+            Place::Offset(offset) => Intent::Offset(offset),
+            Place::Parked(id) => Intent::Parked(id),
         };
-        let quiet = self.last_write.elapsed();
-        if quiet < IDLE {
-            return Next::Sleep(due.into_iter().chain([IDLE - quiet]).min());
+        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+        let group = &self.shared.settings.group;
+        let written = lease::write_intent(&client, group, &self.lane.source, claim, intent).await;
+        if !written.map_err(|error| ours(&error))? {
+            return Err(fenced());
         }
-        match self.shared.pool.get().await {
-            Ok(client) => match outbox::delete_prefix(&client, self.relay.lane(), seq).await {
-                Ok(()) => self.relay.deleted(seq),
-                Err(error) => return self.failed(ours(&error), None),
-            },
-            Err(error) => return self.failed(no_connection(&error), None),
-        }
-        self.claim = Some(claim);
-        Next::Again
-    }
-
-    /// Leaves nothing half done. What Kafka has not acknowledged in time stays in the outbox for the successor.
-    pub(super) async fn drain(&mut self) -> bool {
-        let Some(claim) = self.claim else { return true };
-        let limit = self.shared.settings.drain / 2;
-        // A lane claimed a moment ago may not have published yet what its predecessor left.
-        let settled = tokio::time::timeout(limit, self.settle(limit)).await.unwrap_or(false);
-        let finish = async {
-            let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-            if let Some(seq) = self.relay.deletable() {
-                outbox::delete_prefix(&client, self.relay.lane(), seq).await.map_err(|error| ours(&error))?;
-            }
-            lease::release(&client, &self.shared.settings.group, &self.lane.source, &claim)
-                .await
-                .map_err(|error| ours(&error))
-        };
-        match finish.await {
-            Ok(()) => settled,
-            Err(error) => {
-                tracing::warn!(
-                    topic = &*self.lane.source.topic,
-                    partition = self.lane.source.partition,
-                    ?error,
-                    "the partition leaves without saying so to PostgreSQL; its successor finds out"
-                );
-                false
-            }
-        }
-    }
-
-    /// Publishes what the outbox still holds and waits for Kafka to acknowledge all of it. True when it did.
-    async fn settle(&mut self, limit: Duration) -> bool {
-        while self.relay.is_behind() {
-            let Ok(client) = self.shared.pool.get().await else { return false };
-            match self.relay.catch_up(&client).await {
-                Ok(true) => break,
-                Ok(false) => tokio::time::sleep(HELD_UP).await,
-                Err(_) => return false,
-            }
-        }
-        self.relay.settled(limit).await
+        failpoint!(IntentWritten);
+        Ok(())
     }
 
     pub(super) fn report(&self) {

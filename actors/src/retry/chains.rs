@@ -28,14 +28,27 @@ struct Waiting {
 }
 
 /// The waiting records of a lane by key. Only heads become due; a follower runs after its head has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Chains {
     chains: HashMap<ChainKey, VecDeque<Waiting>>,
     heads: BTreeSet<(DateTime<Utc>, i64, ChainKey)>,
     len: usize,
+    /// A chain this long, or longer, is full.
+    chain_max: usize,
+    full: usize,
 }
 
 impl Chains {
+    /// None waiting; a key with `chain_max` records is full.
+    pub(crate) fn new(chain_max: usize) -> Self {
+        Self { chains: HashMap::new(), heads: BTreeSet::new(), len: 0, chain_max: chain_max.max(1), full: 0 }
+    }
+
+    /// Whether some key has as many records waiting as one may.
+    pub(crate) fn has_full(&self) -> bool {
+        self.full > 0
+    }
+
     /// Records waiting.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -54,6 +67,7 @@ impl Chains {
             self.heads.insert((due_at, id, key));
         }
         chain.push_back(Waiting { id, due_at });
+        self.full += usize::from(chain.len() == self.chain_max);
         self.len += 1;
     }
 
@@ -62,6 +76,7 @@ impl Chains {
         let Some(chain) = self.chains.get_mut(key) else { return };
         let Some(at) = chain.iter().position(|waiting| waiting.id == id) else { return };
         let gone = chain.remove(at);
+        self.full -= usize::from(chain.len() + 1 == self.chain_max);
         self.len -= 1;
         if at == 0 {
             if let Some(gone) = gone {
@@ -109,6 +124,8 @@ impl Chains {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(second: i64) -> DateTime<Utc> {
@@ -121,7 +138,7 @@ mod tests {
 
     #[test]
     fn followers_wait_for_their_head_however_early_they_are_due() {
-        let mut chains = Chains::default();
+        let mut chains = Chains::new(100);
         chains.push(key("a"), 1, at(10));
         chains.push(key("a"), 2, at(0));
         chains.push(key("b"), 3, at(5));
@@ -141,8 +158,68 @@ mod tests {
     }
 
     #[test]
+    fn a_full_chain_shows_until_it_is_shorter() {
+        let mut chains = Chains::new(2);
+        for id in 1..=3 {
+            chains.push(key("a"), id, at(0));
+            assert_eq!(chains.has_full(), id >= 2);
+        }
+        chains.remove(&key("a"), 2);
+        assert!(chains.has_full());
+        chains.remove(&key("a"), 1);
+        assert!(!chains.has_full());
+    }
+
+    proptest! {
+        /// Whatever happens to the rows: what is due begins with the head of a chain, keeps each chain's order, and agrees
+        /// with a model that looks through a plain list.
+        #[test]
+        fn due_is_what_a_plain_list_says(
+            steps in prop::collection::vec((0u8..4, 0usize..6, 0i64..20), 1..80),
+            now in 0i64..20,
+        ) {
+            let mut chains = Chains::new(3);
+            let mut model: Vec<(String, i64, i64)> = Vec::new();
+            for (id, (what, which, time)) in (1i64..).zip(steps) {
+                let name = format!("key-{}", which % 3);
+                match (what, model.get(which).cloned()) {
+                    (0, Some((name, id, _))) => {
+                        chains.remove(&key(&name), id);
+                        model.retain(|row| row.1 != id);
+                    }
+                    (1, Some((name, id, _))) => {
+                        chains.delay(&key(&name), id, at(time));
+                        model.iter_mut().filter(|row| row.1 == id).for_each(|row| row.2 = time);
+                    }
+                    _ => {
+                        chains.push(key(&name), id, at(time));
+                        model.push((name, id, time));
+                    }
+                }
+            }
+            let chain = |name: &str| model.iter().filter(|row| row.0 == name).cloned().collect::<Vec<_>>();
+            let mut expected = Vec::new();
+            for name in ["key-0", "key-1", "key-2"] {
+                let chain = chain(name);
+                prop_assert_eq!(chains.holds(name.as_bytes()), !chain.is_empty());
+                if chain.first().is_some_and(|head| head.2 <= now) {
+                    expected.push(chain.iter().map(|row| row.1).collect::<Vec<_>>());
+                }
+            }
+            expected.sort_by_key(|ids| {
+                let head = model.iter().find(|row| row.1 == ids[0]).expect("in the model");
+                (head.2, head.1)
+            });
+            prop_assert_eq!(chains.due(at(now), usize::MAX), expected.concat());
+            prop_assert_eq!(chains.len(), model.len());
+            let full = ["key-0", "key-1", "key-2"].iter().any(|name| chain(name).len() >= 3);
+            prop_assert_eq!(chains.has_full(), full);
+        }
+    }
+
+    #[test]
     fn records_without_a_key_do_not_wait_for_each_other() {
-        let mut chains = Chains::default();
+        let mut chains = Chains::new(100);
         chains.push(ChainKey::of(None, 1), 1, at(9));
         chains.push(ChainKey::of(None, 2), 2, at(1));
         assert_eq!(chains.due(at(1), 10), [2]);

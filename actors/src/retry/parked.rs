@@ -1,5 +1,7 @@
 //! The `parked` table: records that wait, durable, with their attempts.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
@@ -10,7 +12,6 @@ use crate::{
     Cause,
     headers::Headers,
     record::{Offset, Record, TopicPartition},
-    status::ParkedStatus,
 };
 
 /// A record about to be parked in its own lane.
@@ -36,6 +37,10 @@ pub(crate) struct ParkedRecord {
     pub(crate) attempts: u32,
     pub(crate) crashes: u32,
     pub(crate) first_failed_at: Option<DateTime<Utc>>,
+    /// Time its lane could not work since then.
+    pub(crate) paused: Duration,
+    /// Why an operator gave it up.
+    pub(crate) given_up: Option<String>,
 }
 
 /// A waiting record that failed again.
@@ -203,7 +208,7 @@ pub(crate) async fn fetch<C: GenericClient>(
     let statement = client
         .prepare_cached(
             "SELECT p.id, p.\"offset\", p.key, p.value, p.headers, p.timestamp_ms, p.generation, p.requeued_from, p.attempts,
-                    p.crashes, p.first_failed_at
+                    p.crashes, p.first_failed_at, p.paused_ms, p.given_up
              FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, ord) JOIN parked p USING (id) ORDER BY wanted.ord",
         )
         .await?;
@@ -232,6 +237,8 @@ fn parked_record(source: &TopicPartition, row: &Row) -> ParkedRecord {
         attempts: count(8),
         crashes: count(9),
         first_failed_at: row.get(10),
+        paused: Duration::from_millis(u64::try_from(row.get::<_, i64>(11)).unwrap_or(0)),
+        given_up: row.get(12),
     }
 }
 
@@ -280,6 +287,24 @@ pub(crate) async fn count_crash<C: GenericClient>(client: &C, ids: &[i64]) -> Re
     Ok(())
 }
 
+/// Leaves time in which the lane could not work out of its records' deadlines.
+pub(crate) async fn add_pause<C: GenericClient>(
+    client: &C,
+    consumer: &str,
+    source: &TopicPartition,
+    paused: Duration,
+) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE parked SET paused_ms = paused_ms + $4
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND first_failed_at IS NOT NULL",
+        )
+        .await?;
+    let ms = i64::try_from(paused.as_millis()).unwrap_or(i64::MAX);
+    client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &ms]).await?;
+    Ok(())
+}
+
 /// Lanes that were given requeued records and may not know it.
 pub(crate) async fn requeued_lanes<C: GenericClient>(
     client: &C,
@@ -293,30 +318,4 @@ pub(crate) async fn requeued_lanes<C: GenericClient>(
         .await?;
     let rows = client.query(&statement, &[&consumer]).await?;
     Ok(rows.iter().map(|row| TopicPartition::new(row.get::<_, &str>(0), row.get(1))).collect())
-}
-
-/// Waiting records as people see them, oldest first.
-pub(crate) async fn list<C: GenericClient>(
-    client: &C,
-    consumer: &str,
-    limit: i64,
-) -> Result<Vec<ParkedStatus>, Error> {
-    let statement = client
-        .prepare_cached(
-            "SELECT topic, partition, \"offset\", key, event_id, attempts, due_at, error_code, error FROM parked
-             WHERE consumer = $1 ORDER BY id LIMIT $2",
-        )
-        .await?;
-    let rows = client.query(&statement, &[&consumer, &limit]).await?;
-    let read = |row: &Row| ParkedStatus {
-        topic: row.get(0),
-        partition: row.get(1),
-        offset: row.get(2),
-        key: row.get::<_, Option<&[u8]>>(3).map(|key| String::from_utf8_lossy(key).into_owned()),
-        event_id: row.get(4),
-        attempts: u32::try_from(row.get::<_, i32>(5)).unwrap_or(0),
-        due_at: row.get(6),
-        error: format!("{} [{}]", row.get::<_, &str>(8), row.get::<_, &str>(7)),
-    };
-    Ok(rows.iter().map(read).collect())
 }

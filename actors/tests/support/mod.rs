@@ -242,7 +242,10 @@ async fn database(name: &str) -> Pool {
     let pool = Pool::builder(Manager::new(config, tokio_postgres::NoTls)).max_size(8).build().expect("pool");
     let client = pool.get().await.expect("connection");
     client
-        .batch_execute(include_str!("../../../migrations/runtime/V1__runtime.sql"))
+        .batch_execute(concat!(
+            include_str!("../../../migrations/runtime/V1__runtime.sql"),
+            include_str!("../../../migrations/runtime/V2__protocol.sql")
+        ))
         .await
         .expect("runtime tables");
     client

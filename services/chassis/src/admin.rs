@@ -1,8 +1,13 @@
-//! The admin port: `/livez`, `/readyz`, `/metrics`, `/partitions`, `/parked`.
+//! The admin port: `/livez`, `/readyz`, `/metrics`, `/partitions`, `/parked`, and what an operator may do to the last two.
+//!
+//! It is for the inside of a deployment: whoever reaches it may stop partitions.
+
+mod operate;
 
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use actors::{Cause, Group, LaneState, ParkedStatus, PartitionStatus};
+pub use self::operate::Operation;
+use actors::{Cause, Group, LaneState, OperateError, ParkedStatus, PartitionStatus};
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -34,6 +39,8 @@ pub trait Lanes: Send + Sync + 'static {
     fn partitions(&self) -> Vec<PartitionStatus>;
     /// Its waiting records, oldest first, at most `limit`.
     fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>>;
+    /// Does what an operator asks for; what was done, in words.
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>>;
 }
 
 impl Lanes for Group {
@@ -47,6 +54,10 @@ impl Lanes for Group {
 
     fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>> {
         Self::parked(self, limit).boxed()
+    }
+
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>> {
+        operation.carry_out(self).boxed()
     }
 }
 
@@ -172,6 +183,8 @@ fn degraded(lane: &PartitionStatus) -> Option<String> {
     let state = match lane.state {
         LaneState::Claiming | LaneState::Running => return None,
         LaneState::Degraded => "degraded",
+        LaneState::Open => "open",
+        LaneState::Paused => "paused",
         LaneState::Restarting => "restarting",
         LaneState::Halted => "halted",
     };
@@ -200,6 +213,7 @@ pub fn app(health: Health) -> Router {
         .route("/metrics", get(metrics))
         .route("/partitions", get(partitions))
         .route("/parked", get(parked))
+        .merge(operate::routes())
         .with_state(health);
     dress(router)
 }

@@ -1,9 +1,11 @@
 //! Settings that services have in common, to be flattened into their own.
 
-use std::time::Duration;
+mod runtime;
 
-use actors::{GroupSettings, KafkaSettings, RetryPolicy};
+use actors::KafkaSettings;
 use clap::{Args, ValueEnum};
+
+pub use self::runtime::RuntimeArgs;
 
 /// What every consumer service is told.
 #[derive(Args, Clone, Debug)]
@@ -92,44 +94,6 @@ impl KafkaArgs {
     }
 }
 
-/// Overrides of the runtime's defaults; what is not given keeps its default.
-#[derive(Args, Clone, Debug, Default)]
-pub struct RuntimeArgs {
-    /// Delay after the first failed attempt, milliseconds.
-    #[arg(long, env)]
-    pub retry_initial_ms: Option<u64>,
-    /// Longest delay between attempts, milliseconds.
-    #[arg(long, env)]
-    pub retry_max_ms: Option<u64>,
-    /// Each delay is this many times the one before; at least 1.
-    #[arg(long, env, value_parser = multiplier)]
-    pub retry_multiplier: Option<f64>,
-    /// Attempts in all before a dead letter.
-    #[arg(long, env, value_parser = clap::value_parser!(u32).range(1..))]
-    pub retry_attempts: Option<u32>,
-    /// Seconds from the first failure after which no further attempt is made.
-    #[arg(long, env)]
-    pub retry_deadline_s: Option<u64>,
-    /// A member silent for this long loses its partitions, milliseconds.
-    #[arg(long, env, value_parser = clap::value_parser!(u64).range(1_000..=300_000))]
-    pub session_timeout_ms: Option<u64>,
-    /// Most records in one batch transaction.
-    #[arg(long, env, value_parser = positive)]
-    pub batch_max_records: Option<usize>,
-    /// Records delivered and not finished at which a partition is paused.
-    #[arg(long, env, value_parser = positive)]
-    pub lane_max_records: Option<usize>,
-    /// Batch transactions in flight in this process.
-    #[arg(long, env, value_parser = positive)]
-    pub batch_transactions: Option<usize>,
-    /// Keys of one batch whose external calls run at the same time.
-    #[arg(long, env, value_parser = positive)]
-    pub prepare_concurrency: Option<usize>,
-    /// Actors one record may kill before it is a dead letter.
-    #[arg(long, env, value_parser = clap::value_parser!(u32).range(1..))]
-    pub crash_limit: Option<u32>,
-}
-
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
@@ -138,42 +102,11 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-fn multiplier(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (1.0..=100.0).contains(&number) => Ok(number),
-        Ok(_) => Err("must be between 1 and 100".to_owned()),
-        Err(error) => Err(format!("not a number: {error}")),
-    }
-}
-
-impl RuntimeArgs {
-    /// Lays what was given over `settings`.
-    pub fn apply(&self, settings: &mut GroupSettings) {
-        let RetryPolicy { initial, multiplier, max, attempts, deadline, .. } = &mut settings.retry;
-        set(initial, self.retry_initial_ms.map(Duration::from_millis));
-        set(max, self.retry_max_ms.map(Duration::from_millis));
-        set(multiplier, self.retry_multiplier);
-        set(attempts, self.retry_attempts);
-        set(deadline, self.retry_deadline_s.map(Duration::from_secs));
-        set(&mut settings.session_timeout, self.session_timeout_ms.map(Duration::from_millis));
-        // The batch in hand of a leaving partition must end before its next owner may start.
-        settings.drain = settings.drain.min(settings.session_timeout.mul_f64(0.6));
-        set(&mut settings.batch_max_records, self.batch_max_records);
-        set(&mut settings.lane_max_records, self.lane_max_records);
-        set(&mut settings.batch_transactions, self.batch_transactions);
-        set(&mut settings.prepare_concurrency, self.prepare_concurrency);
-        set(&mut settings.crash_limit, self.crash_limit);
-    }
-}
-
-fn set<T>(target: &mut T, given: Option<T>) {
-    if let Some(value) = given {
-        *target = value;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use actors::{GroupSettings, RetryPolicy};
     use clap::Parser;
 
     use super::*;

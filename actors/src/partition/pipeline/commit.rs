@@ -1,6 +1,9 @@
 //! The one transaction: lease, inbox, states, outbox, parked, together or not at all.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
@@ -8,9 +11,13 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::{
-    BatchError, Committed, Context, Waiting, commit_error, counts,
+    BatchError, Committed, Context, Waiting,
+    account::{counts, journal, next_offset},
+    commit_error,
     decide::{Decided, decide, mark_duplicates},
-    fenced, no_connection, ours, theirs, unaccounted,
+    fenced, no_connection,
+    observe::{example, observe},
+    ours, theirs, unaccounted,
 };
 use crate::{
     Cause,
@@ -22,31 +29,39 @@ use crate::{
         batch::{Fate, Slot},
         letters,
     },
-    record::NextOffset,
     retry::{self, ChainKey, NewParked, Retried},
 };
+
+/// Less than this is no pause worth a statement.
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 pub(super) async fn commit<H: Handler>(
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
-    next: NextOffset,
     now: DateTime<Utc>,
 ) -> Result<Committed, BatchError> {
     let shared = context.shared;
     let group = shared.settings.group.as_str();
-    // Never closed while the group runs.
-    let _permit = shared.transactions.acquire().await.map_err(|_| stopping())?;
+    let next = next_offset(&context.claim, slots);
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
 
     if !lease::hold(&tx, group, context.source, &context.claim).await.map_err(|error| ours(&error))? {
         return Err(fenced());
     }
+    failpoint!(BatchHeld);
     let new = register(&tx, group, slots, now).await.map_err(|error| ours(&error))?;
     if slots.iter().any(|slot| slot.hinted && lied(&shared.handler, slot, &new)) {
         return Err(BatchError::HintsLied);
     }
+    failpoint!(BatchRegistered);
     let emits = effects(&tx, context, slots, now).await?;
+    failpoint!(BatchSaved);
+    let observed = observe(context.circuit, slots);
+    if let Some(systemic) = context.circuit.judge(&observed, Instant::now()) {
+        let cause = example(systemic, slots);
+        return Err(BatchError::Systemic(systemic, cause));
+    }
     let rows = rows(context, slots, emits, now);
     let claim = Claim {
         next_offset: next,
@@ -57,13 +72,18 @@ pub(super) async fn commit<H: Handler>(
         close_inbox(&tx, group, slots, &new).await?;
         outbox::insert(&tx, context.lane, &rows).await?;
         let waiting = park(&tx, context, slots, now).await?;
+        if context.paused >= MILLISECOND && context.chains.len() > 0 {
+            retry::add_pause(&tx, group, context.source, context.paused).await?;
+        }
         if let Some(seq) = context.deletable {
             outbox::delete_prefix(&tx, context.lane, seq).await?;
         }
         Ok(waiting)
     };
     let waiting = records.await.map_err(|error: Error| ours(&error))?;
+    failpoint!(BatchWritten);
     account(&tx, context, slots, &claim).await?;
+    failpoint!(BatchAdvanced);
     tx.commit().await.map_err(|error| commit_error(&error))?;
 
     let finished = |slot: &&Slot<H>| matches!(slot.fate, Fate::Applied | Fate::Duplicate);
@@ -75,6 +95,7 @@ pub(super) async fn commit<H: Handler>(
         deleted: context.deletable,
         done: slots.iter().filter(finished).filter_map(id).collect(),
         waiting,
+        observed,
     })
 }
 
@@ -131,7 +152,7 @@ async fn effects<H: Handler>(
     keys.dedup();
     let loaded = handler.load(tx, &keys, Lock::ForUpdate).await.map_err(|error| theirs(&error))?;
     let Decided { changed, shared, emits } =
-        decide(handler, &context.shared.settings.retry, slots, loaded, now)?;
+        decide(handler, &context.shared.settings.retry, slots, loaded, now, context.paused)?;
     handler.save(tx, changed.into_iter().collect(), shared).await.map_err(|error| theirs(&error))?;
     Ok(emits)
 }
@@ -226,17 +247,20 @@ async fn account<H: Handler>(
     slots: &[Slot<H>],
     claim: &Claim,
 ) -> Result<(), BatchError> {
-    let counts = counts(&context.claim, claim.next_offset, slots);
+    let (counts, journal) = (counts(slots), journal(slots));
     let moved = claim.next_offset.0 - context.claim.next_offset.0;
-    let left =
-        lease::advance(tx, &context.shared.settings.group, context.source, &context.claim, claim, &counts);
+    let left = lease::advance(
+        tx,
+        &context.shared.settings.group,
+        context.source,
+        &context.claim,
+        claim,
+        &counts,
+        &journal,
+    );
     match left.await.map_err(|error| ours(&error))? {
         None => Err(fenced()),
         Some(0) if counts.sum() == moved => Ok(()),
         Some(left) => Err(unaccounted(left, context.source, &counts)),
     }
-}
-
-fn stopping() -> BatchError {
-    BatchError::Unreachable(Cause::new("stopping", "the group is stopping"))
 }

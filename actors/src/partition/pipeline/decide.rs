@@ -1,6 +1,9 @@
 //! Folds a batch's events through the handler's pure `decide`, in order.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -57,13 +60,14 @@ fn reused(event_id: Uuid) -> Fate {
     Fate::Dead(Class::Permanent, Cause::new("event-id-reused", message))
 }
 
-/// Gives every open slot its fate.
+/// Gives every open slot its fate. `paused` is time in which the lane could not work, which no deadline counts.
 pub(super) fn decide<H: Handler>(
     handler: &H,
     retry: &RetryPolicy,
     slots: &mut [Slot<H>],
     loaded: Loaded<H::Key, H::State, H::Shared>,
     now: DateTime<Utc>,
+    paused: Duration,
 ) -> Result<Decided<H>, BatchError> {
     let Loaded { states, shared } = loaded;
     let mut decided = Decided {
@@ -106,7 +110,7 @@ pub(super) fn decide<H: Handler>(
                     }
                     Err(Failure::Unreachable(cause)) => return Err(BatchError::Unreachable(cause)),
                     Err(Failure::Permanent(cause)) => Fate::Dead(Class::Permanent, cause),
-                    Err(Failure::Transient(cause)) => after_failure(retry, &slot.item, cause, now),
+                    Err(Failure::Transient(cause)) => after_failure(retry, &slot.item, cause, now, paused),
                 }
             };
         }
@@ -131,10 +135,17 @@ fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> F
 }
 
 /// Tries again later, unless attempts or time ran out.
-fn after_failure(retry: &RetryPolicy, item: &Item, cause: Cause, now: DateTime<Utc>) -> Fate {
+fn after_failure(
+    retry: &RetryPolicy,
+    item: &Item,
+    cause: Cause,
+    now: DateTime<Utc>,
+    paused: Duration,
+) -> Fate {
     let attempts = item.attempts() + 1;
     let since = item.parked.and_then(|waited| waited.first_failed_at).unwrap_or(now);
-    let elapsed = (now - since).to_std().unwrap_or_default();
+    let paused = paused + item.parked.map_or(Duration::ZERO, |waited| waited.paused);
+    let elapsed = (now - since).to_std().unwrap_or_default().saturating_sub(paused);
     if attempts >= retry.attempts || elapsed >= retry.deadline {
         return Fate::Dead(Class::Exhausted, cause);
     }

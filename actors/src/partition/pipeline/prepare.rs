@@ -9,17 +9,19 @@ use crate::{
     partition::batch::Slot,
 };
 
-/// Calls `prepare` for the events that ask for it, keys side by side. After [`cut`](crate::partition::batch::cut) every key
-/// has at most one, so each sees its key's last committed state.
+/// The slots whose events ask for an external call.
+pub(super) fn wanted<H: Handler>(handler: &H, slots: &[Slot<H>]) -> Vec<usize> {
+    (0..slots.len()).filter(|at| slots[*at].wants_prepare(handler)).collect()
+}
+
+/// Calls `prepare` for the `wanted` events, keys side by side. After [`cut`](crate::partition::batch::cut) every key has at
+/// most one, so each sees its key's last committed state.
 pub(super) async fn prepare<H: Handler>(
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
+    wanted: &[usize],
 ) -> Result<(), BatchError> {
     let handler = &context.shared.handler;
-    let wanted: Vec<usize> = (0..slots.len()).filter(|at| slots[*at].wants_prepare(handler)).collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
     let mut keys: Vec<H::Key> = wanted.iter().filter_map(|at| Some(slots[*at].open()?.key.clone())).collect();
     keys.sort_unstable();
     let states = {

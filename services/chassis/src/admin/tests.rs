@@ -23,6 +23,7 @@ impl Lanes for Fake {
             reason: Some("because".into()),
             epoch: 1,
             next_offset: 7,
+            lag: 0,
             window: 0,
             in_hand: 0,
             parked: 0,
@@ -36,10 +37,26 @@ impl Lanes for Fake {
         let answer = if limit == 5 { Ok(Vec::new()) } else { Err(Cause::new("down", "no connection")) };
         std::future::ready(answer).boxed()
     }
+
+    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>> {
+        let answer = match operation {
+            Operation::GiveUp { key, .. } => Err(OperateError::NothingWaits(key)),
+            Operation::Pause(partition) if partition.partition == 9 => Err(OperateError::NotHere(partition)),
+            other => Ok(format!("{other:?}")),
+        };
+        std::future::ready(answer).boxed()
+    }
 }
 
 async fn get_json(health: &Health, path: &str) -> (u16, Value) {
-    let request = Request::get(path).body(Body::empty()).expect("valid");
+    answer(health, Request::get(path).body(Body::empty()).expect("valid")).await
+}
+
+async fn post_json(health: &Health, path: &str, body: &str) -> (u16, Value) {
+    answer(health, Request::post(path).body(Body::from(body.to_owned())).expect("valid")).await
+}
+
+async fn answer(health: &Health, request: Request<Body>) -> (u16, Value) {
     let response = app(health.clone()).oneshot(request).await.expect("infallible");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
@@ -97,4 +114,33 @@ async fn partitions_and_parked_are_lists() {
     assert_eq!(get_json(&health, "/parked?limit=5").await, (200, json!([])));
     let (status, body) = get_json(&health, "/parked").await;
     assert_eq!((status, &body["status"]), (503, &json!(503)));
+}
+
+#[tokio::test]
+async fn an_operator_is_told_what_was_done_or_why_not() {
+    let health = Health::new("trial");
+    assert_eq!(post_json(&health, "/partitions/orders/2/pause", "").await.0, 404, "there is no group");
+    health.show(Fake { joined: true, state: LaneState::Running });
+    for (path, body, done) in [
+        ("/partitions/orders/2/pause", "", "Pause(orders/2)"),
+        ("/partitions/orders/2/resume", "", "Resume(orders/2)"),
+        ("/partitions/orders/2/reset", r#"{"to":"start"}"#, "Reset(orders/2, Start)"),
+        ("/partitions/orders/2/reset", r#"{"to":17}"#, "Reset(orders/2, Offset(17))"),
+    ] {
+        assert_eq!(post_json(&health, path, body).await, (200, json!({"done": done})), "{path}");
+    }
+    let retry = r#"{"topic":"orders","partition":2,"key":"k"}"#;
+    let (status, body) = post_json(&health, "/parked/retry", retry).await;
+    assert_eq!((status, &body["done"]), (200, &json!(r#"RetryNow { partition: orders/2, key: "k" }"#)));
+    let give_up = r#"{"topic":"orders","partition":2,"key":"k","reason":"by hand"}"#;
+    for (path, body, status) in [
+        ("/parked/give-up", give_up, 404),
+        ("/parked/give-up", retry, 422),
+        ("/parked/retry", "nonsense", 422),
+        ("/partitions/orders/2/reset", r#"{"to":"somewhere"}"#, 422),
+        ("/partitions/orders/9/pause", "", 409),
+        ("/partitions/orders/two/pause", "", 400),
+    ] {
+        assert_eq!(post_json(&health, path, body).await.0, status, "{path} {body}");
+    }
 }

@@ -15,8 +15,17 @@ use devstack::{
 };
 use tokio::process::Command;
 
+/// Test builds have places where the process can be killed; release builds never do. One set of features for every step, so
+/// that nothing is built twice.
+const FAILPOINTS: &str = "--features=actors/failpoints";
+/// Tells the tests to go through all failpoints rather than those that fit into a CI run.
+const ALL_FAILPOINTS: &str = "ALL_FAILPOINTS";
+
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
+    /// Kill a process at every failpoint, not just at as many as fit into a minute or two
+    #[arg(long)]
+    all: bool,
     /// Try the containers of docker-compose.yml too; needs Docker with its Compose plugin
     #[arg(long)]
     compose: bool,
@@ -77,8 +86,17 @@ impl Steps {
 pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
     let mut steps = Steps { taken: Vec::new(), start: Instant::now() };
     if args.arguments.is_empty() {
-        let clippy =
-            ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        let clippy = [
+            "clippy",
+            "--quiet",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            FAILPOINTS,
+            "--",
+            "-D",
+            "warnings",
+        ];
         let checks: [(&str, &[&str]); 2] = [("format", &["fmt", "--all", "--check"]), ("lints", &clippy)];
         for (name, arguments) in checks {
             if !steps.run(name, "cargo", arguments, &[]).await? {
@@ -87,11 +105,11 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         }
     }
     // Tests that start the services find their binaries here, and tests of what is not built yet would test old ones.
-    let build = ["build", "--quiet", "--locked", "--workspace", "--bins"];
+    let build = ["build", "--quiet", "--locked", "--workspace", "--bins", FAILPOINTS];
     if !steps.run("build binaries", "cargo", &build, &[]).await? {
         return Ok(steps.end(Some("build binaries")));
     }
-    let build = ["test", "--quiet", "--locked", "--workspace", "--no-run"];
+    let build = ["test", "--quiet", "--locked", "--workspace", "--no-run", FAILPOINTS];
     if !steps.run("build tests", "cargo", &build, &[]).await? {
         return Ok(steps.end(Some("build tests")));
     }
@@ -104,7 +122,14 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         stack.state().urls.iter().map(|(name, url)| (name.as_str(), url.clone())).collect();
     let port = stack.state().entry(Role::Postgres, 1).and_then(|entry| entry.port).context("no port")?;
     variables.push((TEST_POSTGRES_URL, postgres::url(port, "postgres")));
-    let mut words = vec!["test", "--locked", "--workspace"];
+    if args.all {
+        variables.push((ALL_FAILPOINTS, "1".to_owned()));
+    }
+    let mut words = vec!["test", "--locked", FAILPOINTS];
+    // Cargo would take --workspace for more than the packages that were asked for.
+    if !args.arguments.iter().any(|word| word.starts_with("-p") || word.starts_with("--package")) {
+        words.push("--workspace");
+    }
     words.extend(args.arguments.iter().map(String::as_str));
     let passed = steps.run("tests", "cargo", &words, &variables).await;
     drop(variables);

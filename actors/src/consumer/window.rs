@@ -1,0 +1,244 @@
+//! The records of one partition that were delivered and are not finished, and where the partition is.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::record::{NextOffset, Offset, Record};
+
+/// A record in hand, with the offsets before it that hold none.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) record: Arc<Record>,
+    /// Offsets between the record before it and this one: transaction markers, compaction.
+    pub(crate) gap: i64,
+    /// Actors that this record has killed.
+    pub(crate) crashes: u32,
+}
+
+/// A lane's window. All of it is guarded by the lane's lock; nothing here waits.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    queue: VecDeque<Delivered>,
+    bytes: usize,
+    /// Records at the front that the actor works on.
+    in_hand: usize,
+    /// Parked rows that the actor works on.
+    parked_in_hand: Vec<i64>,
+    /// Where the partition is; `None` until the first claim.
+    position: Option<NextOffset>,
+    /// The next offset wanted from Kafka.
+    wanted: i64,
+    /// Kafka delivers from somewhere else until the poll thread has sought `wanted`.
+    needs_seek: bool,
+    /// Actors killed, by offset; only of records in the window.
+    crashes: HashMap<i64, u32>,
+    /// Below this offset records run one at a time.
+    solo_until: i64,
+    /// Parked rows whose crash is not counted in the table yet.
+    crashed_parked: Vec<i64>,
+    /// Parked rows to be run one at a time.
+    solo_parked: HashSet<i64>,
+    last_panic: Option<String>,
+}
+
+#[derive(Debug)]
+struct Delivered {
+    record: Arc<Record>,
+    gap: i64,
+    at: Instant,
+}
+
+impl Window {
+    /// An empty one of a partition that is not claimed yet.
+    pub(super) fn new() -> Self {
+        Self { needs_seek: true, ..Self::default() }
+    }
+
+    /// Adds what Kafka delivered. Records below the wanted offset, and all before a pending seek, are let go: they come
+    /// again or were finished before. True when something was added.
+    pub(super) fn offer(&mut self, records: impl Iterator<Item = Record>) -> bool {
+        if self.position.is_none() || self.needs_seek {
+            return false;
+        }
+        let at = Instant::now();
+        let before = self.queue.len();
+        for record in records {
+            if record.offset.0 >= self.wanted {
+                let gap = record.offset.0 - self.wanted;
+                self.wanted = record.offset.next().0;
+                self.bytes += record.size();
+                self.queue.push_back(Delivered { record: Arc::new(record), gap, at });
+            }
+        }
+        self.queue.len() > before
+    }
+
+    pub(super) fn over(&self, records: usize, bytes: usize) -> bool {
+        self.queue.len() >= records || self.bytes >= bytes
+    }
+
+    pub(super) fn position(&self) -> Option<NextOffset> {
+        self.position
+    }
+
+    pub(super) fn seek_target(&self) -> Option<i64> {
+        (self.position.is_some() && self.needs_seek).then_some(self.wanted)
+    }
+
+    pub(super) fn sought(&mut self, offset: i64) {
+        if self.wanted == offset {
+            self.needs_seek = false;
+        }
+    }
+
+    /// The partition is at `next`. What is held below is finished; if the partition was moved otherwise than by what the
+    /// window holds, Kafka has to be sought.
+    pub(super) fn claimed(&mut self, next: NextOffset) {
+        let moved = self.position.is_some_and(|position| next < position) || next.0 > self.wanted;
+        if moved {
+            self.queue.clear();
+            self.crashes.clear();
+            self.bytes = 0;
+            self.needs_seek = true;
+            self.wanted = next.0;
+        }
+        self.put_back();
+        self.advance(next);
+    }
+
+    /// Everything below `next` is finished.
+    pub(super) fn finish(&mut self, next: NextOffset) {
+        self.put_back();
+        self.advance(next);
+    }
+
+    fn advance(&mut self, next: NextOffset) {
+        while self.queue.front().is_some_and(|delivered| delivered.record.offset.0 < next.0) {
+            if let Some(done) = self.queue.pop_front() {
+                self.bytes -= done.record.size();
+                if !self.crashes.is_empty() {
+                    self.crashes.remove(&done.record.offset.0);
+                }
+            }
+        }
+        if let Some(front) = self.queue.front_mut() {
+            front.gap = front.gap.min(front.record.offset.0 - next.0);
+        }
+        self.position = Some(next);
+    }
+
+    /// Up to `max` records or bytes (at least one record) from the front, which stay.
+    pub(super) fn take(&mut self, max: usize, max_bytes: usize) -> Vec<Taken> {
+        let solo = self.queue.front().is_some_and(|first| first.record.offset.0 < self.solo_until);
+        let mut bytes = 0;
+        let crashes = &self.crashes;
+        let crashed = |record: &Record| match crashes.is_empty() {
+            true => 0,
+            false => crashes.get(&record.offset.0).copied().unwrap_or(0),
+        };
+        let batch: Vec<_> = self
+            .queue
+            .iter()
+            .take(if solo { max.min(1) } else { max })
+            .take_while(|delivered| {
+                let first = bytes == 0;
+                bytes += delivered.record.size();
+                first || bytes <= max_bytes
+            })
+            .map(|delivered| Taken {
+                record: delivered.record.clone(),
+                gap: delivered.gap,
+                crashes: crashed(&delivered.record),
+            })
+            .collect();
+        self.in_hand = batch.len();
+        batch
+    }
+
+    /// The first record's offset.
+    pub(super) fn front(&self) -> Option<Offset> {
+        self.queue.front().map(|delivered| delivered.record.offset)
+    }
+
+    /// Nothing is in hand any more; the records stay.
+    pub(super) fn put_back(&mut self) {
+        self.in_hand = 0;
+        self.parked_in_hand.clear();
+    }
+
+    /// The batch in hand is to be redone one record at a time.
+    pub(super) fn go_solo(&mut self) {
+        if let Some(last) = self.in_hand.checked_sub(1).and_then(|at| self.queue.get(at)) {
+            self.solo_until = self.solo_until.max(last.record.offset.next().0);
+        }
+        self.solo_parked.extend(std::mem::take(&mut self.parked_in_hand));
+        self.in_hand = 0;
+    }
+
+    /// Records below `offset` and these parked rows run one at a time.
+    pub(super) fn go_careful(&mut self, offset: i64, parked: impl IntoIterator<Item = i64>) {
+        self.solo_until = self.solo_until.max(offset);
+        self.solo_parked.extend(parked);
+    }
+
+    /// Whether the first record of the window runs alone.
+    pub(super) fn is_solo(&self) -> bool {
+        self.front().is_some_and(|front| front.0 < self.solo_until)
+    }
+
+    pub(super) fn take_parked(&mut self, ids: &[i64]) {
+        self.parked_in_hand = ids.to_vec();
+        for id in ids {
+            self.solo_parked.remove(id);
+        }
+    }
+
+    pub(super) fn parked_solo(&self) -> bool {
+        !self.solo_parked.is_empty()
+    }
+
+    pub(super) fn keep_solo(&mut self, waiting: &HashSet<i64>) {
+        self.solo_parked.retain(|id| waiting.contains(id));
+    }
+
+    pub(super) fn crashed_parked(&self) -> Vec<i64> {
+        self.crashed_parked.clone()
+    }
+
+    pub(super) fn crash_counted(&mut self, ids: &[i64]) {
+        self.crashed_parked.retain(|id| !ids.contains(id));
+    }
+
+    pub(super) fn last_panic(&self) -> Option<String> {
+        self.last_panic.clone()
+    }
+
+    /// The actor died. Counts the crash against the records in hand, which run one at a time from now on. Returns how
+    /// many there were.
+    pub(super) fn actor_died(&mut self, panic: &str) -> usize {
+        for delivered in self.queue.iter().take(self.in_hand) {
+            *self.crashes.entry(delivered.record.offset.0).or_default() += 1;
+        }
+        let records = self.in_hand + self.parked_in_hand.len();
+        self.crashed_parked.extend(&self.parked_in_hand);
+        self.go_solo();
+        self.last_panic = Some(panic.to_owned());
+        records
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand + self.parked_in_hand.len()
+    }
+
+    /// How long ago the oldest unfinished record was delivered.
+    pub(super) fn oldest(&self) -> Duration {
+        self.queue.front().map_or(Duration::ZERO, |delivered| delivered.at.elapsed())
+    }
+}

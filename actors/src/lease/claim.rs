@@ -1,0 +1,180 @@
+//! Claiming a partition.
+
+use deadpool_postgres::GenericClient;
+use tokio_postgres::Error;
+
+use super::{Claim, Watermarks};
+use crate::{
+    Cause,
+    record::{NextOffset, Offset, TopicPartition},
+};
+
+/// What a claim is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClaimRequest<'a> {
+    pub(crate) consumer: &'a str,
+    pub(crate) source: &'a TopicPartition,
+    pub(crate) owner: &'a str,
+    pub(crate) cluster_id: &'a str,
+    pub(crate) watermarks: Watermarks,
+}
+
+/// A partition claimed, with what its last owner left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    pub(crate) claim: Claim,
+    /// An operator has stopped it.
+    pub(crate) paused: bool,
+    /// The last owner was another process and ended without a word.
+    pub(crate) unclean: bool,
+    /// What that one was trying alone, and how many processes have ended while they did.
+    pub(crate) intent: Option<(Intent, u32)>,
+}
+
+/// The record that is about to be tried alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// One of the window.
+    Offset(Offset),
+    /// A row of `parked`.
+    Parked(i64),
+}
+
+/// A claim that must not be worked with.
+#[derive(Debug)]
+pub(crate) enum ClaimError {
+    /// PostgreSQL failed; claim again.
+    Postgres(Error),
+    /// The lease does not fit this Kafka: an operator has to decide.
+    Halt(Cause),
+}
+
+impl From<Error> for ClaimError {
+    fn from(error: Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+/// Claims a partition: raises its epoch and returns where it is. Waits for a batch of a former owner to end.
+pub(crate) async fn claim(
+    client: &mut deadpool_postgres::Client,
+    request: ClaimRequest<'_>,
+) -> Result<Claimed, ClaimError> {
+    let ClaimRequest { consumer, source, owner, cluster_id, watermarks } = request;
+    let tx = client.transaction().await?;
+    // Locked in a statement of its own: one that waits for a lock sees the rest as it was before the wait.
+    let before = tx
+        .prepare_cached(
+            "SELECT clean OR owner = $4 FROM partition_lease
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE",
+        )
+        .await?;
+    let before = tx.query_opt(&before, &[&consumer, &&*source.topic, &source.partition, &owner]).await?;
+    let unclean = before.is_some_and(|row| !row.get::<_, bool>(0));
+    let statement = tx
+        .prepare_cached(
+            "INSERT INTO partition_lease AS lease
+                (consumer, topic, partition, epoch, owner, first_offset, next_offset, cluster_id, clean, claimed_at)
+             VALUES ($1, $2, $3, 1, $4, $5, $5, $6, false, now())
+             ON CONFLICT (consumer, topic, partition) DO UPDATE
+             SET epoch = lease.epoch + 1, owner = excluded.owner, clean = false, claimed_at = now(),
+                 deaths = CASE WHEN $7 AND (lease.intent_offset IS NOT NULL OR lease.intent_parked IS NOT NULL)
+                          THEN lease.deaths + 1 ELSE lease.deaths END
+             RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths",
+        )
+        .await?;
+    let row = tx
+        .query_one(
+            &statement,
+            &[&consumer, &&*source.topic, &source.partition, &owner, &watermarks.low, &cluster_id, &unclean],
+        )
+        .await?;
+    let mut claim = Claim { epoch: row.get(0), next_offset: NextOffset(row.get(1)), outbox_seq: row.get(2) };
+    let known_cluster: &str = row.get(3);
+    if known_cluster != cluster_id {
+        return Err(ClaimError::Halt(Cause::new(
+            "another-cluster",
+            format!(
+                "{source} was consumed from Kafka cluster {known_cluster} and this one is {cluster_id}: offsets of one mean \
+                 nothing in the other; point the service at its cluster, or reset the partition (docs/operations.md)"
+            ),
+        )));
+    }
+    if claim.next_offset.0 < watermarks.low {
+        claim.next_offset = skip_lost(&tx, consumer, source, claim.next_offset.0, watermarks.low).await?;
+    }
+    if claim.next_offset.0 > watermarks.high {
+        return Err(ClaimError::Halt(Cause::new(
+            "past-log-end",
+            format!(
+                "{source} is at offset {} and its log ends at {}: the topic was made anew or Kafka lost data; \
+                 reset the partition once it is known what is missing (docs/operations.md)",
+                claim.next_offset, watermarks.high
+            ),
+        )));
+    }
+    let intent = match (row.get::<_, Option<i64>>(5), row.get::<_, Option<i64>>(6)) {
+        (Some(offset), _) => Some(Intent::Offset(Offset(offset))),
+        (None, id) => id.map(Intent::Parked),
+    };
+    let deaths = u32::try_from(row.get::<_, i32>(7)).unwrap_or(0);
+    let paused = row.get(4);
+    tx.commit().await?;
+    Ok(Claimed { claim, paused, unclean, intent: intent.map(|intent| (intent, deaths)) })
+}
+
+/// Goes past records that retention has deleted, and says so loudly.
+async fn skip_lost<C: GenericClient>(
+    client: &C,
+    consumer: &str,
+    source: &TopicPartition,
+    from: i64,
+    low: i64,
+) -> Result<NextOffset, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE partition_lease SET next_offset = $4, lost = lost + $5
+             WHERE consumer = $1 AND topic = $2 AND partition = $3",
+        )
+        .await?;
+    let lost = low - from;
+    client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &low, &lost]).await?;
+    tracing::error!(
+        topic = &*source.topic,
+        partition = source.partition,
+        from,
+        to = low,
+        lost,
+        "records were deleted by retention before they were read; counted as lost"
+    );
+    Ok(NextOffset(low))
+}
+
+/// Says which record is about to be tried alone, so that a process that dies of it is not the last to know. Not waited
+/// for on disk: it has to outlive this process, not the server. False when the lease is somebody else's.
+pub(crate) async fn write_intent<C: GenericClient>(
+    client: &C,
+    consumer: &str,
+    source: &TopicPartition,
+    claim: &Claim,
+    intent: Intent,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE partition_lease AS lease
+             SET intent_offset = $5, intent_parked = $6,
+                 deaths = CASE WHEN lease.intent_offset IS NOT DISTINCT FROM $5
+                                AND lease.intent_parked IS NOT DISTINCT FROM $6 THEN lease.deaths ELSE 0 END
+             FROM (SELECT set_config('synchronous_commit', 'off', true)) AS settings
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
+        )
+        .await?;
+    let (offset, parked) = match intent {
+        Intent::Offset(offset) => (Some(offset.0), None),
+        Intent::Parked(id) => (None, Some(id)),
+    };
+    let written = client
+        .execute(&statement, &[&consumer, &&*source.topic, &source.partition, &claim.epoch, &offset, &parked])
+        .await?;
+    Ok(written > 0)
+}

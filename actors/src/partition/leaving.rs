@@ -1,0 +1,86 @@
+//! What is done when there is nothing to do, and before a partition leaves.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    pipeline::{no_connection, ours},
+    work::{HELD_UP, Next, Work},
+};
+use crate::{
+    handler::Handler,
+    lease::{self, Claim},
+    outbox,
+};
+
+/// Acknowledged rows of an idle lane are deleted after this.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl<H: Handler> Work<H> {
+    /// Deletes what Kafka has acknowledged, once the lane has been quiet for a while. Sleeps until `due` at the latest.
+    pub(super) async fn idle(&mut self, claim: Claim, due: Option<DateTime<Utc>>) -> Next {
+        let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
+        let Some(seq) = self.relay.deletable() else {
+            let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
+            return Next::Sleep(due.into_iter().chain(unacknowledged).min());
+        };
+        let quiet = self.last_write.elapsed();
+        if quiet < IDLE {
+            return Next::Sleep(due.into_iter().chain([IDLE - quiet]).min());
+        }
+        failpoint!(RelayAcknowledged);
+        match self.shared.pool.get().await {
+            Ok(client) => match outbox::delete_prefix(&client, self.relay.lane(), seq).await {
+                Ok(()) => self.relay.deleted(seq),
+                Err(error) => return self.failed(ours(&error), None),
+            },
+            Err(error) => return self.failed(no_connection(&error), None),
+        }
+        failpoint!(RelayDeleted);
+        self.claim = Some(claim);
+        Next::Again
+    }
+
+    /// Leaves nothing half done. What Kafka has not acknowledged in time stays in the outbox for the successor.
+    pub(super) async fn drain(&mut self) -> bool {
+        let Some(claim) = self.claim else { return true };
+        let limit = self.shared.settings.drain / 2;
+        // A lane claimed a moment ago may not have published yet what its predecessor left.
+        let settled = tokio::time::timeout(limit, self.settle(limit)).await.unwrap_or(false);
+        let finish = async {
+            let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+            if let Some(seq) = self.relay.deletable() {
+                outbox::delete_prefix(&client, self.relay.lane(), seq).await.map_err(|error| ours(&error))?;
+            }
+            lease::release(&client, &self.shared.settings.group, &self.lane.source, &claim)
+                .await
+                .map_err(|error| ours(&error))
+        };
+        match finish.await {
+            Ok(()) => settled,
+            Err(error) => {
+                tracing::warn!(
+                    topic = &*self.lane.source.topic,
+                    partition = self.lane.source.partition,
+                    ?error,
+                    "the partition leaves without saying so to PostgreSQL; its successor finds out"
+                );
+                false
+            }
+        }
+    }
+
+    /// Publishes what the outbox still holds and waits for Kafka to acknowledge all of it. True when it did.
+    async fn settle(&mut self, limit: Duration) -> bool {
+        while self.relay.is_behind() {
+            let Ok(client) = self.shared.pool.get().await else { return false };
+            match self.relay.catch_up(&client).await {
+                Ok(true) => break,
+                Ok(false) => tokio::time::sleep(HELD_UP).await,
+                Err(_) => return false,
+            }
+        }
+        self.relay.settled(limit).await
+    }
+}
