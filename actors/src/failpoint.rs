@@ -100,7 +100,7 @@ impl Failpoint {
 pub const VARIABLE: &str = "FAILPOINT";
 
 /// Arms what the variable `FAILPOINT` says: `NAME`, `NAME:HIT` or `NAME:HIT:ACTION`, where `HIT` counts from 1 and
-/// `ACTION` is `abort` (the default) or `freeze`. Does nothing without the variable.
+/// `ACTION` is `abort` (the default), `freeze`, or `panic`, which takes down the actor alone. Does nothing without the variable.
 ///
 /// # Errors
 /// When the variable cannot be understood.
@@ -113,7 +113,8 @@ pub fn arm_from_environment() -> Result<(), String> {
     let act: fn(&str) = match parts.next().unwrap_or("abort") {
         "abort" => abort,
         "freeze" => freeze,
-        other => return Err(format!("a failpoint cannot {other:?}: abort or freeze")),
+        "panic" => |name| panic!("failpoint {name}"),
+        other => return Err(format!("a failpoint cannot {other:?}: abort, freeze or panic")),
     };
     let hits = Arc::new(AtomicU32::new(0));
     fail::cfg_callback(point.name(), move || {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use actors::{
-    Attempt, Cause, Decision, Decoded, Event, Failure, Handler, LoadResult, Loaded, Lock, Record, Rejection,
+    Attempt, Cause, Decision, Decoded, Emit, Event, Failure, Handler, Headers, LoadResult, Loaded, Lock,
+    Record, Rejection,
 };
 use deadpool_postgres::GenericClient;
 use serde::Deserialize;
@@ -26,11 +27,18 @@ pub(crate) struct Switches {
     pub(crate) called: Mutex<HashMap<Uuid, u32>>,
     /// Permanent failures pass.
     pub(crate) forgiving: AtomicBool,
+    /// External calls fail for every key, for now.
+    pub(crate) all_fail: AtomicBool,
+    /// External calls fail for this key, for now.
+    pub(crate) one_fails: Mutex<Option<String>>,
+    /// A `deadly` event ends the process, without a word.
+    pub(crate) deadly: AtomicBool,
 }
 
 /// Appends numbers to lists.
 pub(crate) struct Toy {
     switches: std::sync::Arc<Switches>,
+    out: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,8 +50,8 @@ pub(crate) struct Body {
 }
 
 impl Toy {
-    pub(crate) fn new(switches: std::sync::Arc<Switches>) -> Self {
-        Self { switches }
+    pub(crate) fn new(switches: std::sync::Arc<Switches>, out: &str) -> Self {
+        Self { switches, out: out.to_owned() }
     }
 }
 
@@ -80,11 +88,15 @@ impl Handler for Toy {
         body.mode == "call"
     }
 
-    async fn prepare(&self, attempt: &Attempt, _: &Body, _: Option<&Vec<i64>>) -> Result<(), Failure> {
+    async fn prepare(&self, attempt: &Attempt, body: &Body, _: Option<&Vec<i64>>) -> Result<(), Failure> {
         self.switches.calls.fetch_add(1, Ordering::Relaxed);
         *self.switches.called.lock().expect("not poisoned").entry(attempt.event_id).or_default() += 1;
         if self.switches.provider_down.load(Ordering::Relaxed) {
             return Err(Failure::unreachable("provider-down", "the toy's provider is down"));
+        }
+        let this_one = self.switches.one_fails.lock().expect("not poisoned").as_ref() == Some(&body.key);
+        if this_one || self.switches.all_fail.load(Ordering::Relaxed) {
+            return Err(Failure::transient("provider-fails", format!("the provider fails for {}", body.n)));
         }
         Ok(())
     }
@@ -118,13 +130,21 @@ impl Handler for Toy {
             ("permanent", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
                 return Err(Failure::permanent("refused", format!("number {} is refused", body.n)));
             }
+            ("deadly", _) if self.switches.deadly.load(Ordering::Relaxed) => std::process::abort(),
             ("panic", _) => panic!("the toy panics on {}", body.n),
             ("panic-once", _) if attempt.crashes == 0 => panic!("the toy panics once on {}", body.n),
             _ => {}
         }
         let mut list = state.cloned().unwrap_or_default();
         list.push(body.n);
-        Ok(Decision { state: Some(list), emit: Vec::new() })
+        let said = serde_json::json!({"id": body.id, "key": body.key, "n": body.n});
+        let emit = Emit {
+            topic: self.out.clone(),
+            key: Some(body.key.clone().into_bytes()),
+            value: Some(said.to_string().into_bytes()),
+            headers: Headers::new(),
+        };
+        Ok(Decision { state: Some(list), emit: vec![emit] })
     }
 
     async fn save<C: GenericClient>(

@@ -1,5 +1,7 @@
 //! A toy service on real Kafka, PostgreSQL and Redis: appends numbers to lists, one list per key, and fails as it is told.
 
+pub(crate) mod member;
+pub(crate) mod model;
 mod toy;
 
 use std::{
@@ -9,10 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, TopicSpec};
+use actors::{
+    Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, TopicSpec,
+    dead_letter::{DeadLetter, dlq_topic},
+};
 use deadpool_postgres::{Manager, Pool};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::OwnedMessage,
     producer::{FutureProducer, FutureRecord},
@@ -23,20 +30,45 @@ use uuid::Uuid;
 pub(crate) use self::toy::{Switches, Toy};
 
 /// Everything here happens within this, or the test says what did not.
-const LIMIT: Duration = Duration::from_secs(40);
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
 /// One test's own topic, group and database.
 pub(crate) struct World {
     pub(crate) topic: String,
+    /// Where the toy says what it did.
+    pub(crate) out: String,
+    pub(crate) database: String,
     pub(crate) group: String,
     pub(crate) pool: Pool,
     pub(crate) settings: GroupSettings,
     pub(crate) switches: Arc<Switches>,
     producer: FutureProducer,
-    redis: String,
 }
 
-fn env(name: &str) -> String {
+/// What every member of a toy group is told: everything happens fast.
+pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupSettings {
+    let mut settings = GroupSettings::new("toy", group, &[topic], kafka);
+    settings.session_timeout = Duration::from_secs(6);
+    settings.retry = RetryPolicy {
+        initial: Duration::from_millis(50),
+        max: Duration::from_millis(200),
+        attempts: 5,
+        ..RetryPolicy::default()
+    };
+    settings
+}
+
+/// Starts a member of a toy group.
+pub(crate) async fn start(settings: GroupSettings, pool: Pool, switches: Arc<Switches>, out: &str) -> Group {
+    let deps = Deps {
+        pool,
+        hints: Hints::connect(&env("REDIS_URL")).expect("REDIS_URL"),
+        publisher: Publisher::start(&settings.kafka).expect("publisher"),
+    };
+    Group::start(settings, Toy::new(switches, out), deps).await.expect("group starts")
+}
+
+pub(crate) fn env(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: these tests need real servers; run ./dev test"))
 }
@@ -47,7 +79,8 @@ impl World {
         let id = Uuid::new_v4().simple().to_string();
         let (topic, group) = (format!("toy-{id}"), format!("toy-group-{id}"));
         let kafka = KafkaSettings { brokers: env("KAFKA_BROKERS"), properties: Vec::new() };
-        let mut topics = vec![TopicSpec::new(&topic, partitions)];
+        let out = format!("{topic}-out");
+        let mut topics = vec![TopicSpec::new(&topic, partitions), TopicSpec::new(&out, partitions)];
         topics.extend(
             actors::group_topics(&group, partitions).into_iter().filter(|spec| spec.name != "dlq.actions"),
         );
@@ -56,40 +89,28 @@ impl World {
         let ledger = TopicSpec::new("dlq.actions", 6);
         actors::ensure_topics(&kafka, &[ledger], true).await.expect("the ledger's topic");
 
-        let mut settings = GroupSettings::new("toy", &group, &[&topic], kafka.clone());
-        settings.session_timeout = Duration::from_secs(6);
-        settings.retry = RetryPolicy {
-            initial: Duration::from_millis(50),
-            max: Duration::from_millis(200),
-            attempts: 5,
-            ..RetryPolicy::default()
-        };
+        let settings = settings(&group, &topic, kafka.clone());
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &kafka.brokers)
             .set("partitioner", "murmur2_random")
             .create()
             .expect("producer");
+        let database = format!("toy_{id}");
         Self {
             topic,
+            out,
             group,
-            pool: database(&format!("toy_{id}")).await,
+            pool: create_database(&database).await,
+            database,
             settings,
             switches: Arc::default(),
             producer,
-            redis: env("REDIS_URL"),
         }
     }
 
     /// Starts a member of the group.
     pub(crate) async fn start(&self) -> Group {
-        let deps = Deps {
-            pool: self.pool.clone(),
-            hints: Hints::connect(&self.redis).expect("REDIS_URL"),
-            publisher: Publisher::start(&self.settings.kafka).expect("publisher"),
-        };
-        Group::start(self.settings.clone(), Toy::new(self.switches.clone()), deps)
-            .await
-            .expect("group starts")
+        start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out).await
     }
 
     /// An event: append `n` to `key`'s list, in `mode`.
@@ -116,19 +137,34 @@ impl World {
         self.producer.send(record, LIMIT).await.expect("delivered");
     }
 
-    /// Appends 0..count to each of `keys` by new events, interleaved.
-    pub(crate) async fn send_lists(&self, keys: &[String], count: i64) {
+    /// Produces records of the toy's topic, and waits once for all of them.
+    pub(crate) async fn send_all<'a>(&self, records: impl Iterator<Item = (&'a str, &'a [u8])>) {
         let mut sent = Vec::new();
-        for n in 0..count {
-            for key in keys {
-                let value = Self::event(Uuid::now_v7(), key, n, "ok");
-                let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(&value);
-                sent.push(self.producer.send_result(record).expect("enqueued"));
-            }
+        for (key, value) in records {
+            let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(value);
+            sent.push(self.producer.send_result(record).expect("enqueued"));
         }
         for sent in sent {
             sent.await.expect("not cancelled").expect("delivered");
         }
+    }
+
+    /// Appends 0..count to each of `keys` by new events, interleaved.
+    pub(crate) async fn send_lists(&self, keys: &[String], count: i64) {
+        for n in 0..count {
+            let values: Vec<_> = keys.iter().map(|key| Self::event(Uuid::now_v7(), key, n, "ok")).collect();
+            self.send_all(keys.iter().map(String::as_str).zip(values.iter().map(Vec::as_slice))).await;
+        }
+    }
+
+    /// Deletes the first partition's records below `offset`, as retention does.
+    pub(crate) async fn delete_before(&self, offset: i64) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.settings.kafka.brokers);
+        let admin: AdminClient<DefaultClientContext> = config.create().expect("admin client");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, 0, Offset::Offset(offset)).expect("offset");
+        admin.delete_records(&list, &AdminOptions::new()).await.expect("deleted");
     }
 
     /// The list of each key, in the order its numbers took effect.
@@ -152,13 +188,15 @@ impl World {
         client.query_one(&query, &[&self.topic]).await.expect("lease").get(0)
     }
 
-    /// Offsets without an outcome, and the difference between counted and real waiting records.
+    /// Offsets without an outcome, the difference between counted and real waiting records, and offsets the journal lacks.
     pub(crate) async fn unaccounted(&self) -> i64 {
         let client = self.pool.get().await.expect("connection");
-        let query = "SELECT coalesce(sum(abs(next_offset - first_offset
+        let query = "SELECT coalesce(sum(abs(next_offset - first_offset + replayed
                         - (applied + duplicate + parked + dead + ignored + moved + gaps + lost))), 0)::bigint
                      + abs(coalesce(sum(parked), 0)::bigint
                         - (SELECT count(*) FROM parked WHERE requeued_from IS NULL))
+                     + abs(coalesce(sum(next_offset - first_offset + replayed - lost), 0)::bigint
+                        - (SELECT coalesce(sum(next_offset - from_offset), 0)::bigint FROM offset_journal))
                      FROM partition_lease";
         client.query_one(query, &[]).await.expect("leases").get(0)
     }
@@ -170,25 +208,46 @@ impl World {
         assert_eq!(self.unaccounted().await, 0, "every offset has an outcome");
     }
 
+    /// Changes the database behind everybody's back.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let client = self.pool.get().await.expect("connection");
+        client.execute(statement, &[]).await.expect("changed");
+    }
+
+    /// A column of texts from the database.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
+        let client = self.pool.get().await.expect("connection");
+        client.query(query, &[]).await.expect("texts").iter().map(|row| row.get(0)).collect()
+    }
+
+    /// A number from the database.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        let client = self.pool.get().await.expect("connection");
+        client.query_one(query, &[]).await.expect("a number").get(0)
+    }
+
     /// Everything a topic holds, each partition to its end.
     pub(crate) async fn read(&self, topic: &str) -> Vec<OwnedMessage> {
         let (brokers, topic) = (self.settings.kafka.brokers.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || read(&brokers, &topic)).await.expect("reader")
     }
 
+    /// What the group's dead-letter topic holds.
+    pub(crate) async fn letters(&self) -> Vec<DeadLetter> {
+        let letter = |record: &OwnedMessage| {
+            DeadLetter::from_headers(&Headers::from_kafka(record)).expect("dlq headers")
+        };
+        self.read(&dlq_topic(&self.group)).await.iter().map(letter).collect()
+    }
+
     /// Waits until the group's dead-letter topic holds `count` records.
-    pub(crate) async fn dead_letters(&self, count: usize) -> Vec<actors::dead_letter::DeadLetter> {
-        let topic = actors::dead_letter::dlq_topic(&self.group);
+    pub(crate) async fn dead_letters(&self, count: usize) -> Vec<DeadLetter> {
         let started = Instant::now();
         loop {
-            let records = self.read(&topic).await;
-            if records.len() >= count || started.elapsed() > LIMIT {
-                assert_eq!(records.len(), count, "dead letters");
-                let letter = |record: &OwnedMessage| {
-                    actors::dead_letter::DeadLetter::from_headers(&Headers::from_kafka(record))
-                        .expect("dlq headers")
-                };
-                return records.iter().map(letter).collect();
+            let letters = self.letters().await;
+            if letters.len() >= count || started.elapsed() > LIMIT {
+                assert_eq!(letters.len(), count, "dead letters");
+                return letters;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -231,28 +290,36 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl 
     }
 }
 
-async fn database(name: &str) -> Pool {
+/// A pool on a toy's database. What a frozen owner holds is let go after two seconds.
+pub(crate) fn pool(name: &str) -> Pool {
+    let mut config: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
+    config.dbname(name).options(
+        "-c statement_timeout=5000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=2000",
+    );
+    Pool::builder(Manager::new(config, tokio_postgres::NoTls)).max_size(8).build().expect("pool")
+}
+
+async fn create_database(name: &str) -> Pool {
     let admin: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
     let (client, connection) = admin.connect(tokio_postgres::NoTls).await.expect("PostgreSQL");
     tokio::spawn(connection);
     // A name of this function's caller, made of hex digits.
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("database");
-    let mut config = admin;
-    config.dbname(name);
-    let pool = Pool::builder(Manager::new(config, tokio_postgres::NoTls)).max_size(8).build().expect("pool");
+    let pool = pool(name);
     let client = pool.get().await.expect("connection");
-    client
-        .batch_execute(concat!(
-            include_str!("../../../migrations/runtime/V1__runtime.sql"),
-            include_str!("../../../migrations/runtime/V2__protocol.sql")
-        ))
-        .await
-        .expect("runtime tables");
+    let runtime = [
+        include_str!("../../../../migrations/runtime/V1__runtime.sql"),
+        include_str!("../../../../migrations/runtime/V2__protocol.sql"),
+    ];
+    for migration in runtime {
+        client.batch_execute(migration).await.expect("runtime tables");
+    }
     client
         .batch_execute(
-            "CREATE TABLE lists (key text PRIMARY KEY, list bigint[] NOT NULL, CHECK (NOT 666 = ANY (list)))",
+            "CREATE TABLE lists (key text PRIMARY KEY, list bigint[] NOT NULL, CHECK (NOT 666 = ANY (list)));
+             CREATE TABLE written (n bigint PRIMARY KEY)",
         )
         .await
-        .expect("lists");
+        .expect("the toy's tables");
     pool
 }

@@ -1,7 +1,4 @@
-//! The delivery protocol's promises, each against real Kafka, PostgreSQL and Redis: effects once, order per key, every
-//! offset accounted for.
-
-mod support;
+//! Single records and their ends.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -9,14 +6,16 @@ use actors::{
     Headers, LaneState,
     dead_letter::{Class, DeadLetter, requeue_topic},
 };
-use support::{World, until};
+
 use uuid::Uuid;
 
-fn id() -> Uuid {
+use crate::support::{World, until};
+
+pub(crate) fn id() -> Uuid {
     Uuid::now_v7()
 }
 
-fn keys(count: usize) -> Vec<String> {
+pub(crate) fn keys(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("key-{n}")).collect()
 }
 
@@ -181,7 +180,7 @@ async fn an_endless_crasher_is_buried_and_its_neighbours_are_not() {
 }
 
 /// What the inspector does: the letter's record with its generation raised.
-async fn requeue(world: &World, letter: &DeadLetter) {
+pub(crate) async fn requeue(world: &World, letter: &DeadLetter) {
     let topic = actors::dead_letter::dlq_topic(&world.group);
     for record in world.read(&topic).await {
         let headers = Headers::from_kafka(&record);
@@ -240,34 +239,4 @@ async fn a_record_requeued_twice_takes_effect_once() {
         "offsets keep their first outcome"
     );
     group.shutdown(Duration::from_secs(10)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn members_come_and_go_and_nothing_is_lost_or_done_twice() {
-    let world = World::new(6).await;
-    let first = world.start().await;
-    let keys = keys(30);
-    let sending = async {
-        for round in 0..4i64 {
-            for key in &keys {
-                for n in round * 10..(round + 1) * 10 {
-                    world.send(Some(key), Some(&World::event(id(), key, n, "ok"))).await;
-                }
-            }
-        }
-    };
-    let churning = async {
-        for _ in 0..3 {
-            let other = world.start().await;
-            until("the other owns something", || async { !other.partitions().is_empty() }).await;
-            assert!(other.shutdown(Duration::from_secs(10)).await);
-        }
-    };
-    tokio::join!(sending, churning);
-    world.until_counted("applied", 1_200).await;
-    let lists = world.lists().await;
-    for key in &keys {
-        assert_eq!(lists[key], (0..40).collect::<Vec<_>>(), "{key}");
-    }
-    assert!(first.shutdown(Duration::from_secs(10)).await);
 }

@@ -1,0 +1,10 @@
+//! The delivery protocol's promises, each against real Kafka, PostgreSQL and Redis: effects once, order per key, every
+//! offset accounted for, whatever dies, moves or is gone.
+
+mod crash;
+mod delivery;
+mod operator;
+mod owners;
+mod support;
+mod systemic;
+mod unclean;

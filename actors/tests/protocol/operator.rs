@@ -1,0 +1,190 @@
+//! What an operator can do while the group runs, and what it cannot go on without one.
+
+use std::time::Duration;
+
+use actors::{Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, dead_letter::Class};
+
+use crate::{
+    delivery::id,
+    support::{
+        World,
+        member::{Manners, Member},
+        until,
+    },
+};
+
+fn lane(group: &Group, world: &World) -> Option<PartitionStatus> {
+    group.partitions().into_iter().find(|lane| lane.topic == world.topic)
+}
+
+fn is(group: &Group, world: &World, state: LaneState) -> bool {
+    lane(group, world).is_some_and(|lane| lane.state == state)
+}
+
+fn reason(group: &Group, world: &World) -> String {
+    lane(group, world).and_then(|lane| lane.reason).expect("a reason")
+}
+
+fn source(world: &World) -> TopicPartition {
+    TopicPartition::new(world.topic.as_str(), 0)
+}
+
+async fn send(world: &World, key: &str, n: i64, mode: &str) {
+    world.send(Some(key), Some(&World::event(id(), key, n, mode))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_partition_waits_wherever_it_goes_until_it_is_resumed() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    send(&world, "k", 1, "ok").await;
+    world.until_counted("applied", 1).await;
+    group.pause(source(&world)).await.expect("paused");
+    send(&world, "k", 2, "ok").await;
+    until("it shows", || async { is(&group, &world, LaneState::Paused) }).await;
+    until("the record has come", || async { lane(&group, &world).is_some_and(|lane| lane.window == 1) })
+        .await;
+    assert!(group.shutdown(Duration::from_secs(10)).await);
+
+    let group = world.start().await;
+    until("the next owner pauses too", || async { is(&group, &world, LaneState::Paused) }).await;
+    assert_eq!(world.counted("applied").await, 1);
+    group.resume(source(&world)).await.expect("resumed");
+    world.until_counted("applied", 2).await;
+    assert_eq!(world.list("k").await, [1, 2]);
+    let nowhere = group.pause(TopicPartition::new("nowhere", 3)).await;
+    assert!(matches!(nowhere, Err(OperateError::Unknown { .. })), "{nowhere:?}");
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_key_is_hurried_or_given_up() {
+    let mut world = World::new(1).await;
+    world.settings.retry.initial = Duration::from_secs(600);
+    world.settings.retry.max = Duration::from_secs(600);
+    let group = world.start().await;
+    send(&world, "hurried", 1, "flaky:1").await;
+    send(&world, "hopeless", 2, "down").await;
+    send(&world, "hopeless", 3, "ok").await;
+    until("three wait", || async { world.counted("parked").await == 3 }).await;
+    let waiting = group.parked(10).await.expect("listed");
+    assert_eq!(waiting.iter().map(|one| one.attempts).collect::<Vec<_>>(), [1, 1, 0]);
+
+    group.retry_parked(source(&world), "hurried").await.expect("hurried");
+    until("it ran", || async { world.list("hurried").await == [1] }).await;
+    group.give_up_parked(source(&world), "hopeless", "nobody will ever pay this").await.expect("given up");
+    until("its follower ran", || async { world.list("hopeless").await == [3] }).await;
+    let letters = world.dead_letters(1).await;
+    assert_eq!((letters[0].class, letters[0].error_code.as_str()), (Class::Exhausted, "given-up"));
+    assert!(letters[0].error.contains("nobody will ever pay this"), "{}", letters[0].error);
+    let nothing = group.retry_parked(source(&world), "hopeless").await;
+    assert!(matches!(nothing, Err(OperateError::NothingWaits(_))), "{nothing:?}");
+    let elsewhere = group.retry_parked(TopicPartition::new("elsewhere", 0), "k").await;
+    assert!(matches!(elsewhere, Err(OperateError::NotHere(_))), "{elsewhere:?}");
+    assert_eq!(world.unaccounted().await, 0);
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    for n in 0..3 {
+        send(&world, "k", n, "ok").await;
+    }
+    world.until_counted("applied", 3).await;
+    group.shutdown(Duration::from_secs(10)).await;
+    // As after a Kafka that was restored from a backup older than PostgreSQL.
+    world.execute("UPDATE partition_lease SET next_offset = next_offset + 100, lost = lost + 100 WHERE topic NOT LIKE '%requeue'").await;
+
+    let group = world.start().await;
+    until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
+    let reason = reason(&group, &world);
+    assert!(reason.contains("past-log-end") && reason.contains("reset"), "{reason}");
+    let wrong = group.reset(source(&world), ResetTo::Offset(50)).await;
+    assert!(matches!(wrong, Err(OperateError::NoSuchOffset { high: 3, .. })), "{wrong:?}");
+    assert_eq!(group.reset(source(&world), ResetTo::Start).await.expect("reset"), (103, 0));
+    // All three come again, and the inbox knows them; then new ones.
+    send(&world, "k", 3, "ok").await;
+    until("they came again", || async { world.counted("duplicate").await == 3 }).await;
+    until("and the new one", || async { world.list("k").await == [0, 1, 2, 3] }).await;
+    let ends = "SELECT sum(next_offset - first_offset + replayed - lost - applied - duplicate)::bigint FROM partition_lease";
+    assert_eq!(world.number(ends).await, 0, "the accounts agree after a reset");
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_halts_the_partition() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    send(&world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
+    group.shutdown(Duration::from_secs(10)).await;
+    world.execute("UPDATE partition_lease SET cluster_id = 'elsewhere'").await;
+    let group = world.start().await;
+    until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
+    let reason = reason(&group, &world);
+    assert!(reason.contains("another-cluster"), "{reason}");
+    // Where it was is where it goes on: only the cluster is confirmed.
+    group.reset(source(&world), ResetTo::End).await.expect("reset");
+    send(&world, "k", 1, "ok").await;
+    world.until_counted("applied", 2).await;
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_lost_to_retention_are_counted() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    send(&world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
+    group.shutdown(Duration::from_secs(10)).await;
+    for n in 1..5 {
+        send(&world, "k", n, "ok").await;
+    }
+    world.delete_before(3).await;
+    let group = world.start().await;
+    until("the rest is applied", || async { world.list("k").await == [0, 3, 4] }).await;
+    assert_eq!(world.counted("lost").await, 2);
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_ended_long_ago_is_forgotten() {
+    let mut world = World::new(1).await;
+    let group = world.start().await;
+    for n in 0..5 {
+        send(&world, "k", n, "ok").await;
+    }
+    send(&world, "k", 5, "permanent").await;
+    world.until_counted("dead", 1).await;
+    group.shutdown(Duration::from_secs(10)).await;
+    world.execute("UPDATE inbox SET processed_at = processed_at - interval '4 days'").await;
+    world.execute("UPDATE offset_journal SET at = at - interval '4 days'").await;
+    world.settings.retention.every = Duration::from_millis(100);
+    world.settings.retention.batch = 2;
+    let group = world.start().await;
+    until("only the dead are remembered", || async {
+        world.number("SELECT count(*) FROM inbox").await == 1
+            && world.number("SELECT count(*) FROM inbox WHERE dead").await == 1
+            && world.number("SELECT count(*) FROM offset_journal").await == 0
+    })
+    .await;
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+/// A pause through one process reaches the one that has the partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_heard_by_the_owner_wherever_it_was_asked_for() {
+    let world = World::new(1).await;
+    let owner = Member::spawn(&world, &Manners::default());
+    owner.until_said("partition claimed").await;
+    send(&world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
+    world.execute("UPDATE partition_lease SET paused = true").await;
+    owner.until_said("paused by an operator").await;
+    send(&world, "k", 1, "ok").await;
+    world.execute("UPDATE partition_lease SET paused = false").await;
+    world.until_counted("applied", 2).await;
+    owner.stop().await;
+}
