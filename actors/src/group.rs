@@ -97,6 +97,8 @@ pub struct Group {
 struct Inner {
     name: String,
     kafka: KafkaSettings,
+    /// How long outcomes are remembered.
+    retention: Duration,
     cluster_id: String,
     pool: Pool,
     routing: Arc<Routing>,
@@ -141,15 +143,12 @@ impl Group {
         let routing = Routing::new(settings.clone(), supervisor.clone(), Handle::current());
         let (poll, routing) = crate::consumer::start(&settings, routing)
             .map_err(|error| Cause::new("kafka-consumer", error))?;
-        let watch = Watch {
-            settings: settings.clone(),
-            pool: deps.pool.clone(),
-            routing: routing.clone(),
-            supervisor: supervisor.clone(),
-        };
+        let watch = Watch { settings: settings.clone(), pool: deps.pool.clone(), routing: routing.clone() };
         let watch = tokio::spawn(watch.run());
-        let GroupSettings { group: name, kafka, .. } = settings;
-        let inner = Inner { name, kafka, cluster_id, pool: deps.pool, routing, poll, supervisor, watch };
+        let GroupSettings { group: name, kafka, retention, .. } = settings;
+        let retention = retention.inbox;
+        let inner =
+            Inner { name, kafka, retention, cluster_id, pool: deps.pool, routing, poll, supervisor, watch };
         Ok(Self { inner: Arc::new(inner) })
     }
 

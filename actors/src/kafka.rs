@@ -1,13 +1,22 @@
 //! What every Kafka client of ours shares: its configuration and the way headers cross.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use rdkafka::{
-    ClientConfig,
-    message::{Header, Headers as _, OwnedHeaders},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
 };
 
-use crate::{headers::Headers, settings::KafkaSettings};
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+    message::{Header, Headers as _, OwnedHeaders},
+    metadata::Metadata,
+    types::RDKafkaErrorCode,
+};
+
+use crate::{failure::Cause, headers::Headers, settings::KafkaSettings};
 
 /// A client configuration for `kafka`: ours first, the operator's over it.
 pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> ClientConfig {
@@ -17,6 +26,8 @@ pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> Cli
     config.set("reconnect.backoff.ms", "100");
     config.set("reconnect.backoff.max.ms", "2000");
     config.set("socket.keepalive.enable", "true");
+    // An OpenSSL that was not built by the system does not know where the system keeps its authorities.
+    config.set("ssl.ca.location", "probe");
     for (name, value) in ours {
         config.set(*name, *value);
     }
@@ -25,6 +36,65 @@ pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> Cli
     }
     config
 }
+
+/// Asks brokers for metadata, and knows why when none gives it.
+#[derive(Clone)]
+pub(crate) struct MetadataClient(Arc<BaseConsumer<Complaint>>);
+
+impl MetadataClient {
+    pub(crate) fn new(kafka: &KafkaSettings) -> Result<Self, Cause> {
+        let config = client_config(kafka, &[]);
+        let client = config.create_with_context(Complaint::default());
+        Ok(Self(Arc::new(client.map_err(|error| Cause::from_error("kafka-settings", &error))?)))
+    }
+
+    /// The metadata of all topics. The client keeps trying for all of `limit`: what it says of a broker's refusal then is
+    /// no passing trouble.
+    ///
+    /// # Errors
+    /// `kafka-refused` when brokers do not let us in or cannot be trusted, `kafka-unreachable` when none answers.
+    pub(crate) async fn fetch(&self, limit: Duration) -> Result<Metadata, Cause> {
+        let client = self.0.clone();
+        // librdkafka's call blocks its thread.
+        let fetch = tokio::task::spawn_blocking(move || {
+            client.fetch_metadata(None, limit).map_err(|error| {
+                // The reasons wait in its queue until somebody polls.
+                while client.poll(Duration::ZERO).is_some() {}
+                client.context().explain(error)
+            })
+        });
+        fetch.await.map_err(|error| Cause::from_error("metadata-task", &error))?
+    }
+}
+
+/// What a client last complained about.
+#[derive(Default)]
+struct Complaint(Mutex<Option<(RDKafkaErrorCode, String)>>);
+
+impl Complaint {
+    fn explain(&self, error: KafkaError) -> Cause {
+        match &*self.0.lock() {
+            Some((RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL, reason)) => Cause::new(
+                "kafka-refused",
+                format!("{reason}; check the security.*, sasl.* and ssl.* properties given for Kafka"),
+            ),
+            Some((_, reason)) => Cause::new("kafka-unreachable", reason.clone()),
+            None => Cause::from_error("kafka-unreachable", &error),
+        }
+    }
+}
+
+impl ClientContext for Complaint {
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            // It follows the reason and has none of its own.
+            None | Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            Some(code) => *self.0.lock() = Some((code, reason.to_owned())),
+        }
+    }
+}
+
+impl ConsumerContext for Complaint {}
 
 impl Headers {
     /// The headers of a record read from Kafka. A header whose name is not UTF-8, which the protocol forbids and some

@@ -137,7 +137,8 @@ pub(crate) async fn release<C: GenericClient>(
 ) -> Result<(), tokio_postgres::Error> {
     let statement = client
         .prepare_cached(
-            "UPDATE partition_lease SET clean = true WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
+            "UPDATE partition_lease SET clean = true, intent_offset = NULL, intent_parked = NULL, deaths = 0
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
         )
         .await?;
     client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &claim.epoch]).await?;

@@ -48,7 +48,8 @@ pub use self::{
     publisher::{Publisher, PublisherError},
     record::{NextOffset, Offset, Record, TopicPartition},
     settings::{
-        CircuitSettings, GroupSettings, KafkaSettings, RestartSettings, RetentionSettings, RetryPolicy,
+        CircuitSettings, GroupSettings, KafkaSettings, PropertyError, RestartSettings, RetentionSettings,
+        RetryPolicy,
     },
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus},
     topics::{TopicSpec, ensure_topics, group_topics},

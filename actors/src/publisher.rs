@@ -4,10 +4,7 @@
 //! and never gives a message up (`message.timeout.ms=0`), so an outage of Kafka is only a delay. What was
 //! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use metrics::counter;
 use parking_lot::RwLock;
@@ -36,9 +33,16 @@ pub struct Publisher {
 
 struct Inner {
     config: ClientConfig,
-    producer: RwLock<Arc<ThreadedProducer<Reports>>>,
-    /// Counts producers: a lane that sent to an earlier one has to read its outbox again.
-    generation: AtomicU64,
+    current: RwLock<Current>,
+}
+
+/// The producer in use. Both fields change together: a lane that sent to an earlier producer has to read its outbox again
+/// before anything newer of its own is sent to this one.
+#[derive(Clone)]
+struct Current {
+    producer: Arc<ThreadedProducer<Reports>>,
+    /// Counts producers.
+    generation: u64,
 }
 
 /// The producer's settings were refused.
@@ -51,6 +55,8 @@ pub struct PublisherError(#[from] KafkaError);
 pub(crate) enum NotEnqueued {
     /// The producer's buffer is full: Kafka is slow or gone. Try again later.
     Full,
+    /// There is another producer since: read the outbox again first.
+    Replaced,
     /// The producer refused it.
     Refused(Cause),
 }
@@ -103,22 +109,37 @@ impl Publisher {
                 // The same partition for a key as every other client in common use.
                 ("partitioner", "murmur2_random"),
                 ("queue.buffering.max.kbytes", "65536"),
-                // Dead letters are larger than their sources by their headers.
-                ("message.max.bytes", "1200000"),
+                // A source topic may take more than Kafka's default; what a topic refuses, the broker says.
+                ("message.max.bytes", "16777216"),
             ],
         );
-        let producer = RwLock::new(Arc::new(ThreadedProducer::from_config_and_context(&config, Reports)?));
-        Ok(Self { inner: Arc::new(Inner { config, producer, generation: AtomicU64::new(0) }) })
+        let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, Reports)?);
+        let current = RwLock::new(Current { producer, generation: 0 });
+        Ok(Self { inner: Arc::new(Inner { config, current }) })
     }
 
     /// Which producer this is, counted from 0.
     pub(crate) fn generation(&self) -> u64 {
-        self.inner.generation.load(Ordering::Acquire)
+        self.inner.current.read().generation
     }
 
-    /// Enqueues one record; its fate is told to `track`.
-    pub(crate) fn enqueue(&self, emit: &Emit, seq: i64, track: &Arc<Track>) -> Result<(), NotEnqueued> {
-        let producer = self.inner.producer.read().clone();
+    /// Whether records were handed over that Kafka has not answered for.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.inner.current.read().producer.in_flight_count() > 0
+    }
+
+    /// Enqueues one record with the producer of `generation`; its fate is told to `track`.
+    pub(crate) fn enqueue(
+        &self,
+        emit: &Emit,
+        seq: i64,
+        track: &Arc<Track>,
+        generation: u64,
+    ) -> Result<(), NotEnqueued> {
+        let Current { producer, generation: current } = self.inner.current.read().clone();
+        if current != generation {
+            return Err(NotEnqueued::Replaced);
+        }
         let delivery = Box::new(Delivery { track: track.clone(), seq });
         let mut record: BaseRecord<'_, [u8], [u8], _> = BaseRecord::with_opaque_to(&emit.topic, delivery);
         if let Some(key) = &emit.key {
@@ -145,15 +166,15 @@ impl Publisher {
     /// Replaces a producer that had a fatal error. Every lane hears of its unacknowledged records as failed and reads
     /// them again from its outbox.
     fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports>>) {
-        let mut current = self.inner.producer.write();
-        if !Arc::ptr_eq(&current, broken) {
+        let mut current = self.inner.current.write();
+        if !Arc::ptr_eq(&current.producer, broken) {
             return;
         }
         tracing::error!("the Kafka producer had a fatal error; building a new one");
         match ThreadedProducer::from_config_and_context(&self.inner.config, Reports) {
             Ok(fresh) => {
-                let old = std::mem::replace(&mut *current, Arc::new(fresh));
-                self.inner.generation.fetch_add(1, Ordering::AcqRel);
+                let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
+                current.generation += 1;
                 old.purge(PurgeConfig::default().queue().inflight());
             }
             Err(error) => {

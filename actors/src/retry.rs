@@ -12,7 +12,7 @@ pub(crate) use self::{
     circuit::{Circuit, Observation, Systemic},
     operator::{give_up, list, retry_now},
     parked::{
-        NewParked, ParkedRecord, Requeued, Retried, add_pause, count_crash, delete, fetch, insert,
+        NewParked, ParkedRecord, ParkedRef, Requeued, Retried, add_pause, count_crash, delete, fetch, insert,
         insert_requeued, refs, requeued_lanes, retry,
     },
 };

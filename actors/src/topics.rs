@@ -13,7 +13,7 @@ use rdkafka::{
 use crate::{
     Cause,
     dead_letter::{ACTIONS_TOPIC, HEADER_ALLOWANCE, dlq_topic, requeue_topic},
-    kafka::client_config,
+    kafka::{MetadataClient, client_config},
     settings::KafkaSettings,
 };
 
@@ -67,15 +67,11 @@ pub fn group_topics(group: &str, partitions: i32) -> Vec<TopicSpec> {
 /// Creates the topics that are missing when `create`, and checks the partition counts of all.
 ///
 /// # Errors
-/// `kafka-unreachable` when Kafka does not answer, `topic-missing`, `topic-partitions` or `topic-create` when the
+/// `kafka-unreachable` when Kafka does not answer, `kafka-refused` when it does not let us in, `topic-missing`, `topic-partitions` or `topic-create` when the
 /// cluster is not as the service needs it.
 pub async fn ensure_topics(kafka: &KafkaSettings, topics: &[TopicSpec], create: bool) -> Result<(), Cause> {
-    let config = client_config(kafka, &[]);
-    let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| Cause::from_error("kafka-settings", &error))?;
-    let admin = std::sync::Arc::new(admin);
-
-    let missing = missing(topics, &metadata(&admin).await?)?;
+    let client = MetadataClient::new(kafka)?;
+    let missing = missing(topics, &client.fetch(REQUEST).await?)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -96,6 +92,8 @@ pub async fn ensure_topics(kafka: &KafkaSettings, topics: &[TopicSpec], create: 
             topic.config.iter().fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(kafka, &[]).create().map_err(|error| Cause::from_error("kafka-settings", &error))?;
     let results = admin
         .create_topics(&new, &AdminOptions::new().operation_timeout(Some(REQUEST)))
         .await
@@ -111,7 +109,7 @@ pub async fn ensure_topics(kafka: &KafkaSettings, topics: &[TopicSpec], create: 
     }
     let started = Instant::now();
     loop {
-        let left = self::missing(topics, &metadata(&admin).await?)?;
+        let left = self::missing(topics, &client.fetch(REQUEST).await?)?;
         if left.is_empty() {
             return Ok(());
         }
@@ -134,15 +132,6 @@ pub(crate) async fn cluster_id(kafka: &KafkaSettings) -> Result<String, Cause> {
         .await
         .map_err(|error| Cause::from_error("cluster-id-task", &error))?
         .ok_or_else(|| Cause::new("kafka-unreachable", "Kafka does not say which cluster it is"))
-}
-
-async fn metadata(admin: &std::sync::Arc<AdminClient<DefaultClientContext>>) -> Result<Metadata, Cause> {
-    let admin = admin.clone();
-    // librdkafka's metadata call blocks its thread.
-    tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, REQUEST))
-        .await
-        .map_err(|error| Cause::from_error("metadata-task", &error))?
-        .map_err(unreachable_kafka)
 }
 
 fn missing<'a>(topics: &'a [TopicSpec], metadata: &Metadata) -> Result<Vec<&'a TopicSpec>, Cause> {

@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Client, Pool};
 use metrics::gauge;
-use ractor::ActorRef;
 use tokio::time::Instant;
 use tokio_postgres::Error;
 
@@ -13,7 +12,6 @@ use crate::{
     Cause, LaneState,
     consumer::Routing,
     metrics::{DEGRADED, LAG, OLDEST, UNACCOUNTED},
-    partition::Supervise,
     record::TopicPartition,
     retention, retry,
     settings::GroupSettings,
@@ -29,7 +27,6 @@ pub(crate) struct Watch {
     pub(crate) settings: GroupSettings,
     pub(crate) pool: Pool,
     pub(crate) routing: Arc<Routing>,
-    pub(crate) supervisor: ActorRef<Supervise>,
 }
 
 impl Watch {
@@ -61,8 +58,9 @@ impl Watch {
         let group = &self.settings.group;
         let work = async {
             for source in retry::requeued_lanes(&client, group).await? {
-                // A supervisor that is gone has no lanes.
-                self.supervisor.cast(Supervise::Requeued(source)).unwrap_or_default();
+                if let Some(lane) = self.routing.lane(&source.topic, source.partition) {
+                    lane.chains_changed();
+                }
             }
             self.pauses(&client).await?;
             if round.is_multiple_of(ACCOUNTS_EVERY) {

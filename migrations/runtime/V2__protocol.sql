@@ -28,4 +28,4 @@ create table offset_journal (
     primary key (consumer, topic, partition, from_offset, epoch)
 );
 create index offset_journal_age on offset_journal (at);
-create index inbox_dead_age on inbox (processed_at) where dead;
+create index inbox_dead_age on inbox (processed_at) where dead or generation > 1;

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::window::{Taken, Window};
 use crate::{
     Cause,
-    lease::Watermarks,
+    lease::{Intent, Watermarks},
     record::{NextOffset, Offset, Record, TopicPartition},
     status::{LaneState, PartitionStatus},
 };
@@ -40,6 +40,8 @@ pub(crate) struct Lane {
     closing: AtomicBool,
     /// By an operator.
     paused: AtomicBool,
+    /// Somebody else has changed what waits in `parked`.
+    chains_changed: AtomicBool,
     /// One past the last offset Kafka has, as far as is known.
     log_end: AtomicI64,
     waker: Mutex<Option<Waker>>,
@@ -75,6 +77,7 @@ impl Lane {
             scheduled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            chains_changed: AtomicBool::new(false),
             log_end: AtomicI64::new(watermarks.high),
             waker: Mutex::new(None),
             status: Mutex::new(Status {
@@ -112,6 +115,11 @@ impl Lane {
             }
         }
         window.position()
+    }
+
+    /// The offset wanted next, once it is known.
+    pub(crate) fn wanted(&self) -> Option<i64> {
+        self.window.lock().wanted()
     }
 
     /// The offset Kafka has to be sought to, if it has to.
@@ -209,14 +217,48 @@ impl Lane {
         self.window.lock().go_solo();
     }
 
-    /// Records below `offset` and these parked rows run one at a time.
-    pub(crate) fn go_careful(&self, offset: i64, parked: impl IntoIterator<Item = i64>) {
-        self.window.lock().go_careful(offset, parked);
+    /// Until the partition is at `offset`, everything runs alone, with its intent written first.
+    pub(crate) fn go_careful(&self, offset: i64, suspect: Option<(Intent, u32)>) {
+        self.window.lock().go_careful(offset, suspect);
     }
 
-    /// Whether the first record of the window runs alone.
-    pub(crate) fn is_solo(&self) -> bool {
-        self.window.lock().is_solo()
+    /// Whether that is so.
+    pub(crate) fn is_careful(&self) -> bool {
+        self.window.lock().is_careful()
+    }
+
+    /// What processes were trying alone when they ended, and how many did.
+    pub(crate) fn suspect(&self) -> Option<(Intent, u32)> {
+        self.window.lock().suspect()
+    }
+
+    /// Whatever was suspected has ended otherwise.
+    pub(crate) fn acquit(&self) {
+        self.window.lock().acquit();
+    }
+
+    /// Somebody else has changed what waits in `parked`.
+    pub(crate) fn chains_changed(&self) {
+        self.chains_changed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether that was so since this was last asked.
+    pub(crate) fn take_chains_changed(&self) -> bool {
+        self.chains_changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the record at `offset` is the window's first, or is still to be delivered.
+    pub(crate) fn may_come(&self, offset: Offset) -> bool {
+        let window = self.window.lock();
+        let ahead = window.position().is_some_and(|position| position.0 <= offset.0);
+        let first = |front: Offset| front <= offset;
+        ahead && window.front().map_or(self.log_end.load(Ordering::Relaxed) > offset.0, first)
+    }
+
+    /// Counts what was committed here.
+    pub(crate) fn commits(&self) -> u64 {
+        self.window.lock().commits()
     }
 
     /// Everything below `next` is finished.

@@ -163,6 +163,9 @@ fn run(consumer: BaseConsumer<Routing>, stops: &mpsc::Receiver<Stop>, alive: Ali
                 tracing::warn!(error = text, "reading from Kafka fails; trying again");
                 last_error = Some((text, Instant::now()));
             }
+            if is_out_of_range(&error) {
+                routing.reopen_out_of_range(&consumer);
+            }
         }
         if let Err(error) = routing.maintain(&consumer) {
             tracing::warn!(%error, "cannot pause or resume a partition");
@@ -170,9 +173,16 @@ fn run(consumer: BaseConsumer<Routing>, stops: &mpsc::Receiver<Stop>, alive: Ali
         if last_commit.elapsed() >= COMMIT_EVERY {
             last_commit = Instant::now();
             routing.open_late(&consumer);
+            routing.reopen_stuck(&consumer);
             commit(&consumer, &routing, &mut committed);
         }
     }
+}
+
+/// The log does not hold, or no longer, what a partition wants next. Kafka does not say which partition's.
+fn is_out_of_range(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error, KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange))
 }
 
 /// Routes what Kafka has, at most [`ROUND`] records, waiting for the first at most [`POLL`].

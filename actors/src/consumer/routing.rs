@@ -28,6 +28,8 @@ use crate::{
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);
 const WATERMARKS: Duration = Duration::from_secs(2);
+/// A partition that was just assigned cannot be sought for a few rounds; one that fails for longer is stuck.
+const FAILED_SEEKS: u32 = 100;
 
 /// The poll thread's view of the group, and librdkafka's context.
 pub(crate) struct Routing {
@@ -44,6 +46,8 @@ struct Routed {
     /// `None` until Kafka has said where the partition begins and ends.
     lane: Option<Arc<Lane>>,
     paused: bool,
+    /// Seeks that failed in a row: Kafka has stopped fetching it.
+    failed_seeks: u32,
 }
 
 impl Routing {
@@ -79,7 +83,7 @@ impl Routing {
         let sources = sources(partitions);
         for source in &sources {
             let lane = self.open(consumer, source);
-            self.lanes.lock().insert(source.clone(), Routed { lane, paused: false });
+            self.lanes.lock().insert(source.clone(), Routed { lane, paused: false, failed_seeks: 0 });
         }
         let deadline = Instant::now() + CLAIMS;
         let mut list = TopicPartitionList::new();
@@ -219,9 +223,13 @@ impl Routing {
                     Offset::Offset(target),
                     Duration::from_secs(2),
                 ) {
-                    Ok(()) => lane.sought(target),
+                    Ok(()) => {
+                        routed.failed_seeks = 0;
+                        lane.sought(target);
+                    }
                     // Not fetching yet: once more in the next round.
                     Err(error) => {
+                        routed.failed_seeks += 1;
                         tracing::debug!(topic = &*source.topic, partition = source.partition, %error, "seek not possible yet");
                         continue;
                     }
@@ -243,6 +251,46 @@ impl Routing {
             consumer.resume(&resume)?;
         }
         Ok(())
+    }
+
+    /// Assigns those partitions anew whose next record is not in the log any more, or not yet: their new claim counts what
+    /// is lost, or halts and says what to do.
+    pub(crate) fn reopen_out_of_range(&self, consumer: &BaseConsumer<Self>) {
+        let outside = |lane: &Arc<Lane>| {
+            let Some(wanted) = lane.wanted() else { return false };
+            let ends = consumer.fetch_watermarks(&lane.source.topic, lane.source.partition, WATERMARKS);
+            ends.is_ok_and(|(low, high)| wanted < low || wanted > high)
+        };
+        let sources =
+            self.lanes().iter().filter(|lane| outside(lane)).map(|lane| lane.source.clone()).collect();
+        self.reopen(consumer, sources);
+    }
+
+    /// Assigns partitions anew that Kafka has stopped fetching and that therefore cannot be sought.
+    pub(crate) fn reopen_stuck(&self, consumer: &BaseConsumer<Self>) {
+        let stuck = |routed: &Routed| routed.failed_seeks > FAILED_SEEKS;
+        let sources = self
+            .lanes
+            .lock()
+            .iter()
+            .filter(|(_, one)| stuck(one))
+            .map(|(source, _)| source.clone())
+            .collect();
+        self.reopen(consumer, sources);
+    }
+
+    fn reopen(&self, consumer: &BaseConsumer<Self>, sources: Vec<TopicPartition>) {
+        if sources.is_empty() {
+            return;
+        }
+        tracing::warn!(group = self.settings.group, partitions = ?sources, "assigning partitions anew: their place in the log is not there");
+        let mut list = TopicPartitionList::new();
+        for source in &sources {
+            list.add_partition(&source.topic, source.partition);
+        }
+        let (_, _) = self.drain(&sources);
+        report("let partitions go", consumer.incremental_unassign(&list));
+        report("assign partitions anew", self.assigned(consumer, &list));
     }
 
     /// Opens the lanes whose ends Kafka did not know at their assignment.

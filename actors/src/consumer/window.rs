@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::record::{NextOffset, Offset, Record};
+use crate::{
+    lease::Intent,
+    record::{NextOffset, Offset, Record},
+};
 
 /// A record in hand, with the offsets before it that hold none.
 #[derive(Clone, Debug)]
@@ -41,7 +44,14 @@ pub(super) struct Window {
     crashed_parked: Vec<i64>,
     /// Parked rows to be run one at a time.
     solo_parked: HashSet<i64>,
+    /// The last owner's process ended without a word: until the partition is here, everything runs alone, with its intent
+    /// written first.
+    careful_until: i64,
+    /// What processes were trying alone when they ended, and how many did.
+    suspect: Option<(Intent, u32)>,
     last_panic: Option<String>,
+    /// Counts what was committed, from the window or from `parked`.
+    commits: u64,
 }
 
 #[derive(Debug)]
@@ -84,6 +94,10 @@ impl Window {
         self.position
     }
 
+    pub(super) fn wanted(&self) -> Option<i64> {
+        self.position.map(|_| self.wanted)
+    }
+
     pub(super) fn seek_target(&self) -> Option<i64> {
         (self.position.is_some() && self.needs_seek).then_some(self.wanted)
     }
@@ -109,10 +123,15 @@ impl Window {
         self.advance(next);
     }
 
-    /// Everything below `next` is finished.
+    /// A batch is committed: everything below `next` is finished.
     pub(super) fn finish(&mut self, next: NextOffset) {
+        self.commits += 1;
         self.put_back();
         self.advance(next);
+    }
+
+    pub(super) fn commits(&self) -> u64 {
+        self.commits
     }
 
     fn advance(&mut self, next: NextOffset) {
@@ -178,15 +197,24 @@ impl Window {
         self.in_hand = 0;
     }
 
-    /// Records below `offset` and these parked rows run one at a time.
-    pub(super) fn go_careful(&mut self, offset: i64, parked: impl IntoIterator<Item = i64>) {
+    /// Until the partition is at `offset`, everything runs alone.
+    pub(super) fn go_careful(&mut self, offset: i64, suspect: Option<(Intent, u32)>) {
         self.solo_until = self.solo_until.max(offset);
-        self.solo_parked.extend(parked);
+        self.careful_until = offset;
+        self.suspect = suspect;
     }
 
-    /// Whether the first record of the window runs alone.
-    pub(super) fn is_solo(&self) -> bool {
-        self.front().is_some_and(|front| front.0 < self.solo_until)
+    pub(super) fn is_careful(&self) -> bool {
+        self.position.is_some_and(|position| position.0 < self.careful_until)
+    }
+
+    pub(super) fn suspect(&self) -> Option<(Intent, u32)> {
+        self.suspect
+    }
+
+    /// Whatever was suspected has ended otherwise.
+    pub(super) fn acquit(&mut self) {
+        self.suspect = None;
     }
 
     pub(super) fn take_parked(&mut self, ids: &[i64]) {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use rdkafka::{
-    admin::AdminClient, client::DefaultClientContext, config::FromClientConfig, error::KafkaError,
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
 };
 use thiserror::Error;
 
@@ -18,6 +21,7 @@ use crate::{
 };
 
 const KAFKA_LIMIT: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What was asked for was not done.
 #[derive(Debug, Error)]
@@ -47,6 +51,19 @@ pub enum OperateError {
         high: i64,
         /// The one asked for.
         wanted: i64,
+    },
+    /// Events from there on may be forgotten, and would take effect a second time.
+    #[error(
+        "{partition} cannot go back to offset {wanted}: outcomes of events are remembered from offset {safe} on, and older \
+         ones would take effect a second time; say `force` if that is what is wanted"
+    )]
+    Forgotten {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset asked for.
+        wanted: i64,
+        /// The first whose event is surely remembered.
+        safe: i64,
     },
     /// PostgreSQL or Kafka could not be asked.
     #[error("{0}")]
@@ -108,12 +125,18 @@ impl Group {
     }
 
     /// Moves a partition, and with it to the cluster this process is connected to. Records skipped are counted as lost, those
-    /// gone back over are handled again: the inbox knows the events it has seen. Returns from and to.
+    /// gone back over are handled again: the inbox knows the events it has seen, for as long as it remembers them. Further
+    /// back than that it goes only with `force`. Returns from and to.
     ///
     /// # Errors
     /// See [`OperateError`].
-    pub async fn reset(&self, partition: TopicPartition, to: ResetTo) -> Result<(i64, i64), OperateError> {
-        let (low, high) = self.extent(&partition).await?;
+    pub async fn reset(
+        &self,
+        partition: TopicPartition,
+        to: ResetTo,
+        force: bool,
+    ) -> Result<(i64, i64), OperateError> {
+        let Extent { low, high, remembered } = self.extent(&partition).await?;
         let to = match to {
             ResetTo::Start => low,
             ResetTo::End => high,
@@ -122,6 +145,9 @@ impl Group {
                 return Err(OperateError::NoSuchOffset { partition, low, high, wanted });
             }
         };
+        if to < remembered && !force {
+            return Err(OperateError::Forgotten { partition, wanted: to, safe: remembered });
+        }
         let client = self.client().await?;
         let cluster = &self.inner.cluster_id;
         let from = lease::reset(&client, &self.inner.name, &partition, NextOffset(to), cluster).await;
@@ -191,8 +217,9 @@ impl Group {
             what,
             "told by an operator"
         );
-        // A supervisor that is gone has no lanes.
-        self.inner.supervisor.cast(Supervise::Requeued(partition)).unwrap_or_default();
+        if let Some(lane) = self.inner.routing.lane(&partition.topic, partition.partition) {
+            lane.chains_changed();
+        }
         Ok(())
     }
 
@@ -205,19 +232,39 @@ impl Group {
         client.map_err(|error| OperateError::Unavailable(Cause::from_error("postgresql-pool", &error)))
     }
 
-    /// Where a partition's log begins and ends.
-    async fn extent(&self, partition: &TopicPartition) -> Result<(i64, i64), OperateError> {
-        let config = client_config(&self.inner.kafka, &[]);
+    /// Where a partition's log begins and ends, and from where on its events are remembered.
+    async fn extent(&self, partition: &TopicPartition) -> Result<Extent, OperateError> {
+        let config = client_config(&self.inner.kafka, &[("group.id", "reset")]);
         let (topic, number) = (partition.topic.clone(), partition.partition);
-        let asked = tokio::task::spawn_blocking(move || -> Result<(i64, i64), KafkaError> {
-            let admin: AdminClient<DefaultClientContext> = AdminClient::from_config(&config)?;
-            admin.inner().fetch_watermarks(&topic, number, KAFKA_LIMIT)
+        // A day's grace: clocks differ, and an event is remembered from when it ended, not from when it was written.
+        let age = self.inner.retention.saturating_sub(GRACE);
+        let since = (Utc::now() - age).timestamp_millis();
+        let asked = tokio::task::spawn_blocking(move || -> Result<Extent, KafkaError> {
+            let consumer: BaseConsumer = config.create()?;
+            let (low, high) = consumer.fetch_watermarks(&topic, number, KAFKA_LIMIT)?;
+            let mut times = TopicPartitionList::new();
+            times.add_partition_offset(&topic, number, Offset::Offset(since))?;
+            let found = consumer.offsets_for_times(times, KAFKA_LIMIT)?;
+            let remembered = match found.find_partition(&topic, number).map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                // Nothing is as young as that.
+                _ => high,
+            };
+            Ok(Extent { low, high, remembered })
         });
         let extent = asked.await.map_err(|error| Cause::from_error("watermarks-task", &error));
         let extent =
             extent.and_then(|asked| asked.map_err(|error| Cause::from_error("kafka-unreachable", &error)));
         extent.map_err(OperateError::Unavailable)
     }
+}
+
+/// A partition's log.
+struct Extent {
+    low: i64,
+    high: i64,
+    /// The first offset whose event the inbox surely remembers.
+    remembered: i64,
 }
 
 fn unavailable(error: tokio_postgres::Error) -> OperateError {

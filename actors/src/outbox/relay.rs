@@ -100,10 +100,12 @@ impl Relay {
             let rows = page(client, &self.lane, self.sent, PAGE).await?;
             failpoint!(RelayRead);
             self.behind = false;
-            let full = i64::try_from(rows.len()) == Ok(PAGE);
+            if rows.is_empty() {
+                return Ok(true);
+            }
             self.send(&rows);
-            if self.behind || !full {
-                return Ok(!self.behind);
+            if self.behind {
+                return Ok(false);
             }
         }
     }
@@ -112,7 +114,7 @@ impl Relay {
         for row in rows {
             // Noted first: the acknowledgement may arrive before `enqueue` returns.
             self.track.sent(row.seq);
-            match self.publisher.enqueue(&row.emit, row.seq, &self.track) {
+            match self.publisher.enqueue(&row.emit, row.seq, &self.track, self.generation) {
                 Ok(()) => {
                     self.sent = row.seq;
                     self.highest = self.highest.max(row.seq);

@@ -9,6 +9,9 @@ use crate::{handler::Emit, headers::Headers};
 /// `message.max.bytes` (1,048,588) takes, with room for the record's framing.
 pub const MAX_RECORD: usize = 1_000_000;
 
+/// Bytes read from the table at once.
+const PAGE_BYTES: i64 = 8 << 20;
+
 /// A row with its number in the lane.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -45,7 +48,7 @@ pub(crate) async fn delete_prefix<C: GenericClient>(client: &C, lane: &str, upto
     Ok(())
 }
 
-/// The lane's rows after `after`, in order, at most `limit`.
+/// The lane's rows after `after`, in order, at most `limit` or [`PAGE_BYTES`], but at least one.
 pub(crate) async fn page<C: GenericClient>(
     client: &C,
     lane: &str,
@@ -54,10 +57,15 @@ pub(crate) async fn page<C: GenericClient>(
 ) -> Result<Vec<Row>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT seq, topic, key, value, headers FROM outbox WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+            "SELECT seq, topic, key, value, headers FROM (
+                SELECT *, sum(coalesce(octet_length(value), 0) + octet_length(headers)) OVER (ORDER BY seq) AS bytes,
+                       row_number() OVER (ORDER BY seq) AS number
+                FROM (SELECT * FROM outbox WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS next
+             ) AS page
+             WHERE bytes <= $4 OR number = 1 ORDER BY seq",
         )
         .await?;
-    let rows = client.query(&statement, &[&lane, &after, &limit]).await?;
+    let rows = client.query(&statement, &[&lane, &after, &limit, &PAGE_BYTES]).await?;
     Ok(rows
         .into_iter()
         .map(|row| Row {

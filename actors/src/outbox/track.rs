@@ -34,10 +34,28 @@ struct SentRow {
     at: Instant,
 }
 
+impl Sent {
+    /// Moves the acknowledged prefix forward. True when it is all there is.
+    fn settle(&mut self) -> bool {
+        while self.rows.get(self.acknowledged).is_some_and(|row| row.acknowledged) {
+            self.acknowledged += 1;
+        }
+        if let Some(last) = self.acknowledged.checked_sub(1) {
+            self.settled = self.settled.max(self.rows[last].seq);
+        }
+        self.acknowledged == self.rows.len()
+    }
+}
+
 impl Track {
     /// A row was handed to the producer. Sequence numbers rise.
     pub(crate) fn sent(&self, seq: i64) {
-        self.sent.lock().rows.push_back(SentRow { seq, acknowledged: false, at: Instant::now() });
+        let mut sent = self.sent.lock();
+        if sent.rows.back().is_some_and(|row| row.seq >= seq) {
+            // An acknowledgement of an earlier sending kept it here.
+            return;
+        }
+        sent.rows.push_back(SentRow { seq, acknowledged: false, at: Instant::now() });
     }
 
     /// The row just noted was refused by the producer after all.
@@ -53,15 +71,7 @@ impl Track {
         let mut sent = self.sent.lock();
         let Ok(at) = sent.rows.binary_search_by_key(&seq, |row| row.seq) else { return };
         sent.rows[at].acknowledged = true;
-        let mut prefix = sent.acknowledged;
-        while sent.rows.get(prefix).is_some_and(|row| row.acknowledged) {
-            prefix += 1;
-        }
-        sent.acknowledged = prefix;
-        if let Some(last) = prefix.checked_sub(1) {
-            sent.settled = sent.settled.max(sent.rows[last].seq);
-        }
-        if prefix == sent.rows.len() {
+        if sent.settle() {
             self.changed.notify_waiters();
         }
     }
@@ -104,6 +114,10 @@ impl Track {
         while sent.rows.front().is_some_and(|row| row.seq <= seq) {
             sent.rows.pop_front();
             sent.acknowledged = sent.acknowledged.saturating_sub(1);
+        }
+        // A row that was sent a second time may have gone before its second acknowledgement.
+        if sent.settle() {
+            self.changed.notify_waiters();
         }
     }
 
@@ -171,6 +185,15 @@ mod tests {
         assert_eq!(track.take_failure().map(|cause| cause.code), Some("a".into()));
         assert_eq!(track.backlog(), Backlog::default());
         assert_eq!(track.take_failure(), None);
+    }
+
+    #[test]
+    fn deleting_past_an_unacknowledged_row_leaves_the_rest_in_order() {
+        let track = Track::default();
+        (1..=3).for_each(|seq| track.sent(seq));
+        track.acknowledged(2);
+        track.deleted(1);
+        assert_eq!((track.prefix(), track.backlog().rows), (Some(2), 1));
     }
 
     #[test]

@@ -185,6 +185,10 @@ impl OutboxWriter {
 
     /// What Kafka has not acknowledged yet, whether it was sent or still waits in the table.
     pub fn backlog(&self) -> Backlog {
+        if self.instance.fenced.load(Ordering::Acquire) {
+            // Its rows are another's now, and the next write has to find that out.
+            return Backlog::default();
+        }
         let rows = self.next_seq - 1 - self.instance.track.settled_to();
         Backlog { rows: usize::try_from(rows).unwrap_or(0), ..self.instance.track.backlog() }
     }
@@ -194,19 +198,8 @@ impl OutboxWriter {
     pub async fn close(self, limit: Duration) -> bool {
         self.keeper.abort();
         let close = async {
-            let Ok(client) = self.instance.pool.get().await else { return false };
-            let mut relay = self.instance.relay.lock().await;
-            // Whatever happened before: nothing is deleted below that the table held and Kafka was not given.
-            relay.is_behind();
-            relay.fall_behind();
-            if !relay.catch_up(&client).await.unwrap_or(false) {
-                return false;
-            }
-            if !relay.settled(limit).await {
-                return false;
-            }
-            let statement = "WITH gone AS (DELETE FROM outbox WHERE lane = $1) DELETE FROM outbox_instance WHERE lane = $1";
-            client.execute(statement, &[&self.instance.lane]).await.is_ok()
+            let Ok(mut client) = self.instance.pool.get().await else { return false };
+            self.instance.close(&mut client, limit).await.unwrap_or(false)
         };
         let done = tokio::time::timeout(limit, close).await.unwrap_or(false);
         if !done {
@@ -230,6 +223,39 @@ impl Instance {
         self.missed.store(true, Ordering::Release);
         self.wake.notify_one();
     }
+
+    /// Publishes all there is and goes. True when Kafka has everything and nothing is left.
+    async fn close(
+        &self,
+        client: &mut deadpool_postgres::Client,
+        limit: Duration,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let mut relay = self.relay.lock().await;
+        // Whatever happened before: nothing is deleted below that the table held and Kafka was not given.
+        relay.is_behind();
+        relay.fall_behind();
+        let tx = client.transaction().await?;
+        // A commit without an answer may still be under way: it holds this row, and its own rows are not to be seen yet.
+        tx.execute("SELECT 1 FROM outbox_instance WHERE lane = $1 FOR UPDATE", &[&self.lane]).await?;
+        let sent = relay.catch_up(&tx).await?;
+        tx.commit().await?;
+        if !sent || !relay.settled(limit).await {
+            return Ok(false);
+        }
+        remove(client, &self.lane, relay.highest()).await
+    }
+}
+
+/// Deletes what Kafka has acknowledged, up to `seq`, and the instance if that was all. True when it was.
+async fn remove(
+    client: &deadpool_postgres::Client,
+    lane: &str,
+    seq: i64,
+) -> Result<bool, tokio_postgres::Error> {
+    delete_prefix(client, lane, seq).await?;
+    let statement = "DELETE FROM outbox_instance WHERE lane = $1
+                     AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.lane = $1)";
+    Ok(client.execute(statement, &[&lane]).await? > 0)
 }
 
 /// Keeps the lease, publishes what was missed, deletes what was acknowledged, takes over the dead.
@@ -302,6 +328,10 @@ async fn take_over(
     instance: &Instance,
     client: &deadpool_postgres::Client,
 ) -> Result<(), tokio_postgres::Error> {
+    if instance.publisher.is_busy() {
+        // While Kafka does not answer, every takeover would put the same rows into the producer's buffer once more.
+        return Ok(());
+    }
     let statement =
         "UPDATE outbox_instance SET epoch = epoch + 1, expires_at = now() + make_interval(secs => $2)
                      WHERE lane = (SELECT lane FROM outbox_instance
@@ -316,10 +346,10 @@ async fn take_over(
     let mut relay = Relay::new(lane.clone(), instance.publisher.clone());
     let sent = relay.catch_up(client).await?;
     let rows = relay.backlog().rows;
-    if sent && relay.settled(Duration::from_secs_f64(LEASE_SECONDS / 2.0)).await {
-        let statement =
-            "WITH gone AS (DELETE FROM outbox WHERE lane = $1) DELETE FROM outbox_instance WHERE lane = $1";
-        client.execute(statement, &[&lane]).await?;
+    if sent
+        && relay.settled(Duration::from_secs_f64(LEASE_SECONDS / 2.0)).await
+        && remove(client, &lane, relay.highest()).await?
+    {
         tracing::info!(lane, rows, "published what a dead outbox instance left");
     }
     // Else its lease expires again and somebody tries again: a record seen twice is a duplicate, not a second effect.

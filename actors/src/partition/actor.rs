@@ -15,8 +15,6 @@ use crate::{consumer::Lane, group::Shared, handler::Handler, status::LaneState};
 pub(crate) enum Msg {
     /// There may be work.
     Work,
-    /// Somebody put records into this lane's `parked`.
-    Requeued,
     /// An operator wants a halted partition to try again, or has changed its lease.
     Resume,
     /// Finish: nothing is in hand when the answer comes. True when everything emitted is acknowledged.
@@ -60,7 +58,6 @@ impl<H: Handler> Actor for PartitionActor<H> {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Work => {}
-            Msg::Requeued => work.reload_chains().await,
             Msg::Resume => work.claim_again(),
             Msg::Drain(done) => {
                 let clean = work.drain().await;

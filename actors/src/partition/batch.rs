@@ -16,6 +16,9 @@ use crate::{
     retry::ParkedRecord,
 };
 
+/// The code of a record that ended as many processes as one may.
+pub(super) const PROCESS_DEATH: &str = "process-death";
+
 /// A record to be handled.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
@@ -127,7 +130,12 @@ impl<H: Handler> Slot<H> {
         let mut slot =
             Self { fate: Fate::Open, decoded: None, registered: false, hinted: false, prepared: None, item };
         if let Some((class, cause)) = slot.item.verdict.clone() {
+            // What ended processes may have done so in the decoder.
+            let deadly = cause.code == PROCESS_DEATH;
             slot.fate = Fate::Dead(class, cause);
+            if deadly {
+                return slot;
+            }
             // For the dead letter's sake; a decoder that panics on it must not stop it from being buried.
             let decode = std::panic::AssertUnwindSafe(|| match handler.decode(&slot.item.record) {
                 Ok(Decoded::Event(event)) => Some(Self::event(handler, &slot.item, event, now)),

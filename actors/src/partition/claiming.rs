@@ -1,7 +1,5 @@
 //! Claiming: the start, and the way out of every doubt: a restart, a commit without an answer, a lease that moved on.
 
-use chrono::Utc;
-
 use super::{
     pipeline::{BatchError, no_connection, ours},
     work::{Next, Work},
@@ -10,7 +8,7 @@ use crate::{
     consumer::LaneKind,
     handler::Handler,
     lease::{self, ClaimError, ClaimRequest, Claimed, Watermarks},
-    retry::{self, Chains},
+    retry::{self, Chains, ParkedRef},
     status::LaneState,
 };
 
@@ -56,14 +54,12 @@ impl<H: Handler> Work<H> {
         let first_batch = self.shared.settings.batch_max_records;
         let until =
             claimed.claim.next_offset.0.saturating_add(i64::try_from(first_batch).unwrap_or(i64::MAX));
-        self.careful = true;
-        self.suspect = claimed.intent.map(|(intent, deaths)| (intent.into(), deaths));
-        self.lane.go_careful(until, self.chains.due(Utc::now(), first_batch));
+        self.lane.go_careful(until, claimed.intent);
         tracing::warn!(
             topic = &*self.lane.source.topic,
             partition = self.lane.source.partition,
             next_offset = claimed.claim.next_offset.0,
-            suspect = ?self.suspect,
+            suspect = ?claimed.intent,
             "the last owner ended without a word; its first records run one by one"
         );
     }
@@ -101,9 +97,9 @@ impl<H: Handler> Work<H> {
         let rows = retry::refs(client, &self.shared.settings.group, &self.lane.source).await;
         self.chains = Chains::new(self.shared.settings.chain_max);
         let rows = rows.map_err(|error| ours(&error))?;
-        self.lane.keep_solo(&rows.iter().map(|(id, ..)| *id).collect());
-        for (id, key, due_at) in rows {
-            self.chains.push(key, id, due_at);
+        self.lane.keep_solo(&rows.iter().map(|row| row.id).collect());
+        for ParkedRef { id, key, due_at, size } in rows {
+            self.chains.push(key, id, due_at, size);
         }
         Ok(())
     }

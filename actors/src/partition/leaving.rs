@@ -8,18 +8,14 @@ use super::{
     pipeline::{no_connection, ours},
     work::{HELD_UP, Next, Work},
 };
-use crate::{
-    handler::Handler,
-    lease::{self, Claim},
-    outbox,
-};
+use crate::{handler::Handler, lease, outbox, status::LaneState};
 
 /// Acknowledged rows of an idle lane are deleted after this.
 const IDLE: Duration = Duration::from_secs(1);
 
 impl<H: Handler> Work<H> {
     /// Deletes what Kafka has acknowledged, once the lane has been quiet for a while. Sleeps until `due` at the latest.
-    pub(super) async fn idle(&mut self, claim: Claim, due: Option<DateTime<Utc>>) -> Next {
+    pub(super) async fn idle(&mut self, due: Option<DateTime<Utc>>) -> Next {
         let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
         let Some(seq) = self.relay.deletable() else {
             let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
@@ -38,13 +34,34 @@ impl<H: Handler> Work<H> {
             Err(error) => return self.failed(no_connection(&error), None),
         }
         failpoint!(RelayDeleted);
-        self.claim = Some(claim);
+        self.reached();
         Next::Again
+    }
+
+    /// Nothing is taken any more, but what was committed before is still published.
+    pub(super) async fn halted_step(&mut self) -> Next {
+        if self.claim.is_none() || !self.relay.is_behind() {
+            return Next::Sleep(None);
+        }
+        if let Ok(client) = self.shared.pool.get().await
+            && matches!(self.relay.catch_up(&client).await, Ok(true))
+        {
+            return Next::Sleep(None);
+        }
+        Next::Sleep(Some(IDLE))
+    }
+
+    /// A server that was gone has answered, outside a batch.
+    pub(super) fn reached(&mut self) {
+        if self.lane.state() == LaneState::Degraded {
+            self.recovered();
+        }
     }
 
     /// Leaves nothing half done. What Kafka has not acknowledged in time stays in the outbox for the successor.
     pub(super) async fn drain(&mut self) -> bool {
-        let Some(claim) = self.claim else { return true };
+        // Without a claim it either never worked, or does not know how its last batch ended.
+        let Some(claim) = self.claim else { return !self.claimed_before };
         let limit = self.shared.settings.drain / 2;
         // A lane claimed a moment ago may not have published yet what its predecessor left.
         let settled = tokio::time::timeout(limit, self.settle(limit)).await.unwrap_or(false);

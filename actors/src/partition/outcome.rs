@@ -27,14 +27,14 @@ impl<H: Handler> Work<H> {
         }
         for change in committed.waiting {
             match change {
-                Waiting::Added(key, id, due_at) => self.chains.push(key, id, due_at),
+                Waiting::Added(key, id, due_at, size) => self.chains.push(key, id, due_at, size),
                 Waiting::Delayed(key, id, due_at) => self.chains.delay(&key, id, due_at),
                 Waiting::Removed(key, id) => self.chains.remove(&key, id),
             }
         }
         self.use_hints = true;
         self.blamed = None;
-        self.suspect = None;
+        self.lane.acquit();
         self.stopped = None;
         self.last_write = Instant::now();
         if self.circuit.committed(&committed.observed, self.last_write) {

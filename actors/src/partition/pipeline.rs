@@ -54,7 +54,7 @@ pub(crate) struct Committed {
 /// A change to the lane's chains.
 #[derive(Debug)]
 pub(crate) enum Waiting {
-    Added(ChainKey, i64, DateTime<Utc>),
+    Added(ChainKey, i64, DateTime<Utc>, usize),
     Delayed(ChainKey, i64, DateTime<Utc>),
     Removed(ChainKey, i64),
 }

@@ -11,12 +11,7 @@ use super::{
     restart::{Restart, RestartPolicy},
 };
 use crate::{
-    Cause,
-    consumer::Lane,
-    group::Shared,
-    handler::Handler,
-    metrics::ACTOR_RESTARTS,
-    record::{NextOffset, TopicPartition},
+    Cause, consumer::Lane, group::Shared, handler::Handler, metrics::ACTOR_RESTARTS, record::TopicPartition,
     status::LaneState,
 };
 
@@ -61,7 +56,8 @@ struct Child {
     opening: u64,
     actor: Option<ActorRef<Msg>>,
     policy: RestartPolicy,
-    position: Option<NextOffset>,
+    /// The lane's commits at the last death.
+    commits: u64,
 }
 
 impl<H: Handler> Actor for Supervisor<H> {
@@ -88,10 +84,10 @@ impl<H: Handler> Actor for Supervisor<H> {
                 children.drop_lane(&lane.source.clone());
                 children.openings += 1;
                 let (source, opening) = (lane.source.clone(), children.openings);
-                let policy = RestartPolicy::new(children.shared.settings.restart.clone());
+                let policy = children.policy();
                 children
                     .lanes
-                    .insert(source.clone(), Child { lane, opening, actor: None, policy, position: None });
+                    .insert(source.clone(), Child { lane, opening, actor: None, policy, commits: 0 });
                 children.spawn(&myself, &source).await;
             }
             Supervise::Drain(source, done) => {
@@ -100,23 +96,24 @@ impl<H: Handler> Actor for Supervisor<H> {
                 match child.actor {
                     // Its last message; the answer is the actor's.
                     Some(actor) => actor.cast(Msg::Drain(done)).unwrap_or_default(),
-                    None => done.send(true).unwrap_or_default(),
+                    // Its actor died and was not restarted yet: what it left is found by the next owner.
+                    None => done.send(child.lane.position().is_none()).unwrap_or_default(),
                 }
             }
             Supervise::Drop(source) => children.drop_lane(&source),
             Supervise::Requeued(source) => {
-                if let Some(actor) = children.lanes.get(&source).and_then(|child| child.actor.as_ref()) {
-                    // An actor that just died reads everything anew when it is restarted.
-                    actor.cast(Msg::Requeued).unwrap_or_default();
+                if let Some(child) = children.lanes.get(&source) {
+                    child.lane.chains_changed();
                 }
             }
             Supervise::Resume(source) => {
+                let policy = children.policy();
                 let Some(child) = children.lanes.get_mut(&source) else { return Ok(()) };
                 match &child.actor {
                     Some(actor) => actor.cast(Msg::Resume).unwrap_or_default(),
                     None => {
                         // A whole new budget: somebody has looked at it.
-                        child.policy = RestartPolicy::new(children.shared.settings.restart.clone());
+                        child.policy = policy;
                         child.lane.set_state(LaneState::Claiming, None);
                         children.spawn(&myself, &source).await;
                     }
@@ -157,6 +154,11 @@ impl<H: Handler> Actor for Supervisor<H> {
 }
 
 impl<H: Handler> Children<H> {
+    fn policy(&self) -> RestartPolicy {
+        let settings = &self.shared.settings;
+        RestartPolicy::new(settings.restart.clone(), settings.crash_limit)
+    }
+
     async fn spawn(&mut self, myself: &ActorRef<Supervise>, source: &TopicPartition) {
         let Some(child) = self.lanes.get_mut(source) else { return };
         let arguments = (self.shared.clone(), child.lane.clone());
@@ -191,9 +193,9 @@ impl<H: Handler> Children<H> {
         }
         child.actor = None;
         let records = child.lane.actor_died(reason);
-        let position = child.lane.position();
-        let progressed = position != child.position;
-        child.position = position;
+        let commits = child.lane.commits();
+        let progressed = commits != child.commits;
+        child.commits = commits;
         let (topic, partition) = (&*source.topic, source.partition);
         match child.policy.died(Instant::now(), progressed, records > 0) {
             Restart::After(delay, attempt) => {

@@ -9,7 +9,7 @@ use chrono::Utc;
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 
 use super::{
-    batch::Item,
+    batch::{Item, PROCESS_DEATH},
     pipeline::{self, BatchError, Context, fenced, no_connection, ours},
     requeue,
 };
@@ -46,10 +46,6 @@ pub(crate) struct Work<H: Handler> {
     pub(super) use_hints: bool,
     /// This record's values were refused: it is not tried again.
     pub(super) blamed: Option<(Place, Cause)>,
-    /// The last owner's process ended uncleanly: records that run alone have their intent written first.
-    pub(super) careful: bool,
-    /// What processes were trying alone when they ended, and how many did.
-    pub(super) suspect: Option<(Place, u32)>,
     pub(super) last_write: Instant,
     timer: Option<JoinHandle<()>>,
 }
@@ -99,16 +95,14 @@ impl<H: Handler> Work<H> {
             stopped: None,
             use_hints: true,
             blamed: None,
-            careful: false,
-            suspect: None,
             last_write: Instant::now(),
             timer: None,
         }
     }
 
     pub(super) async fn step(&mut self) -> Next {
-        if self.lane.state() == LaneState::Halted {
-            return Next::Sleep(None);
+        if self.lane.is_halted() {
+            return self.halted_step().await;
         }
         if let Some(wait) = self.not_before.map(|at| at.saturating_duration_since(Instant::now()))
             && !wait.is_zero()
@@ -116,6 +110,9 @@ impl<H: Handler> Work<H> {
             return Next::Sleep(Some(wait));
         }
         self.not_before = None;
+        if self.claim.is_some() && self.lane.take_chains_changed() {
+            self.reload_chains().await;
+        }
         let Some(claim) = self.claim else { return self.take_claim().await };
         if self.relay.is_behind() {
             return self.catch_up().await;
@@ -125,7 +122,7 @@ impl<H: Handler> Work<H> {
         }
         if self.lane.is_paused() {
             self.pause(&Cause::new("operator", "paused by an operator"));
-            return self.idle(claim, None).await;
+            return self.idle(None).await;
         }
         let shared = self.shared.clone();
         // While it waits for its turn, the window goes on filling: the busier the process, the larger the batches.
@@ -148,16 +145,26 @@ impl<H: Handler> Work<H> {
             Err(error) => Err(no_connection(&error)),
         };
         match caught_up {
-            Ok(true) => Next::Again,
+            Ok(true) => {
+                self.reached();
+                Next::Again
+            }
             Ok(false) => Next::Sleep(Some(HELD_UP)),
             Err(error) => self.failed(error, None),
         }
     }
 
     async fn source_step(&mut self, claim: Claim, permit: SemaphorePermit<'_>) -> Next {
-        let solo = self.lane.is_solo() || self.lane.parked_solo();
-        let due = self.due();
-        let items = if due.is_empty() { Ok(self.fresh()) } else { self.waited(&due).await };
+        let full = self.full();
+        let due = self.due(full.is_some());
+        let items = match (due.is_empty(), full) {
+            (false, _) => self.waited(&due).await,
+            (true, None) => Ok(self.fresh()),
+            (true, Some(cause)) => {
+                self.pause(&cause);
+                Ok(Vec::new())
+            }
+        };
         let items = match items {
             Ok(items) => items,
             Err(error) => return self.failed(error, None),
@@ -165,20 +172,17 @@ impl<H: Handler> Work<H> {
         let Some(first) = items.first() else {
             drop(permit);
             if due.is_empty() {
-                return self.idle(claim, self.chains.next_due()).await;
+                return self.idle(self.chains.next_due()).await;
             }
             // Rows that somebody took out of the table.
             self.reload_chains().await;
             return Next::Again;
         };
         let only = (items.len() == 1).then(|| place(first));
-        if self.careful {
-            self.careful = solo;
-            if let Some(place) = only.filter(|_| solo)
-                && let Err(error) = self.write_intent(&claim, place).await
-            {
-                return self.failed(error, None);
-            }
+        if let Some(place) = only.filter(|_| self.lane.is_careful())
+            && let Err(error) = self.write_intent(&claim, place).await
+        {
+            return self.failed(error, None);
         }
         let context = Context {
             shared: &self.shared,
@@ -202,7 +206,7 @@ impl<H: Handler> Work<H> {
         let taken = self.lane.take(settings.batch_max_records, settings.batch_max_bytes);
         if taken.is_empty() {
             drop(permit);
-            return self.idle(claim, None).await;
+            return self.idle(None).await;
         }
         let context = requeue::Context {
             shared: &self.shared,
@@ -217,35 +221,41 @@ impl<H: Handler> Work<H> {
         }
     }
 
-    /// Waiting records to run now. What processes have died of comes first, so that nothing else's progress hides it.
-    fn due(&self) -> Vec<i64> {
-        let limit = self.circuit.limit(self.shared.settings.batch_max_records);
-        let now = Utc::now();
-        match self.suspect.map(|(place, _)| place) {
-            Some(Place::Offset(offset)) if self.lane.front() == Some(offset) => Vec::new(),
-            Some(Place::Parked(id)) if self.chains.due(now, usize::MAX).contains(&id) => vec![id],
-            _ => self.chains.due(now, if self.lane.parked_solo() { 1 } else { limit }),
+    /// Why nothing new may be taken, if so many records wait.
+    fn full(&self) -> Option<Cause> {
+        let settings = &self.shared.settings;
+        let waiting = self.chains.len();
+        if waiting >= settings.parked_max {
+            return Some(Cause::new("parked-full", format!("{waiting} records of this partition wait")));
         }
+        let full = self.chains.has_full();
+        full.then(|| Cause::new("chain-full", format!("{} records of one key wait", settings.chain_max)))
     }
 
-    /// The next records of the window, unless too many wait already.
-    fn fresh(&mut self) -> Vec<Item> {
-        let shared = self.shared.clone();
-        let settings = &shared.settings;
-        let full = if self.chains.len() >= settings.parked_max {
-            Some(Cause::new("parked-full", format!("{} records of this partition wait", self.chains.len())))
-        } else if self.chains.has_full() {
-            Some(Cause::new("chain-full", format!("{} records of one key wait", settings.chain_max)))
-        } else {
-            None
-        };
-        if let Some(cause) = full {
-            self.pause(&cause);
+    /// Waiting records to run now; none when it is the window's turn.
+    fn due(&self, full: bool) -> Vec<i64> {
+        let settings = &self.shared.settings;
+        let now = Utc::now();
+        // What processes have died of comes first, so that nothing else's progress hides it.
+        match self.lane.suspect().map(|(intent, _)| intent) {
+            Some(Intent::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
+            Some(Intent::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
+            _ => {}
+        }
+        if self.circuit.wants_fresh() && !full && self.lane.front().is_some() {
             return Vec::new();
         }
+        let alone = self.lane.parked_solo() || self.lane.is_careful();
+        let limit = if alone { 1 } else { self.circuit.limit(settings.batch_max_records) };
+        self.chains.due(now, limit, settings.batch_max_bytes)
+    }
+
+    /// The next records of the window.
+    fn fresh(&mut self) -> Vec<Item> {
         if self.lane.state() == LaneState::Paused {
             self.recovered();
         }
+        let settings = &self.shared.settings;
         let limit = self.circuit.limit(settings.batch_max_records);
         let taken = self.lane.take(limit, settings.batch_max_bytes);
         taken.into_iter().map(|taken| self.judged(Item::fresh(taken))).collect()
@@ -268,12 +278,11 @@ impl<H: Handler> Work<H> {
             let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
             item.verdict = Some((Class::Crash, Cause::new("crash", panic)));
         }
-        if let Some((_, deaths)) =
-            self.suspect.filter(|(place, deaths)| *place == here && *deaths >= settings.death_limit)
-        {
+        let suspect = self.lane.suspect().filter(|(intent, _)| Place::from(*intent) == here);
+        if let Some((_, deaths)) = suspect.filter(|(_, deaths)| *deaths >= settings.death_limit) {
             let message =
                 format!("{deaths} processes ended without a word while they tried this record alone");
-            item.verdict = Some((Class::Crash, Cause::new("process-death", message)));
+            item.verdict = Some((Class::Crash, Cause::new(PROCESS_DEATH, message)));
         }
         if let Some((_, cause)) = self.blamed.as_ref().filter(|(blamed, _)| *blamed == here) {
             item.verdict = Some((Class::Permanent, cause.clone()));

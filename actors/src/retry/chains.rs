@@ -25,6 +25,8 @@ impl ChainKey {
 struct Waiting {
     id: i64,
     due_at: DateTime<Utc>,
+    /// Bytes it will take in memory.
+    size: usize,
 }
 
 /// The waiting records of a lane by key. Only heads become due; a follower runs after its head has ended.
@@ -61,12 +63,12 @@ impl Chains {
     }
 
     /// Adds a record at the end of its chain. Ids rise.
-    pub(crate) fn push(&mut self, key: ChainKey, id: i64, due_at: DateTime<Utc>) {
+    pub(crate) fn push(&mut self, key: ChainKey, id: i64, due_at: DateTime<Utc>, size: usize) {
         let chain = self.chains.entry(key.clone()).or_default();
         if chain.is_empty() {
             self.heads.insert((due_at, id, key));
         }
-        chain.push_back(Waiting { id, due_at });
+        chain.push_back(Waiting { id, due_at, size });
         self.full += usize::from(chain.len() == self.chain_max);
         self.len += 1;
     }
@@ -107,18 +109,26 @@ impl Chains {
         self.heads.first().map(|(due_at, ..)| *due_at)
     }
 
-    /// Rows to run now, at most `limit`: of each chain whose head is due the head and its followers in order, so that
-    /// followers run as soon as their head has succeeded.
-    pub(crate) fn due(&self, now: DateTime<Utc>, limit: usize) -> Vec<i64> {
-        let mut ids = Vec::new();
-        for (_, _, key) in self.heads.iter().take_while(|(due_at, ..)| *due_at <= now) {
-            let chain = &self.chains[key];
-            ids.extend(chain.iter().take(limit.saturating_sub(ids.len())).map(|waiting| waiting.id));
-            if ids.len() >= limit {
-                break;
-            }
-        }
-        ids
+    /// Rows to run now, at most `limit` or `max_bytes` (at least one): of each chain whose head is due the head and its
+    /// followers in order, so that followers run as soon as their head has succeeded.
+    pub(crate) fn due(&self, now: DateTime<Utc>, limit: usize, max_bytes: usize) -> Vec<i64> {
+        let heads = self.heads.iter().take_while(|(due_at, ..)| *due_at <= now);
+        let mut bytes = 0usize;
+        heads
+            .flat_map(|(_, _, key)| &self.chains[key])
+            .take(limit)
+            .take_while(|waiting| {
+                let first = bytes == 0;
+                bytes = bytes.saturating_add(waiting.size.max(1));
+                first || bytes <= max_bytes
+            })
+            .map(|waiting| waiting.id)
+            .collect()
+    }
+
+    /// Whether this row could run now.
+    pub(crate) fn is_due(&self, id: i64, now: DateTime<Utc>) -> bool {
+        self.heads.iter().take_while(|(due_at, ..)| *due_at <= now).any(|(_, head, _)| *head == id)
     }
 }
 
@@ -139,29 +149,40 @@ mod tests {
     #[test]
     fn followers_wait_for_their_head_however_early_they_are_due() {
         let mut chains = Chains::new(100);
-        chains.push(key("a"), 1, at(10));
-        chains.push(key("a"), 2, at(0));
-        chains.push(key("b"), 3, at(5));
+        chains.push(key("a"), 1, at(10), 1);
+        chains.push(key("a"), 2, at(0), 1);
+        chains.push(key("b"), 3, at(5), 1);
         assert!(chains.holds(b"a") && !chains.holds(b"c"));
-        assert!(chains.due(at(4), 10).is_empty());
-        assert_eq!(chains.due(at(5), 10), [3]);
-        assert_eq!(chains.due(at(10), 10), [3, 1, 2]);
-        assert_eq!(chains.due(at(10), 2), [3, 1]);
+        assert!(chains.due(at(4), 10, usize::MAX).is_empty());
+        assert_eq!(chains.due(at(5), 10, usize::MAX), [3]);
+        assert_eq!(chains.due(at(10), 10, usize::MAX), [3, 1, 2]);
+        assert_eq!(chains.due(at(10), 2, usize::MAX), [3, 1]);
         chains.delay(&key("a"), 1, at(20));
-        assert_eq!(chains.due(at(10), 10), [3]);
+        assert_eq!(chains.due(at(10), 10, usize::MAX), [3]);
         chains.remove(&key("a"), 1);
         assert_eq!(chains.next_due(), Some(at(0)), "the follower is the head now");
-        assert_eq!(chains.due(at(0), 10), [2]);
+        assert_eq!(chains.due(at(0), 10, usize::MAX), [2]);
         chains.remove(&key("a"), 2);
         assert!(!chains.holds(b"a"));
         assert_eq!(chains.len(), 1);
     }
 
     #[test]
+    fn what_runs_together_is_bounded_by_bytes_but_never_nothing() {
+        let mut chains = Chains::new(100);
+        for id in 1..=3 {
+            chains.push(key("a"), id, at(0), 40);
+        }
+        assert_eq!(chains.due(at(0), 10, 100), [1, 2]);
+        assert_eq!(chains.due(at(0), 10, 1), [1]);
+        assert!(chains.is_due(1, at(0)) && !chains.is_due(2, at(0)));
+    }
+
+    #[test]
     fn a_full_chain_shows_until_it_is_shorter() {
         let mut chains = Chains::new(2);
         for id in 1..=3 {
-            chains.push(key("a"), id, at(0));
+            chains.push(key("a"), id, at(0), 1);
             assert_eq!(chains.has_full(), id >= 2);
         }
         chains.remove(&key("a"), 2);
@@ -192,7 +213,7 @@ mod tests {
                         model.iter_mut().filter(|row| row.1 == id).for_each(|row| row.2 = time);
                     }
                     _ => {
-                        chains.push(key(&name), id, at(time));
+                        chains.push(key(&name), id, at(time), 1);
                         model.push((name, id, time));
                     }
                 }
@@ -210,7 +231,7 @@ mod tests {
                 let head = model.iter().find(|row| row.1 == ids[0]).expect("in the model");
                 (head.2, head.1)
             });
-            prop_assert_eq!(chains.due(at(now), usize::MAX), expected.concat());
+            prop_assert_eq!(chains.due(at(now), usize::MAX, usize::MAX), expected.concat());
             prop_assert_eq!(chains.len(), model.len());
             let full = ["key-0", "key-1", "key-2"].iter().any(|name| chain(name).len() >= 3);
             prop_assert_eq!(chains.has_full(), full);
@@ -220,9 +241,9 @@ mod tests {
     #[test]
     fn records_without_a_key_do_not_wait_for_each_other() {
         let mut chains = Chains::new(100);
-        chains.push(ChainKey::of(None, 1), 1, at(9));
-        chains.push(ChainKey::of(None, 2), 2, at(1));
-        assert_eq!(chains.due(at(1), 10), [2]);
+        chains.push(ChainKey::of(None, 1), 1, at(9), 1);
+        chains.push(ChainKey::of(None, 2), 2, at(1), 1);
+        assert_eq!(chains.due(at(1), 10, usize::MAX), [2]);
         chains.remove(&ChainKey::Alone(2), 2);
         assert_eq!(chains.next_due(), Some(at(9)));
     }

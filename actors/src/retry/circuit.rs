@@ -16,7 +16,7 @@ use crate::settings::CircuitSettings;
 /// Keys remembered; more would not change the picture.
 const KEYS: usize = 2_000;
 /// Every so many probes a whole batch is tried: the one record at the front may fail on its own.
-const WIDE_PROBE: u32 = 4;
+const WIDE_PROBE: u32 = 3;
 
 /// What an attempt showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +66,16 @@ impl Circuit {
         self.open.map_or(0, |open| open.probes)
     }
 
+    /// Whether the next probe is to be a new record, where there is one, rather than one that waits: those that wait may all
+    /// fail on their own.
+    pub(crate) fn wants_fresh(&self) -> bool {
+        self.open.is_some_and(|open| !open.probes.is_multiple_of(2))
+    }
+
     /// How many records the next batch may hold: while open one, and every now and then `max`.
     pub(crate) fn limit(&self, max: usize) -> usize {
         match self.open {
-            Some(open) if !(open.probes + 1).is_multiple_of(WIDE_PROBE) => 1,
+            Some(open) if !(open.probes + 1).is_multiple_of(WIDE_PROBE) => 1.min(max),
             _ => max,
         }
     }
@@ -83,8 +89,12 @@ impl Circuit {
     pub(crate) fn judge(&self, now_seen: &[Observation], now: Instant) -> Option<Systemic> {
         if let Some(open) = self.open {
             let alike = self.alike(now_seen.iter())?;
-            let stays = alike.fingerprint == open.fingerprint && alike.failing * 2 >= alike.tried;
-            return stays.then_some(alike);
+            // Of few keys one may fail on its own: only when all of them do is there nothing to be learnt.
+            let most = match alike.tried >= self.settings.min_keys {
+                true => alike.failing * 2 >= alike.tried,
+                false => alike.failing == alike.tried,
+            };
+            return (alike.fingerprint == open.fingerprint && most).then_some(alike);
         }
         if now_seen.iter().all(|one| one.failed.is_none()) {
             return None;
@@ -208,11 +218,27 @@ mod tests {
                 limit
             })
             .collect();
-        assert_eq!(limits, [1, 1, 1, 500, 1]);
+        assert_eq!(limits, [1, 1, 500, 1, 1]);
         // The one at the front fails, and others do not: it is that one's own fault now.
         assert_eq!(circuit.judge(&[fails(0..1), passes(1..9)].concat(), now), None);
         assert!(circuit.committed(&[fails(0..1), passes(1..9)].concat(), now));
         assert!(!circuit.is_open());
+    }
+
+    #[test]
+    fn one_that_fails_on_its_own_does_not_keep_it_open_once_another_passes() {
+        let (mut circuit, now) = (circuit(), Instant::now());
+        circuit.opened(Systemic { fingerprint: OUTAGE, failing: 20, tried: 20 });
+        assert!(circuit.judge(&fails(0..3), now).is_some(), "all there is to try");
+        assert_eq!(circuit.judge(&[fails(0..1), passes(1..2)].concat(), now), None);
+        let kinds: Vec<_> = (0..4)
+            .map(|_| {
+                let fresh = circuit.wants_fresh();
+                circuit.opened(Systemic { fingerprint: OUTAGE, failing: 1, tried: 1 });
+                fresh
+            })
+            .collect();
+        assert_eq!(kinds, [false, true, false, true]);
     }
 
     #[test]

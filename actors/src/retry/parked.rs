@@ -183,19 +183,35 @@ pub(crate) async fn insert_requeued<C: GenericClient>(
     Ok(())
 }
 
-/// Every waiting record of a lane, in order: id, chain, due time.
+/// A waiting record without its contents.
+#[derive(Debug)]
+pub(crate) struct ParkedRef {
+    pub(crate) id: i64,
+    pub(crate) key: ChainKey,
+    pub(crate) due_at: DateTime<Utc>,
+    /// Bytes of its contents.
+    pub(crate) size: usize,
+}
+
+/// Every waiting record of a lane, in order.
 pub(crate) async fn refs<C: GenericClient>(
     client: &C,
     consumer: &str,
     source: &TopicPartition,
-) -> Result<Vec<(i64, ChainKey, DateTime<Utc>)>, Error> {
+) -> Result<Vec<ParkedRef>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT id, key, due_at FROM parked WHERE consumer = $1 AND topic = $2 AND partition = $3 ORDER BY id",
+            "SELECT id, key, due_at, coalesce(octet_length(value), 0) + octet_length(headers)
+             FROM parked WHERE consumer = $1 AND topic = $2 AND partition = $3 ORDER BY id",
         )
         .await?;
     let rows = client.query(&statement, &[&consumer, &&*source.topic, &source.partition]).await?;
-    let read = |row: &Row| (row.get(0), ChainKey::of(row.get(1), row.get(0)), row.get(2));
+    let read = |row: &Row| ParkedRef {
+        id: row.get(0),
+        key: ChainKey::of(row.get(1), row.get(0)),
+        due_at: row.get(2),
+        size: usize::try_from(row.get::<_, i32>(3)).unwrap_or(0),
+    };
     Ok(rows.iter().map(read).collect())
 }
 
@@ -287,21 +303,22 @@ pub(crate) async fn count_crash<C: GenericClient>(client: &C, ids: &[i64]) -> Re
     Ok(())
 }
 
-/// Leaves time in which the lane could not work out of its records' deadlines.
+/// Leaves time in which the lane could not work out of the deadlines of records that failed before `now`.
 pub(crate) async fn add_pause<C: GenericClient>(
     client: &C,
     consumer: &str,
     source: &TopicPartition,
     paused: Duration,
+    now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let statement = client
         .prepare_cached(
             "UPDATE parked SET paused_ms = paused_ms + $4
-             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND first_failed_at IS NOT NULL",
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND first_failed_at < $5",
         )
         .await?;
     let ms = i64::try_from(paused.as_millis()).unwrap_or(i64::MAX);
-    client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &ms]).await?;
+    client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &ms, &now]).await?;
     Ok(())
 }
 
@@ -312,8 +329,12 @@ pub(crate) async fn requeued_lanes<C: GenericClient>(
 ) -> Result<Vec<TopicPartition>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT DISTINCT topic, partition FROM parked
-             WHERE consumer = $1 AND due_at <= now() AND requeued_from IS NOT NULL",
+            "SELECT DISTINCT topic, partition FROM parked AS one
+             WHERE consumer = $1 AND due_at <= now() AND requeued_from IS NOT NULL
+               -- Those behind another of their key are known, and run when that one has.
+               AND NOT EXISTS (SELECT 1 FROM parked AS before WHERE before.consumer = one.consumer
+                    AND before.topic = one.topic AND before.partition = one.partition AND before.key = one.key
+                    AND before.id < one.id)",
         )
         .await?;
     let rows = client.query(&statement, &[&consumer]).await?;

@@ -101,9 +101,9 @@ async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
     until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
     let reason = reason(&group, &world);
     assert!(reason.contains("past-log-end") && reason.contains("reset"), "{reason}");
-    let wrong = group.reset(source(&world), ResetTo::Offset(50)).await;
+    let wrong = group.reset(source(&world), ResetTo::Offset(50), false).await;
     assert!(matches!(wrong, Err(OperateError::NoSuchOffset { high: 3, .. })), "{wrong:?}");
-    assert_eq!(group.reset(source(&world), ResetTo::Start).await.expect("reset"), (103, 0));
+    assert_eq!(group.reset(source(&world), ResetTo::Start, false).await.expect("reset"), (103, 0));
     // All three come again, and the inbox knows them; then new ones.
     send(&world, "k", 3, "ok").await;
     until("they came again", || async { world.counted("duplicate").await == 3 }).await;
@@ -126,7 +126,7 @@ async fn another_cluster_halts_the_partition() {
     let reason = reason(&group, &world);
     assert!(reason.contains("another-cluster"), "{reason}");
     // Where it was is where it goes on: only the cluster is confirmed.
-    group.reset(source(&world), ResetTo::End).await.expect("reset");
+    group.reset(source(&world), ResetTo::End, false).await.expect("reset");
     send(&world, "k", 1, "ok").await;
     world.until_counted("applied", 2).await;
     group.shutdown(Duration::from_secs(10)).await;
@@ -171,6 +171,37 @@ async fn what_has_ended_long_ago_is_forgotten() {
     })
     .await;
     group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_moves_away_under_a_waiting_partition_is_noticed() {
+    let mut world = World::new(1).await;
+    // It holds little, so that most of the log is still to be read when it goes.
+    world.settings.lane_max_records = 2;
+    world.settings.batch_max_records = 1;
+    let group = world.start().await;
+    group_is_at_work(&world).await;
+    group.pause(source(&world)).await.expect("paused");
+    until("it shows", || async { is(&group, &world, LaneState::Paused) }).await;
+    for n in 1..50 {
+        // Large, so that none is fetched far ahead.
+        let value = World::large_event(id(), "k", n, 400_000);
+        world.send(Some("k"), Some(&value)).await;
+    }
+    world.delete_before(45).await;
+    group.resume(source(&world)).await.expect("resumed");
+    until("the last is applied", || async { world.list("k").await.last() == Some(&49) }).await;
+    let list = world.list("k").await;
+    assert!(list.windows(2).all(|two| two[0] < two[1]), "{list:?}");
+    let lost = world.counted("lost").await;
+    assert_eq!(usize::try_from(lost).expect("a count") + list.len(), 50, "{list:?}");
+    assert_eq!(world.unaccounted().await, 0);
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+async fn group_is_at_work(world: &World) {
+    send(world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
 }
 
 /// A pause through one process reaches the one that has the partition.

@@ -73,7 +73,7 @@ pub(super) async fn commit<H: Handler>(
         outbox::insert(&tx, context.lane, &rows).await?;
         let waiting = park(&tx, context, slots, now).await?;
         if context.paused >= MILLISECOND && context.chains.len() > 0 {
-            retry::add_pause(&tx, group, context.source, context.paused).await?;
+            retry::add_pause(&tx, group, context.source, context.paused, now).await?;
         }
         if let Some(seq) = context.deletable {
             outbox::delete_prefix(&tx, context.lane, seq).await?;
@@ -110,7 +110,10 @@ async fn register<H: Handler>(
     let mut entries = Vec::new();
     for slot in slots.iter_mut() {
         // One statement must not name an id twice: a twin's fate follows from the first's.
-        let Some(event) = slot.open().filter(|event| seen.insert(event.attempt.event_id)) else { continue };
+        // One that is dead before it was tried is registered too: its event must not be tried when it comes again.
+        let judged = slot.item.verdict.is_some();
+        let event = slot.decoded.as_ref().filter(|_| judged || slot.fate == Fate::Open);
+        let Some(event) = event.filter(|event| seen.insert(event.attempt.event_id)) else { continue };
         entries.push(Entry {
             event_id: event.attempt.event_id,
             generation: i32::try_from(slot.item.generation()).unwrap_or(i32::MAX),
@@ -233,7 +236,8 @@ async fn park<H: Handler>(
     }
     let ids = retry::insert(tx, &context.shared.settings.group, context.source, &added, now).await?;
     for (id, parked) in ids.into_iter().zip(&added) {
-        waiting.push(Waiting::Added(ChainKey::of(parked.record.key.as_deref(), id), id, parked.due_at));
+        let key = ChainKey::of(parked.record.key.as_deref(), id);
+        waiting.push(Waiting::Added(key, id, parked.due_at, parked.record.size()));
     }
     retry::retry(tx, &again, now).await?;
     retry::delete(tx, &gone).await?;

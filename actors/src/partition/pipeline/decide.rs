@@ -39,7 +39,10 @@ pub(super) fn mark_duplicates<H: Handler>(
     known: &HashMap<Uuid, Known>,
 ) {
     for slot in slots {
-        let Some(event) = slot.open() else { continue };
+        let judged = slot.item.verdict.is_some();
+        let Some(event) = slot.decoded.as_ref().filter(|_| judged || slot.fate == Fate::Open) else {
+            continue;
+        };
         if new.contains(&event.attempt.event_id) {
             continue;
         }
@@ -80,6 +83,9 @@ pub(super) fn decide<H: Handler>(
     for at in 0..slots.len() {
         let (before, rest) = slots.split_at_mut(at);
         let slot = &mut rest[0];
+        if let Some(event) = slot.decoded.as_ref().filter(|_| slot.item.verdict.is_some()) {
+            first.entry(event.attempt.event_id).or_insert(at);
+        }
         // A record that was gated, or waits again, holds its key's later ones back.
         if let Some(event) = slot.decoded.as_ref().filter(|_| slot.fate == Fate::Open) {
             let blocked = slot.item.record.key.as_ref().is_some_and(|key| waiting.contains(key));

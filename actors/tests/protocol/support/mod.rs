@@ -118,6 +118,13 @@ impl World {
         json!({"id": id, "key": key, "n": n, "mode": mode}).to_string().into_bytes()
     }
 
+    /// The same with `size` more bytes.
+    pub(crate) fn large_event(id: Uuid, key: &str, n: i64, size: usize) -> Vec<u8> {
+        json!({"id": id, "key": key, "n": n, "mode": "ok", "padding": "x".repeat(size)})
+            .to_string()
+            .into_bytes()
+    }
+
     /// Produces a record and waits until it is there.
     pub(crate) async fn send(&self, key: Option<&str>, value: Option<&[u8]>) {
         self.send_to(&self.topic, key, value, &Headers::new()).await;

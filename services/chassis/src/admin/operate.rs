@@ -22,8 +22,8 @@ pub enum Operation {
     Pause(TopicPartition),
     /// Let it go on; a halted one of this process tries again.
     Resume(TopicPartition),
-    /// Move it.
-    Reset(TopicPartition, ResetTo),
+    /// Move it; with true also back to where events may be forgotten.
+    Reset(TopicPartition, ResetTo, bool),
     /// Run the head of a key's chain now.
     RetryNow {
         /// Where it waits.
@@ -54,8 +54,8 @@ impl Operation {
                 let done = format!("{partition} goes on");
                 group.resume(partition).await.map(|()| done)
             }
-            Self::Reset(partition, to) => {
-                let (from, to) = group.reset(partition.clone(), to).await?;
+            Self::Reset(partition, to, force) => {
+                let (from, to) = group.reset(partition.clone(), to, force).await?;
                 Ok(format!("{partition} was at offset {from} and goes on at {to}"))
             }
             Self::RetryNow { partition, key } => {
@@ -100,6 +100,8 @@ async fn resume(State(health): State<Health>, partition: Partition) -> Done {
 #[serde(deny_unknown_fields)]
 struct Reset {
     to: To,
+    #[serde(default)]
+    force: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,12 +119,14 @@ enum Place {
 }
 
 async fn reset(State(health): State<Health>, partition: Partition, body: Body) -> Done {
-    let to = match parse::<Reset>(&body, r#"{"to": "start" | "end" | OFFSET}"#)?.to {
+    let Reset { to, force } =
+        parse(&body, r#"{"to": "start" | "end" | OFFSET}, and "force": true where told"#)?;
+    let to = match to {
         To::Offset(offset) => ResetTo::Offset(offset),
         To::Place(Place::Start) => ResetTo::Start,
         To::Place(Place::End) => ResetTo::End,
     };
-    done(&health, Operation::Reset(named(partition)?, to)).await
+    done(&health, Operation::Reset(named(partition)?, to, force)).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,7 +167,7 @@ async fn done(health: &Health, operation: Operation) -> Done {
 fn problem(error: OperateError) -> Problem {
     let status = match &error {
         OperateError::Unknown { .. } | OperateError::NothingWaits(_) => StatusCode::NOT_FOUND,
-        OperateError::NotHere(_) => StatusCode::CONFLICT,
+        OperateError::NotHere(_) | OperateError::Forgotten { .. } => StatusCode::CONFLICT,
         OperateError::NoSuchOffset { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         OperateError::Unavailable(_) => {
             return Problem::unavailable(error.to_string(), Duration::from_secs(1));

@@ -124,8 +124,8 @@ async fn an_operator_is_told_what_was_done_or_why_not() {
     for (path, body, done) in [
         ("/partitions/orders/2/pause", "", "Pause(orders/2)"),
         ("/partitions/orders/2/resume", "", "Resume(orders/2)"),
-        ("/partitions/orders/2/reset", r#"{"to":"start"}"#, "Reset(orders/2, Start)"),
-        ("/partitions/orders/2/reset", r#"{"to":17}"#, "Reset(orders/2, Offset(17))"),
+        ("/partitions/orders/2/reset", r#"{"to":"start"}"#, "Reset(orders/2, Start, false)"),
+        ("/partitions/orders/2/reset", r#"{"to":17,"force":true}"#, "Reset(orders/2, Offset(17), true)"),
     ] {
         assert_eq!(post_json(&health, path, body).await, (200, json!({"done": done})), "{path}");
     }
