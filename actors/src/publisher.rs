@@ -4,9 +4,9 @@
 //! and never gives a message up (`message.timeout.ms=0`), so an outage of Kafka is only a delay. What was
 //! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use metrics::counter;
+use metrics::{Counter, counter};
 use parking_lot::RwLock;
 use rdkafka::{
     ClientConfig, ClientContext, Message,
@@ -55,8 +55,6 @@ pub struct PublisherError(#[from] KafkaError);
 pub(crate) enum NotEnqueued {
     /// The producer's buffer is full: Kafka is slow or gone. Try again later.
     Full,
-    /// There is another producer since: read the outbox again first.
-    Replaced,
     /// The producer refused it.
     Refused(Cause),
 }
@@ -68,7 +66,23 @@ pub(crate) struct Delivery {
     seq: i64,
 }
 
-struct Reports;
+/// Hears what became of each record.
+#[derive(Default)]
+struct Reports {
+    /// A counter of acknowledged records for each topic, looked up once a topic and not once a record.
+    published: RwLock<HashMap<Box<str>, Counter>>,
+}
+
+impl Reports {
+    fn count(&self, topic: &str) {
+        if let Some(counter) = self.published.read().get(topic) {
+            return counter.increment(1);
+        }
+        let counter = counter!(PUBLISHED, "topic" => topic.to_owned());
+        counter.increment(1);
+        self.published.write().insert(topic.into(), counter);
+    }
+}
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -82,7 +96,7 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
         match result {
             Ok(message) => {
-                counter!(PUBLISHED, "topic" => message.topic().to_owned()).increment(1);
+                self.count(message.topic());
                 delivery.track.acknowledged(delivery.seq);
             }
             Err((error, message)) => {
@@ -113,7 +127,7 @@ impl Publisher {
                 ("message.max.bytes", "16777216"),
             ],
         );
-        let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, Reports)?);
+        let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, Reports::default())?);
         let current = RwLock::new(Current { producer, generation: 0 });
         Ok(Self { inner: Arc::new(Inner { config, current }) })
     }
@@ -128,18 +142,42 @@ impl Publisher {
         self.inner.current.read().producer.in_flight_count() > 0
     }
 
-    /// Enqueues one record with the producer of `generation`; its fate is told to `track`.
-    pub(crate) fn enqueue(
-        &self,
-        emit: &Emit,
-        seq: i64,
-        track: &Arc<Track>,
-        generation: u64,
-    ) -> Result<(), NotEnqueued> {
+    /// The producer of `generation`, for a run of records; `None` when there is another one since.
+    pub(crate) fn sender(&self, generation: u64) -> Option<Sender<'_>> {
         let Current { producer, generation: current } = self.inner.current.read().clone();
-        if current != generation {
-            return Err(NotEnqueued::Replaced);
+        (current == generation).then_some(Sender { publisher: self, producer })
+    }
+
+    /// Replaces a producer that had a fatal error. Every lane hears of its unacknowledged records as failed and reads
+    /// them again from its outbox.
+    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports>>) {
+        let mut current = self.inner.current.write();
+        if !Arc::ptr_eq(&current.producer, broken) {
+            return;
         }
+        tracing::error!("the Kafka producer had a fatal error; building a new one");
+        match ThreadedProducer::from_config_and_context(&self.inner.config, Reports::default()) {
+            Ok(fresh) => {
+                let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
+                current.generation += 1;
+                old.purge(PurgeConfig::default().queue().inflight());
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot build a new Kafka producer; trying again with the next record")
+            }
+        }
+    }
+}
+
+/// One producer, as long as it is the one in use.
+pub(crate) struct Sender<'a> {
+    publisher: &'a Publisher,
+    producer: Arc<ThreadedProducer<Reports>>,
+}
+
+impl Sender<'_> {
+    /// Enqueues one record; its fate is told to `track`.
+    pub(crate) fn enqueue(&self, emit: &Emit, seq: i64, track: &Arc<Track>) -> Result<(), NotEnqueued> {
         let delivery = Box::new(Delivery { track: track.clone(), seq });
         let mut record: BaseRecord<'_, [u8], [u8], _> = BaseRecord::with_opaque_to(&emit.topic, delivery);
         if let Some(key) = &emit.key {
@@ -151,34 +189,14 @@ impl Publisher {
         if !emit.headers.is_empty() {
             record = record.headers(emit.headers.to_kafka());
         }
-        match producer.send(record) {
+        match self.producer.send(record) {
             Ok(()) => Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(NotEnqueued::Full),
             Err((error, _)) => {
-                if producer.client().fatal_error().is_some() {
-                    self.rebuild(&producer);
+                if self.producer.client().fatal_error().is_some() {
+                    self.publisher.rebuild(&self.producer);
                 }
                 Err(NotEnqueued::Refused(Cause::from_error("kafka-enqueue", &error)))
-            }
-        }
-    }
-
-    /// Replaces a producer that had a fatal error. Every lane hears of its unacknowledged records as failed and reads
-    /// them again from its outbox.
-    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports>>) {
-        let mut current = self.inner.current.write();
-        if !Arc::ptr_eq(&current.producer, broken) {
-            return;
-        }
-        tracing::error!("the Kafka producer had a fatal error; building a new one");
-        match ThreadedProducer::from_config_and_context(&self.inner.config, Reports) {
-            Ok(fresh) => {
-                let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
-                current.generation += 1;
-                old.purge(PurgeConfig::default().queue().inflight());
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot build a new Kafka producer; trying again with the next record")
             }
         }
     }

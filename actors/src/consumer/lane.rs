@@ -271,6 +271,11 @@ impl Lane {
         self.window.lock().take_parked(ids);
     }
 
+    /// Whether the window's first record, or some that wait, are to be run one at a time.
+    pub(crate) fn is_solo(&self) -> bool {
+        self.window.lock().is_solo()
+    }
+
     /// Whether parked rows are to be run one at a time.
     pub(crate) fn parked_solo(&self) -> bool {
         self.window.lock().parked_solo()

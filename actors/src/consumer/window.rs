@@ -151,7 +151,7 @@ impl Window {
 
     /// Up to `max` records or bytes (at least one record) from the front, which stay.
     pub(super) fn take(&mut self, max: usize, max_bytes: usize) -> Vec<Taken> {
-        let solo = self.queue.front().is_some_and(|first| first.record.offset.0 < self.solo_until);
+        let solo = self.front_is_solo();
         let mut bytes = 0;
         let crashes = &self.crashes;
         let crashed = |record: &Record| match crashes.is_empty() {
@@ -175,6 +175,15 @@ impl Window {
             .collect();
         self.in_hand = batch.len();
         batch
+    }
+
+    fn front_is_solo(&self) -> bool {
+        self.front().is_some_and(|front| front.0 < self.solo_until)
+    }
+
+    /// Whether the window's first record, or some that wait, are to be run one at a time.
+    pub(super) fn is_solo(&self) -> bool {
+        self.front_is_solo() || self.parked_solo()
     }
 
     /// The first record's offset.

@@ -45,6 +45,8 @@ fn normalise(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -56,6 +58,30 @@ mod tests {
         ];
         assert_eq!(of(same[0]), of(same[1]));
         assert_ne!(of(same[0]), of("order is closed"));
+    }
+
+    proptest! {
+        /// Whatever the ids, numbers and addresses in a sentence are, its fingerprint is the same; another word makes another.
+        #[test]
+        fn only_words_matter(
+            ids in prop::array::uniform2(any::<u128>()),
+            numbers in prop::array::uniform2(any::<i64>()),
+            ports in prop::array::uniform2(any::<u16>()),
+            word in "[a-z]{1,12}",
+        ) {
+            let sentence = |at: usize, word: &str| {
+                let id = uuid::Uuid::from_u128(ids[at]);
+                format!("order {id} was {word}: {} cents, from 10.0.0.7:{}, 0x{:x}.", numbers[at], ports[at], ports[at])
+            };
+            let of = |message: &str| fingerprint(Class::Exhausted, "code", message);
+            prop_assert_eq!(of(&sentence(0, &word)), of(&sentence(1, &word)));
+            prop_assert_ne!(of(&sentence(0, &word)), of(&sentence(0, &format!("{word}x"))));
+        }
+
+        #[test]
+        fn any_text_has_one(message in ".{0,200}") {
+            prop_assert_eq!(fingerprint(Class::Poison, "c", &message).len(), 16);
+        }
     }
 
     #[test]

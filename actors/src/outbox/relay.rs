@@ -111,10 +111,16 @@ impl Relay {
     }
 
     fn send(&mut self, rows: &[Row]) {
+        let publisher = self.publisher.clone();
+        let Some(sender) = publisher.sender(self.generation) else {
+            // What the former producer held has to go first.
+            self.behind = true;
+            return;
+        };
         for row in rows {
             // Noted first: the acknowledgement may arrive before `enqueue` returns.
             self.track.sent(row.seq);
-            match self.publisher.enqueue(&row.emit, row.seq, &self.track, self.generation) {
+            match sender.enqueue(&row.emit, row.seq, &self.track) {
                 Ok(()) => {
                     self.sent = row.seq;
                     self.highest = self.highest.max(row.seq);

@@ -74,7 +74,7 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) paused: Duration,
 }
 
-/// Runs a batch. All items are fresh, or all waited. `permit` bounds the transactions of the process; it is not held while
+/// Runs a batch: what waited, and behind it what is fresh. `permit` bounds the transactions of the process; it is not held while
 /// somebody else's system is called.
 pub(crate) async fn run<H: Handler>(
     context: &Context<'_, H>,

@@ -157,15 +157,7 @@ impl<H: Handler> Work<H> {
     async fn source_step(&mut self, claim: Claim, permit: SemaphorePermit<'_>) -> Next {
         let full = self.full();
         let due = self.due(full.is_some());
-        let items = match (due.is_empty(), full) {
-            (false, _) => self.waited(&due).await,
-            (true, None) => Ok(self.fresh()),
-            (true, Some(cause)) => {
-                self.pause(&cause);
-                Ok(Vec::new())
-            }
-        };
-        let items = match items {
+        let items = match self.items(&due, full).await {
             Ok(items) => items,
             Err(error) => return self.failed(error, None),
         };
@@ -221,6 +213,31 @@ impl<H: Handler> Work<H> {
         }
     }
 
+    /// The next batch: what waits and is due, and behind it what is new, in one transaction: a few retries must not cost as
+    /// much as many new records.
+    async fn items(&mut self, due: &[i64], full: Option<Cause>) -> Result<Vec<Item>, BatchError> {
+        let mut items = if due.is_empty() { Vec::new() } else { self.waited(due).await? };
+        if let Some(cause) = full {
+            if due.is_empty() {
+                self.pause(&cause);
+            }
+            return Ok(items);
+        }
+        if due.is_empty() || self.runs_in_batches() {
+            let settings = &self.shared.settings;
+            let bytes: usize = items.iter().map(|item| item.record.size()).sum();
+            let records = settings.batch_max_records.saturating_sub(items.len());
+            let bytes = settings.batch_max_bytes.saturating_sub(bytes);
+            items.extend(self.fresh(records, bytes));
+        }
+        Ok(items)
+    }
+
+    /// Whether nothing has to be tried on its own.
+    fn runs_in_batches(&self) -> bool {
+        !self.lane.is_careful() && !self.lane.is_solo() && !self.circuit.is_open()
+    }
+
     /// Why nothing new may be taken, if so many records wait.
     fn full(&self) -> Option<Cause> {
         let settings = &self.shared.settings;
@@ -250,14 +267,15 @@ impl<H: Handler> Work<H> {
         self.chains.due(now, limit, settings.batch_max_bytes)
     }
 
-    /// The next records of the window.
-    fn fresh(&mut self) -> Vec<Item> {
+    /// The next of the window, at most so many records and bytes.
+    fn fresh(&mut self, records: usize, bytes: usize) -> Vec<Item> {
         if self.lane.state() == LaneState::Paused {
             self.recovered();
         }
-        let settings = &self.shared.settings;
-        let limit = self.circuit.limit(settings.batch_max_records);
-        let taken = self.lane.take(limit, settings.batch_max_bytes);
+        if records == 0 || bytes == 0 {
+            return Vec::new();
+        }
+        let taken = self.lane.take(self.circuit.limit(records), bytes);
         taken.into_iter().map(|taken| self.judged(Item::fresh(taken))).collect()
     }
 

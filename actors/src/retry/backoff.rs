@@ -26,23 +26,27 @@ pub(crate) fn delay(policy: &RetryPolicy, attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn delays_grow_to_the_limit_and_stay_within_their_jitter() {
-        let policy = RetryPolicy::default();
-        for attempt in [1, 2, 5, 9, 40, u32::MAX] {
-            let exact = (policy.initial.as_secs_f64()
-                * 2f64.powi(i32::try_from(attempt.min(60)).expect("small") - 1))
-            .min(policy.max.as_secs_f64());
-            for _ in 0..50 {
-                let delay = delay(&policy, attempt).as_secs_f64();
-                let (low, high) = (exact * (1.0 - policy.jitter), exact * (1.0 + policy.jitter));
-                assert!(
-                    (low - 0.001..=high + 0.001).contains(&delay),
-                    "attempt {attempt}: {delay} not in {low}..{high}"
-                );
-            }
+    proptest! {
+        /// Whatever the policy: a delay is the exact one, spread by no more than the jitter, and never much above the limit.
+        #[test]
+        fn delays_grow_to_the_limit_and_stay_within_their_jitter(
+            initial_ms in 1u64..10_000,
+            max_ms in 1u64..100_000,
+            multiplier in 1.0f64..5.0,
+            jitter in 0.0f64..1.0,
+            attempt in prop_oneof![1u32..50, Just(u32::MAX)],
+        ) {
+            let (initial, max) = (Duration::from_millis(initial_ms), Duration::from_millis(max_ms));
+            let policy = RetryPolicy { initial, max, multiplier, jitter, ..RetryPolicy::default() };
+            let exponent = i32::try_from(attempt - 1).unwrap_or(i32::MAX);
+            let exact = (initial.as_secs_f64() * multiplier.powi(exponent)).min(max.as_secs_f64());
+            let delay = delay(&policy, attempt).as_secs_f64();
+            let (low, high) = (exact * (1.0 - jitter), exact * (1.0 + jitter));
+            prop_assert!((low - 0.001..=high + 0.001).contains(&delay), "{delay} not in {low}..{high}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     record::NextOffset,
 };
 
-/// Where the lease moves: past the last fresh record; nowhere for records that waited.
+/// Where the lease moves: past the last fresh record, which come after those that waited; nowhere without one.
 pub(super) fn next_offset<H: Handler>(claim: &Claim, slots: &[Slot<H>]) -> NextOffset {
     match slots.last() {
         Some(slot) if slot.item.parked.is_none() => slot.item.record.offset.next(),
@@ -42,7 +42,7 @@ pub(super) fn counts<H: Handler>(slots: &[Slot<H>]) -> Counts {
     counts
 }
 
-/// What became of each offset, for the journal; empty for records that waited.
+/// What became of each offset, for the journal; empty where all records waited.
 pub(super) fn journal<H: Handler>(slots: &[Slot<H>]) -> String {
     let mut runs = Runs::default();
     for slot in slots.iter().filter(|slot| slot.item.parked.is_none()) {

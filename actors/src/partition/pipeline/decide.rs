@@ -172,3 +172,7 @@ fn sized<S>(decision: &Decision<S>) -> Result<(), BatchError> {
         ),
     )))
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+//! Folding a batch must be the same as handling its events one by one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use deadpool_postgres::GenericClient;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    consumer::Taken,
+    failure::Rejection,
+    handler::{Attempt, Decoded, Event, LoadResult, Lock},
+    headers::Headers,
+    record::{Offset, Record, TopicPartition},
+};
+
+/// Sums numbers, and fails as it is told.
+struct Sums;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Add,
+    Refuse,
+    Fail,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    id: u128,
+    key: u8,
+    n: i64,
+    mode: Mode,
+}
+
+impl Handler for Sums {
+    type Body = Planned;
+    type Key = u8;
+    type State = i64;
+    /// How many were added, over all keys.
+    type Shared = i64;
+    type Prepared = ();
+
+    fn name(&self) -> &'static str {
+        "sums"
+    }
+
+    fn decode(&self, record: &Record) -> Result<Decoded<Planned>, Rejection> {
+        let value = record.value.as_deref().expect("a value");
+        let body = Planned {
+            id: u128::from(value[0]),
+            key: value[1],
+            n: i64::from(value[2]),
+            mode: [Mode::Add, Mode::Refuse, Mode::Fail, Mode::Nothing][usize::from(value[3])],
+        };
+        let (id, event_type) = (Uuid::from_u128(body.id), "SUM".to_owned());
+        Ok(Decoded::Event(Event { id, event_type, correlation_id: String::new(), body }))
+    }
+
+    fn key(&self, body: &Planned) -> u8 {
+        body.key
+    }
+
+    async fn prepare(&self, _: &Attempt, _: &Planned, _: Option<&i64>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn load<C: GenericClient>(&self, _: &C, _: &[u8], _: Lock) -> LoadResult<Self> {
+        unreachable!("states are given")
+    }
+
+    fn decide(
+        &self,
+        _: &Attempt,
+        body: &Planned,
+        state: Option<&i64>,
+        added: &mut i64,
+        _: Option<()>,
+    ) -> Result<Decision<i64>, Failure> {
+        match body.mode {
+            Mode::Refuse => return Err(Failure::permanent("refused", "never")),
+            Mode::Fail => return Err(Failure::transient("failed", "not now")),
+            Mode::Nothing => return Ok(Decision::nothing()),
+            Mode::Add => {}
+        }
+        *added += 1;
+        // Depends on what came before, so that order matters.
+        let sum = state.copied().unwrap_or(1).wrapping_mul(3) + body.n;
+        let emit = Emit {
+            topic: "t".into(),
+            key: None,
+            value: Some(sum.to_be_bytes().into()),
+            headers: Headers::new(),
+        };
+        Ok(Decision { state: Some(sum), emit: vec![emit] })
+    }
+
+    async fn save<C: GenericClient>(
+        &self,
+        _: &C,
+        _: Vec<(u8, i64)>,
+        _: i64,
+    ) -> Result<(), tokio_postgres::Error> {
+        unreachable!("nothing is saved")
+    }
+}
+
+fn slot(planned: &Planned, offset: i64, now: DateTime<Utc>) -> Slot<Sums> {
+    let n = u8::try_from(planned.n).expect("small");
+    let id = u8::try_from(planned.id).expect("small");
+    let record = Record {
+        source: TopicPartition::new("t", 0),
+        offset: Offset(offset),
+        timestamp_ms: 0,
+        key: Some(Box::new([planned.key])),
+        value: Some(Box::new([id, planned.key, n, planned.mode as u8])),
+        headers: Headers::new(),
+    };
+    let taken = Taken { record: std::sync::Arc::new(record), gap: 0, crashes: 0 };
+    Slot::decode(&Sums, Item::fresh(taken), now)
+}
+
+/// The kind of a fate: the time of a next attempt has jitter.
+fn kind(fate: &Fate) -> String {
+    match fate {
+        Fate::Again(cause, _) => format!("again {cause}"),
+        other => format!("{other:?}"),
+    }
+}
+
+type Outcome = (Vec<String>, BTreeMap<u8, i64>, i64, Vec<Emit>);
+
+fn folded(events: &[Planned], now: DateTime<Utc>) -> Outcome {
+    let mut slots: Vec<_> = (0..).zip(events).map(|(at, event)| slot(event, at, now)).collect();
+    let loaded = Loaded { states: HashMap::new(), shared: 0 };
+    let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now, Duration::ZERO);
+    let decided = decided.expect("nothing is unreachable");
+    let fates = slots.iter().map(|slot| kind(&slot.fate)).collect();
+    (fates, decided.changed, decided.shared, decided.emits.concat())
+}
+
+fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Outcome {
+    let (mut fates, mut states, mut shared, mut emits) = (Vec::new(), BTreeMap::new(), 0, Vec::new());
+    // What the inbox and the chains say between batches of one.
+    let (mut inbox, mut chained): (HashMap<u128, Fate>, Vec<u8>) = Default::default();
+    for (at, event) in (0..).zip(events) {
+        if chained.contains(&event.key) {
+            fates.push(kind(&Fate::Behind));
+            continue;
+        }
+        if let Some(before) = inbox.get(&event.id) {
+            let fate = if matches!(before, Fate::Dead(..)) { Fate::DeadAlready } else { Fate::Duplicate };
+            fates.push(kind(&fate));
+            continue;
+        }
+        let mut slots = [slot(event, at, now)];
+        let loaded = Loaded { states: states.clone().into_iter().collect(), shared };
+        let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now, Duration::ZERO);
+        let decided = decided.expect("nothing is unreachable");
+        let [slot] = slots;
+        if matches!(slot.fate, Fate::Again(..)) {
+            chained.push(event.key);
+        } else {
+            inbox.insert(event.id, slot.fate.clone());
+        }
+        fates.push(kind(&slot.fate));
+        states.extend(decided.changed);
+        shared = decided.shared;
+        emits.extend(decided.emits.concat());
+    }
+    (fates, states, shared, emits)
+}
+
+proptest! {
+    #[test]
+    fn a_batch_does_what_its_events_do_one_by_one(
+        events in prop::collection::vec((0u8..4, 0i64..100, 0usize..10, any::<bool>()), 0..60),
+    ) {
+        let mut planned: Vec<Planned> = Vec::new();
+        for (id, (key, n, mode, twice)) in (1u128..).zip(events) {
+            let mode = match mode {
+                0 => Mode::Refuse,
+                1 => Mode::Fail,
+                2 => Mode::Nothing,
+                _ => Mode::Add,
+            };
+            let event = Planned { id, key, n, mode };
+            planned.push(event);
+            if twice {
+                planned.push(event);
+            }
+        }
+        let now = Utc::now();
+        prop_assert_eq!(folded(&planned, now), one_by_one(&planned, now));
+    }
+}
