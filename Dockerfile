@@ -3,6 +3,8 @@
 FROM debian:bookworm-slim AS runtime
 RUN groupadd --system --gid 10001 backburner \
  && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin backburner
+# The authorities by which servers that use TLS are known, unless a setting names others.
+COPY --from=rust:1-bookworm /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY deploy/container/ready /usr/local/bin/
 USER 10001
 

@@ -18,6 +18,9 @@ use rdkafka::{
 
 use crate::{failure::Cause, headers::Headers, settings::KafkaSettings};
 
+/// A client's complaints wait in its queue until somebody polls; a poll of no time at all would end at the first log line.
+const COMPLAINTS_READ: Duration = Duration::from_millis(10);
+
 /// A client configuration for `kafka`: ours first, the operator's over it.
 pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -58,8 +61,7 @@ impl MetadataClient {
         // librdkafka's call blocks its thread.
         let fetch = tokio::task::spawn_blocking(move || {
             client.fetch_metadata(None, limit).map_err(|error| {
-                // The reasons wait in its queue until somebody polls.
-                while client.poll(Duration::ZERO).is_some() {}
+                while client.poll(COMPLAINTS_READ).is_some() {}
                 client.context().explain(error)
             })
         });

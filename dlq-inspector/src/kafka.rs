@@ -4,17 +4,19 @@ mod reader;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actors::{Headers, dead_letter};
+use actors::{Headers, KafkaSettings, dead_letter};
 use anyhow::Context as _;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
     message::BorrowedMessage,
+    types::RDKafkaErrorCode,
 };
 
 pub use self::reader::{Raw, Reader, Start};
-use crate::{args::Connection, args::property, exit::Problem};
+use crate::{args::Connection, exit::Problem};
 
 /// Keeps what the client library last complained about, to be told when something fails, and prints nothing itself.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +40,11 @@ impl ClientContext for Complaints {
         }
     }
 
-    fn error(&self, _error: rdkafka::error::KafkaError, reason: &str) {
-        self.keep(reason);
+    fn error(&self, error: KafkaError, reason: &str) {
+        // That all brokers are down follows the reason and has none of its own.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.keep(reason);
+        }
     }
 }
 
@@ -64,7 +69,7 @@ impl Kafka {
         let client = kafka.consumer(&complaints, "read_committed")?;
         let metadata = client
             .fetch_metadata(None, kafka.timeout)
-            .map_err(|error| kafka.unreachable(complaints.last().unwrap_or_else(|| error.to_string())))?;
+            .map_err(|error| kafka.unreachable(why(&client, &error)))?;
         kafka.topics = metadata
             .topics()
             .iter()
@@ -93,7 +98,7 @@ impl Kafka {
         // An assignment of a topic whose leaders are not known yet is only looked at again half a second later.
         consumer
             .fetch_metadata(Some(topic), self.timeout)
-            .map_err(|error| self.unreachable(complaints.last().unwrap_or_else(|| error.to_string())))?;
+            .map_err(|error| self.unreachable(why(&consumer, &error)))?;
         Reader::new(self, consumer, complaints, topic, partitions, start)
     }
 
@@ -163,6 +168,13 @@ impl Kafka {
     }
 }
 
+/// Why `client` got no answer: its complaints wait in its queue until somebody polls, and a poll of no time at all would end
+/// at the first log line.
+fn why(client: &BaseConsumer<Complaints>, error: &KafkaError) -> String {
+    while client.poll(Duration::from_millis(10)).is_some() {}
+    client.context().last().unwrap_or_else(|| error.to_string())
+}
+
 /// The common configuration: ours, then the file, then KAFKA_PROPERTIES, then `-X`, then `--brokers`.
 fn client_config(connection: &Connection) -> anyhow::Result<ClientConfig> {
     let mut config = ClientConfig::new();
@@ -170,29 +182,11 @@ fn client_config(connection: &Connection) -> anyhow::Result<ClientConfig> {
     // No group is joined and nothing is committed; the library wants a name to hand out partitions by.
     config.set("group.id", "dlq-inspector");
     config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+    // An OpenSSL that was not built by the system does not know where the system keeps its authorities.
+    config.set("ssl.ca.location", "probe");
     config.set_log_level(RDKafkaLogLevel::Error);
 
-    let mut given = Vec::new();
-    if let Some(path) = &connection.config {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            // The line itself may hold a password.
-            let pair = property(line).map_err(|_| {
-                Problem::Usage(format!("{}:{}: not a KEY=VALUE line", path.display(), number + 1))
-            })?;
-            given.push(pair);
-        }
-    }
-    for pair in connection.kafka_properties.iter().flat_map(|list| list.split(',')).filter(|p| !p.is_empty())
-    {
-        given.push(property(pair).map_err(|_| Problem::Usage("KAFKA_PROPERTIES is not k=v,k=v".into()))?);
-    }
-    given.extend(connection.properties.iter().cloned());
-    for (name, value) in given {
+    for (name, value) in given(connection)? {
         let name = if name == "metadata.broker.list" { "bootstrap.servers".to_owned() } else { name };
         config.set(name, value);
     }
@@ -205,6 +199,27 @@ fn client_config(connection: &Connection) -> anyhow::Result<ClientConfig> {
         );
     }
     Ok(config)
+}
+
+/// What the operator gave, the strongest last. No error repeats a value: it may be a password.
+fn given(connection: &Connection) -> anyhow::Result<Vec<(String, String)>> {
+    let mut given = Vec::new();
+    if let Some(path) = &connection.config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let read = KafkaSettings::read_properties(&text);
+        given.extend(read.map_err(|error| Problem::Usage(format!("{}: {error}", path.display())))?);
+    }
+    for pair in connection.kafka_properties.iter().flat_map(|list| list.split(',')) {
+        let pair = KafkaSettings::read_properties(pair);
+        given.extend(pair.map_err(|_| Problem::Usage("KAFKA_PROPERTIES is not k=v,k=v".into()))?);
+    }
+    for (pair, number) in connection.properties.iter().zip(1..) {
+        let pair = KafkaSettings::read_properties(pair);
+        given.extend(pair.map_err(|_| Problem::Usage(format!("-X number {number} is not KEY=VALUE")))?);
+    }
+    let kafka = KafkaSettings { properties: given, ..KafkaSettings::default() };
+    kafka.check().map_err(|error| Problem::Usage(error.to_string()))?;
+    Ok(kafka.properties)
 }
 
 /// A message's headers; `None` when they cannot be represented, such as a name that is not UTF-8.
@@ -243,7 +258,7 @@ mod tests {
     fn connection() -> Connection {
         Connection {
             brokers: None,
-            properties: vec![("client.id".into(), "me".into())],
+            properties: vec!["client.id=me".into()],
             kafka_properties: Some("client.id=env,linger.ms=1".into()),
             config: None,
             connect_timeout: Duration::from_secs(1),
@@ -259,6 +274,18 @@ mod tests {
         assert_eq!(config.get("client.id"), Some("me"));
         assert_eq!(config.get("linger.ms"), Some("1"));
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
+    }
+
+    #[test]
+    fn what_cannot_be_a_property_is_told_without_its_value() {
+        for (given, expected) in [
+            ("secret", "-X number 1 is not KEY=VALUE"),
+            ("sasl.pasword=secret", "librdkafka has no property sasl.pasword, or was built without it"),
+            ("security.protocol=secret", "librdkafka does not take the value given for security.protocol"),
+        ] {
+            let connection = Connection { properties: vec![given.into()], ..connection() };
+            assert_eq!(client_config(&connection).expect_err("refused").to_string(), expected);
+        }
     }
 
     #[test]

@@ -3,3 +3,4 @@
 mod common;
 mod looking;
 mod requeue;
+mod secured;

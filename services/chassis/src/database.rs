@@ -1,11 +1,19 @@
-//! Connections to PostgreSQL that cannot hang, and migrations.
+//! Connections to PostgreSQL that cannot hang, TLS, and migrations.
 
-use std::time::{Duration, Instant};
+mod tls;
+
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use postgres_openssl::MakeTlsConnector;
 use refinery::Runner;
 use thiserror::Error;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, config::SslMode};
+
+pub use self::tls::{TlsError, TlsFiles};
 
 mod runtime {
     refinery::embed_migrations!("../../migrations/runtime");
@@ -34,11 +42,16 @@ pub enum DatabaseError {
     /// The URL is malformed.
     #[error("the database URL is malformed, expected postgres://user:password@host:port/name")]
     Url(#[source] tokio_postgres::Error),
+    /// What it or the settings say of TLS cannot be done.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The pool's settings were refused.
     #[error("cannot build the connection pool")]
     Pool(#[from] deadpool_postgres::BuildError),
-    /// The server refused us, or could not be reached for a minute.
-    #[error("cannot connect to the database: check that it runs, and its name, user and password")]
+    /// The server refused us, we do not trust it, or it could not be reached for a minute.
+    #[error(
+        "cannot connect to the database: check that it runs, its name, user and password, and its sslmode and certificates"
+    )]
     Connect(#[source] tokio_postgres::Error),
     /// The lock that keeps concurrent starts apart could not be taken.
     #[error("cannot take the migration lock")]
@@ -56,50 +69,113 @@ pub enum DatabaseError {
     TimedOut,
 }
 
-/// A pool of at most `size` connections. PostgreSQL need not be reachable yet. No statement, lock wait or idle
-/// transaction lasts longer than 5 s; waiting for a free connection and opening one are bounded too.
-pub fn pool(url: &str, application: &str, size: usize) -> Result<Pool, DatabaseError> {
-    let mut config = config(url, application)?;
-    let options = match config.get_options() {
-        Some(own) => format!("{SESSION_OPTIONS} {own}"),
-        None => SESSION_OPTIONS.to_owned(),
-    };
-    config.options(options);
-    let manager =
-        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    let timeouts = Timeouts {
-        wait: Some(Duration::from_secs(5)),
-        create: Some(Duration::from_secs(5)),
-        recycle: Some(Duration::from_secs(5)),
-    };
-    Ok(Pool::builder(manager).max_size(size).timeouts(timeouts).runtime(Runtime::Tokio1).build()?)
+/// A service's database: where it is and how it is reached.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    tls: MakeTlsConnector,
 }
 
-fn config(url: &str, application: &str) -> Result<Config, DatabaseError> {
-    let mut config: Config = url.parse().map_err(DatabaseError::Url)?;
-    config
-        .application_name(application)
-        .connect_timeout(Duration::from_secs(3))
-        .tcp_user_timeout(Duration::from_secs(10))
-        .keepalives(true)
-        .keepalives_idle(Duration::from_secs(10))
-        .keepalives_interval(Duration::from_secs(3))
-        .keepalives_retries(3);
-    Ok(config)
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
-/// Brings the database up to date: the runtime's tables, then the service's own. Waits up to a minute for PostgreSQL to
-/// answer. Any number of processes may do this at the same time: an advisory lock lets one through after the other.
-pub async fn migrate(url: &str, application: &str, own: Runner) -> Result<(), DatabaseError> {
-    let mut client = connect(&config(url, application)?).await?;
-    let work = async {
-        // A session lock: it goes with the connection, however this ends.
-        let lock = client.execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await;
-        lock.map_err(DatabaseError::Lock)?;
-        apply(&mut client, runtime::migrations::runner(), RUNTIME_HISTORY).await?;
-        apply(&mut client, own, SERVICE_HISTORY).await
-    };
-    tokio::time::timeout(MIGRATION_LIMIT, work).await.map_err(|_| DatabaseError::TimedOut)?
+impl Database {
+    /// The database at `url`, for a process that calls itself `application` in `pg_stat_activity`. Connections are
+    /// protected as the URL's `sslmode` says; without one they are plain, or, if `files` names any, as by `verify-full`.
+    /// PostgreSQL need not be reachable yet.
+    ///
+    /// # Errors
+    /// When the URL is malformed, or a certificate cannot be used.
+    pub fn new(url: &str, application: &str, files: &TlsFiles) -> Result<Self, DatabaseError> {
+        let (url, mode) = tls::take_mode(url)?;
+        let mut config: Config = url.parse().map_err(DatabaseError::Url)?;
+        // In the form of name=value pairs it is still there.
+        let mode = mode.or(match config.get_ssl_mode() {
+            SslMode::Disable => Some(tls::Mode::Disable),
+            SslMode::Require => Some(tls::Mode::Require),
+            _ => None,
+        });
+        let (mode, tls) = tls::connector(mode, files)?;
+        config
+            .ssl_mode(mode)
+            .application_name(application)
+            .connect_timeout(Duration::from_secs(3))
+            .tcp_user_timeout(Duration::from_secs(10))
+            .keepalives(true)
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(3))
+            .keepalives_retries(3);
+        Ok(Self { config, tls })
+    }
+
+    /// A pool of at most `size` connections. No statement, lock wait or idle transaction lasts longer than 5 s; waiting
+    /// for a free connection and opening one are bounded too.
+    ///
+    /// # Errors
+    /// When the pool's settings are refused.
+    pub fn pool(&self, size: usize) -> Result<Pool, DatabaseError> {
+        let mut config = self.config.clone();
+        let options = match config.get_options() {
+            Some(own) => format!("{SESSION_OPTIONS} {own}"),
+            None => SESSION_OPTIONS.to_owned(),
+        };
+        config.options(options);
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config, self.tls.clone(), recycling);
+        let timeouts = Timeouts {
+            wait: Some(Duration::from_secs(5)),
+            create: Some(Duration::from_secs(5)),
+            recycle: Some(Duration::from_secs(5)),
+        };
+        Ok(Pool::builder(manager).max_size(size).timeouts(timeouts).runtime(Runtime::Tokio1).build()?)
+    }
+
+    /// Brings the database up to date: the runtime's tables, then the service's own. Waits up to a minute for PostgreSQL
+    /// to answer. Any number of processes may do this at the same time: an advisory lock lets one through after the other.
+    ///
+    /// # Errors
+    /// When the database cannot be used, or a migration fails.
+    pub async fn migrate(&self, own: Runner) -> Result<(), DatabaseError> {
+        let mut client = self.connect().await?;
+        let work = async {
+            // A session lock: it goes with the connection, however this ends.
+            let lock = client.execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await;
+            lock.map_err(DatabaseError::Lock)?;
+            apply(&mut client, runtime::migrations::runner(), RUNTIME_HISTORY).await?;
+            apply(&mut client, own, SERVICE_HISTORY).await
+        };
+        tokio::time::timeout(MIGRATION_LIMIT, work).await.map_err(|_| DatabaseError::TimedOut)?
+    }
+
+    async fn connect(&self) -> Result<Client, DatabaseError> {
+        let started = Instant::now();
+        let mut logged: Option<Instant> = None;
+        loop {
+            let error = match self.config.connect(self.tls.clone()).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(async move {
+                        if let Err(error) = connection.await {
+                            tracing::warn!(%error, "connection for migrations ended");
+                        }
+                    });
+                    return Ok(client);
+                }
+                Err(error) if !may_come_up(&error) || started.elapsed() > START_LIMIT => {
+                    return Err(DatabaseError::Connect(error));
+                }
+                Err(error) => error,
+            };
+            if logged.is_none_or(|at| at.elapsed() > LOG_EVERY) {
+                logged = Some(Instant::now());
+                let error = actors::Cause::from_error("postgres", &error).message;
+                tracing::warn!(error, waited_s = started.elapsed().as_secs(), "waiting for PostgreSQL");
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+    }
 }
 
 async fn apply(client: &mut Client, runner: Runner, history: &'static str) -> Result<(), DatabaseError> {
@@ -114,57 +190,59 @@ async fn apply(client: &mut Client, runner: Runner, history: &'static str) -> Re
     Ok(())
 }
 
-async fn connect(config: &Config) -> Result<Client, DatabaseError> {
-    let started = Instant::now();
-    let mut logged: Option<Instant> = None;
-    loop {
-        let error = match config.connect(NoTls).await {
-            Ok((client, connection)) => {
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::warn!(%error, "connection for migrations ended");
-                    }
-                });
-                return Ok(client);
-            }
-            Err(error) if !may_come_up(&error) || started.elapsed() > START_LIMIT => {
-                return Err(DatabaseError::Connect(error));
-            }
-            Err(error) => error,
-        };
-        if logged.is_none_or(|at| at.elapsed() > LOG_EVERY) {
-            logged = Some(Instant::now());
-            let error = actors::Cause::from_error("postgres", &error).message;
-            tracing::warn!(error, waited_s = started.elapsed().as_secs(), "waiting for PostgreSQL");
-        }
-        tokio::time::sleep(RETRY_EVERY).await;
+/// Whether the server may be just starting. A wrong name or password does not get better by waiting, nor does a
+/// certificate.
+fn may_come_up(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        None => error.is_closed() || of_the_network(error),
+        Some(state) => ["08", "53", "57"].contains(&&state.code()[..2]),
     }
 }
 
-/// Whether the server may be just starting. A wrong name or password does not get better by waiting.
-fn may_come_up(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        None => true,
-        Some(state) => ["08", "53", "57"].contains(&&state.code()[..2]),
+fn of_the_network(error: &tokio_postgres::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
     }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn database(url: &str) -> Result<Database, DatabaseError> {
+        Database::new(url, "test", &TlsFiles::default())
+    }
+
     #[test]
     fn a_malformed_url_is_said_to_be_one() {
-        assert!(matches!(pool("postgres:/nonsense here", "test", 1), Err(DatabaseError::Url(_))));
+        assert!(matches!(database("postgres:/nonsense here"), Err(DatabaseError::Url(_))));
+        assert!(matches!(
+            database("postgres://h/d?sslmode=maybe"),
+            Err(DatabaseError::Tls(TlsError::Mode(_)))
+        ));
     }
 
     #[test]
     fn options_of_the_url_are_kept_and_come_last() {
-        let pool = pool("postgres://u:p@localhost/d?options=-c%20work_mem%3D8MB", "test", 3).expect("a pool");
-        assert_eq!(pool.status().max_size, 3);
-        let mut config =
-            config("postgres://u:p@localhost/d?options=-c%20work_mem%3D8MB", "test").expect("valid");
-        assert_eq!(config.get_options(), Some("-c work_mem=8MB"));
-        assert_eq!(config.application_name("x").get_application_name(), Some("x"));
+        let database = database("postgres://u:p@localhost/d?options=-c%20work_mem%3D8MB&sslmode=verify-full")
+            .expect("valid");
+        assert_eq!(database.pool(3).expect("a pool").status().max_size, 3);
+        assert_eq!(database.config.get_options(), Some("-c work_mem=8MB"));
+        assert_eq!(database.config.get_application_name(), Some("test"));
+        assert_eq!(database.config.get_ssl_mode(), SslMode::Require);
+    }
+
+    #[test]
+    fn without_a_word_on_tls_there_is_none() {
+        for url in ["postgres://u:p@localhost/d", "host=localhost dbname=d"] {
+            assert_eq!(database(url).expect("valid").config.get_ssl_mode(), SslMode::Disable, "{url}");
+        }
+        let pairs = database("host=localhost dbname=d sslmode=require").expect("valid");
+        assert_eq!(pairs.config.get_ssl_mode(), SslMode::Require);
     }
 }

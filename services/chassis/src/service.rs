@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     admin::{self, Health, Need},
-    database,
+    database::Database,
     http::Server,
     process::RunError,
     settings::CommonArgs,
@@ -79,11 +79,13 @@ impl Service {
         let admin = admin::serve(spec.admin_listen, health.clone(), listener.clone()).await?;
         tracing::info!(admin = %admin.address, "starting");
 
-        let pool = database::pool(spec.database_url, name, common.database_pool)?;
-        database::migrate(spec.database_url, name, spec.migrations).await?;
+        // What is wrong with the settings is said before any server is waited for.
+        let kafka = common.kafka.settings()?;
+        let database = Database::new(spec.database_url, name, &common.database.tls_files())?;
+        let pool = database.pool(common.database.database_pool)?;
+        database.migrate(spec.migrations).await?;
         watch_postgres(&health, pool.clone());
 
-        let kafka = common.kafka.settings();
         let partitions = common.kafka.topic_partitions;
         let mut topics = actors::group_topics(spec.group, partitions);
         topics.extend(spec.reads.iter().chain(spec.writes).map(|topic| TopicSpec::new(*topic, partitions)));

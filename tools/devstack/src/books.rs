@@ -24,7 +24,7 @@ pub struct Lane {
     pub partition: i32,
     /// The offset it reads next.
     pub next: i64,
-    /// Offsets consumed: next - first.
+    /// Offsets consumed: next - first, and those that a reset went back over.
     pub consumed: i64,
     /// The number of records by outcome, as the lease counts them.
     pub outcomes: BTreeMap<&'static str, i64>,
@@ -185,11 +185,13 @@ impl Books {
     }
 }
 
+/// By group, topic and partition: the first offset, less those that count again because a reset went back over them; the
+/// next one; the outcomes.
 type Leases = BTreeMap<(String, String, i32), (i64, i64, BTreeMap<&'static str, i64>)>;
 
 async fn read_leases(client: &tokio_postgres::Client, leases: &mut Leases) -> Result<()> {
     let sql = format!(
-        "select consumer, topic, partition, first_offset, next_offset, {} from partition_lease",
+        "select consumer, topic, partition, first_offset - replayed, next_offset, {} from partition_lease",
         OUTCOMES.join(", ")
     );
     for row in client.query(&sql, &[]).await? {

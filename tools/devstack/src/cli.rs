@@ -1,6 +1,7 @@
 //! The commands.
 
 mod bench;
+mod books;
 mod checks;
 mod stack;
 
@@ -39,6 +40,13 @@ enum Command {
     Logs(stack::LogsArgs),
     /// Print shell exports that name every address: eval "$(./dev env)"
     Env,
+    /// Prove that every offset has an outcome
+    ///
+    /// Does not believe the counters: reads again every record the groups have read, walks it beside the journal, and looks
+    /// up in the inbox, the parked records, the dead letters and the ledger what the journal says of it. Costs about as much
+    /// as reading the topics and asking PostgreSQL for one row a record. Names the first offset that has no outcome, and ends
+    /// with 0 only if there is none.
+    Books(books::BooksArgs),
     /// Run dlq-inspector on the stack
     #[command(disable_help_flag = true)]
     Inspector {
@@ -68,6 +76,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status { output } => stack::status(output),
         Command::Logs(logs) => stack::logs(logs).await,
         Command::Env => stack::env(),
+        Command::Books(arguments) => books::books(arguments).await,
         Command::Inspector { arguments } => stack::inspector(arguments).await,
     }
 }

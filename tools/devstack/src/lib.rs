@@ -5,11 +5,12 @@
 //!   `.devstack`; private ones live for one run and die with the process that made them, however it ends.
 //! - [`servers`]: how Kafka, PostgreSQL and Redis are prepared and started.
 //! - [`gateway`], [`inspector`], [`topics`]: the system as a customer, an operator and a stranger with a Kafka client use it.
-//! - [`books`]: whether everything that went in came out once.
+//! - [`books`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
 //! - [`trial`]: what tests on a whole stack share.
 //! - [`process`], [`ports`], [`paths`], [`state`]: what that stands on.
 
+pub mod audit;
 pub mod bench;
 pub mod books;
 pub mod demo;

@@ -23,6 +23,12 @@ pub const TEST_TOKENS: &str = "TEST_TOKENS";
 pub const GATEWAY_URL: &str = "GATEWAY_URL";
 /// Variable with a superuser's URL of the test server, for tests that make databases of their own.
 pub const TEST_POSTGRES_URL: &str = "TEST_POSTGRES_URL";
+/// Variable with the file of the certificate by which a test knows that server.
+pub const TEST_POSTGRES_ROOT_CERT: &str = "TEST_POSTGRES_ROOT_CERT";
+/// Variable with Kafka's address for tests that log in over TLS.
+pub const TEST_KAFKA_SASL_BROKERS: &str = "TEST_KAFKA_SASL_BROKERS";
+/// Variable with the file of the client properties that it takes there.
+pub const TEST_KAFKA_CONFIG_FILE: &str = "TEST_KAFKA_CONFIG_FILE";
 
 /// A kind of process of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

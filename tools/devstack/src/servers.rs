@@ -1,5 +1,6 @@
 //! The servers: how each is prepared, started and known to be ready.
 
+mod certificate;
 pub mod kafka;
 pub mod postgres;
 pub mod redis;

@@ -19,7 +19,7 @@ use crate::{
     names::{self, DATABASES, GATEWAY_PORT, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
     paths, ports,
     process::Lifetime,
-    servers::{Home, postgres},
+    servers::{Home, kafka, postgres},
     state::{Entry, Lock, State},
 };
 
@@ -194,6 +194,24 @@ impl Stack {
         variables
     }
 
+    /// The variables that tests and benches need to use the servers: where they are, PostgreSQL as its
+    /// superuser, and what their TLS needs.
+    pub fn test_environment(&self) -> Result<BTreeMap<String, String>> {
+        let port = self.state.entry(Role::Postgres, 1).and_then(|entry| entry.port);
+        let mut variables = self.state.urls.clone();
+        let url = postgres::url(port.context("PostgreSQL was never started")?, "postgres");
+        variables.insert(names::TEST_POSTGRES_URL.into(), url);
+        let sasl = self.state.entry(Role::Kafka, 1).and_then(|entry| entry.sasl_port);
+        let sasl = format!("127.0.0.1:{}", sasl.context("Kafka was never started")?);
+        variables.insert(names::TEST_KAFKA_SASL_BROKERS.into(), sasl);
+        let files = [
+            (names::TEST_KAFKA_CONFIG_FILE, kafka::client_file(&self.home(Role::Kafka))),
+            (names::TEST_POSTGRES_ROOT_CERT, postgres::root_certificate(&self.home(Role::Postgres))),
+        ];
+        variables.extend(files.map(|(name, path)| (name.to_owned(), path.display().to_string())));
+        Ok(variables)
+    }
+
     /// Every process of the stack and whether it runs.
     pub fn status(&self) -> Vec<Status> {
         let mut all: Vec<(Role, u32)> = Role::ALL.map(|role| (role, 1)).to_vec();
@@ -245,7 +263,10 @@ impl Stack {
     fn assign_ports(&mut self, role: Role, instance: u32) -> Result<()> {
         let anything_runs = self.state.entries.iter().any(Entry::is_running);
         let had = self.state.entry_mut(role, instance).clone();
-        let taken = [had.port, had.second_port].into_iter().flatten().find(|port| !ports::is_free(*port));
+        let taken = [had.port, had.second_port, had.sasl_port]
+            .into_iter()
+            .flatten()
+            .find(|port| !ports::is_free(*port));
         if let Some(port) = taken.filter(|_| anything_runs) {
             bail!(
                 "port {port}, which {} had, is taken by another program, and the rest of the stack knows it by that port: \
@@ -270,8 +291,12 @@ impl Stack {
         let wants_second = service.is_some() || role == Role::Kafka;
         let second_port =
             if wants_second { Some(keep(had.second_port).map_or_else(ports::free, Ok)?) } else { None };
+        let sasl_port = match role {
+            Role::Kafka => Some(keep(had.sasl_port).map_or_else(ports::free, Ok)?),
+            _ => None,
+        };
         let entry = self.state.entry_mut(role, instance);
-        (entry.port, entry.second_port) = (port, second_port);
+        (entry.port, entry.second_port, entry.sasl_port) = (port, second_port, sasl_port);
         Ok(())
     }
 

@@ -29,6 +29,9 @@ pub struct Entry {
     pub port: Option<u16>,
     /// A service's admin port; Kafka's controller port.
     pub second_port: Option<u16>,
+    /// Kafka's port for clients that log in over TLS.
+    #[serde(default)]
+    pub sasl_port: Option<u16>,
 }
 
 impl Entry {
@@ -102,7 +105,14 @@ impl State {
     pub fn entry_mut(&mut self, role: Role, instance: u32) -> &mut Entry {
         let at = self.entries.iter().position(|entry| entry.role == role && entry.instance == instance);
         let at = at.unwrap_or_else(|| {
-            self.entries.push(Entry { role, instance, process: None, port: None, second_port: None });
+            self.entries.push(Entry {
+                role,
+                instance,
+                process: None,
+                port: None,
+                second_port: None,
+                sasl_port: None,
+            });
             self.entries.len() - 1
         });
         &mut self.entries[at]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rdkafka::{
-    Offset, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     producer::{FutureProducer, FutureRecord},
@@ -107,11 +107,17 @@ pub fn records_from(brokers: &str, topic: &str, partition: i32, from: i64) -> Re
 }
 
 fn reader(brokers: &str) -> Result<BaseConsumer> {
+    let mut config = reading(brokers);
+    config.set("auto.offset.reset", "error");
+    config.create().context("no consumer can be made")
+}
+
+/// The settings of a client that reads committed records and is told where a partition ends.
+pub(crate) fn reading(brokers: &str) -> ClientConfig {
     let mut config = client(brokers);
     config.set("group.id", "devstack-books").set("enable.auto.commit", "false");
     config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    config.set("auto.offset.reset", "error");
-    config.create().context("no consumer can be made")
+    config
 }
 
 #[cfg(test)]

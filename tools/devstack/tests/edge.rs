@@ -1,5 +1,7 @@
 //! What strangers send, and what every path of the saga ends in, over real HTTP and Kafka.
 
+#[path = "edge/books.rs"]
+mod books;
 #[path = "edge/drain.rs"]
 mod drain;
 #[path = "edge/http.rs"]

@@ -1,5 +1,6 @@
 //! A database of its own for each test, migrated as the service does it.
 
+use chassis::database::TlsFiles;
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::{Config, NoTls};
 use uuid::Uuid;
@@ -28,8 +29,10 @@ impl Database {
         drop(admin);
         connection.await.expect("no panic").expect("closed in order");
         let url = with_database(&server, &name);
-        chassis::database::migrate(&url, "test", schema::migrations::runner()).await.expect("migrates");
-        Self { pool: chassis::database::pool(&url, "test", 4).expect("a sound URL") }
+        let database =
+            chassis::database::Database::new(&url, "test", &TlsFiles::default()).expect("a sound URL");
+        database.migrate(schema::migrations::runner()).await.expect("migrates");
+        Self { pool: database.pool(4).expect("a pool") }
     }
 
     /// A connection of its own.

@@ -1,4 +1,5 @@
 use axum::body::Body as RequestBody;
+use chassis::database::{Database, TlsFiles};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Receiver;
@@ -10,7 +11,8 @@ use crate::intake::{Job, door};
 /// An application whose database is nowhere, and the jobs that its door lets through.
 fn trial(test_tokens: bool) -> (Router, Receiver<Job>) {
     let (door, jobs) = door(8);
-    let pool = chassis::database::pool("postgres://nobody@127.0.0.1:1/nowhere", "trial", 1).expect("a pool");
+    let nowhere = Database::new("postgres://nobody@127.0.0.1:1/nowhere", "trial", &TlsFiles::default());
+    let pool = nowhere.expect("a sound URL").pool(1).expect("a pool");
     (app(Api { door, pool, test_tokens }), jobs)
 }
 

@@ -4,18 +4,18 @@ mod intake;
 mod store;
 mod support;
 
-use chassis::database;
+use chassis::database::DatabaseError;
 
 /// Two processes that start at the same moment on an empty database.
 #[tokio::test]
 async fn concurrent_starts_migrate_once_and_a_later_one_finds_nothing_to_do() {
-    let url = support::empty_database().await;
-    let start = || database::migrate(&url, "trial", orders::migrations());
+    let database = support::reach(&support::empty_database().await);
+    let start = || database.migrate(orders::migrations());
     let (one, other) = tokio::join!(start(), start());
     one.expect("the one migrates");
     other.expect("the other waits for it");
     start().await.expect("nothing to do");
-    let pool = database::pool(&url, "trial", 1).expect("a pool");
+    let pool = database.pool(1).expect("a pool");
     let client = pool.get().await.expect("a connection");
     for history in ["runtime_migrations", "service_migrations"] {
         let versions = format!("select array_agg(version order by version) from {history}");
@@ -39,6 +39,6 @@ async fn a_connection_cannot_hang() {
 async fn a_wrong_password_or_name_ends_the_start_at_once() {
     let url = support::empty_database().await;
     let wrong = url.replace("test_orders_", "no_such_");
-    let error = database::migrate(&wrong, "trial", orders::migrations()).await.expect_err("no such database");
-    assert!(matches!(error, database::DatabaseError::Connect(_)), "{error:?}");
+    let error = support::reach(&wrong).migrate(orders::migrations()).await.expect_err("no such database");
+    assert!(matches!(error, DatabaseError::Connect(_)), "{error:?}");
 }

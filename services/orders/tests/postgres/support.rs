@@ -2,7 +2,8 @@
 
 use actors::{KafkaSettings, Publisher};
 use chassis::{
-    Correlation, database,
+    Correlation,
+    database::{Database, TlsFiles},
     shutdown::{Trigger, trigger},
 };
 use deadpool_postgres::Pool;
@@ -37,11 +38,16 @@ pub(crate) async fn empty_database() -> String {
     format!("{}/{name}{query}", &base[..authority_ends])
 }
 
+/// The database at `url`, as the service reaches it.
+pub(crate) fn reach(url: &str) -> Database {
+    Database::new(url, "trial", &TlsFiles::default()).expect("a sound URL")
+}
+
 /// A pool on a migrated database.
 pub(crate) async fn database() -> Pool {
-    let url = empty_database().await;
-    database::migrate(&url, "trial", orders::migrations()).await.expect("migrates");
-    database::pool(&url, "trial", 8).expect("a pool")
+    let database = reach(&empty_database().await);
+    database.migrate(orders::migrations()).await.expect("migrates");
+    database.pool(8).expect("a pool")
 }
 
 /// A producer of a Kafka that is not there: everything stays in the outbox.

@@ -2,9 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use devstack::bench::{self, Load};
+use devstack::{
+    bench::{self, Load},
+    paths,
+    stack::{GatewayPort, Stack, Up},
+};
+use tokio::process::Command;
 
 use super::Output;
 
@@ -28,10 +33,47 @@ enum What {
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         connections: u32,
     },
+    /// The partition runtime beside hand-written code, on private servers
+    Runtime {
+        /// How to show it
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+        /// Records of each way
+        #[arg(long, default_value_t = 120_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
+        events: u32,
+        /// How often each way is measured; the median counts
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+        runs: u32,
+    },
 }
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<ExitCode> {
-    let What::Orders { output, orders, connections } = args.what;
+    match args.what {
+        What::Orders { output, orders, connections } => self::orders(output, orders, connections).await,
+        What::Runtime { output, events, runs } => runtime(output, events, runs).await,
+    }
+}
+
+/// Servers alone, and the program that measures on them.
+async fn runtime(output: Output, events: u32, runs: u32) -> Result<ExitCode> {
+    let mut stack = Stack::private(GatewayPort::Any, &[])?;
+    eprintln!("starting private servers");
+    stack.up(&Up { servers_only: true, ..Up::default() }).await?;
+    let measured = async {
+        let mut command = Command::new(paths::binaries()?.join("bench"));
+        command.args(["--events", &events.to_string(), "--runs", &runs.to_string()]).kill_on_drop(true);
+        if output == Output::Json {
+            command.arg("--json");
+        }
+        command.envs(stack.test_environment()?);
+        command.status().await.context("the program that measures cannot be run")
+    };
+    let status = measured.await;
+    stack.discard().await?;
+    Ok(if status?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn orders(output: Output, orders: u32, connections: u32) -> Result<ExitCode> {
     let load = Load {
         orders: usize::try_from(orders)?,
         connections: usize::try_from(connections)?,

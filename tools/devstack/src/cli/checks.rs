@@ -8,9 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use devstack::{
-    names::{Role, TEST_POSTGRES_URL},
     paths,
-    servers::postgres,
     stack::{GatewayPort, Stack, Up},
 };
 use tokio::process::Command;
@@ -118,10 +116,9 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
     let mut stack = Stack::private(GatewayPort::Any, &[])?;
     stack.up(&Up { servers_only: true, ..Up::default() }).await?;
     steps.note("start servers", start);
+    let environment = stack.test_environment()?;
     let mut variables: Vec<(&str, String)> =
-        stack.state().urls.iter().map(|(name, url)| (name.as_str(), url.clone())).collect();
-    let port = stack.state().entry(Role::Postgres, 1).and_then(|entry| entry.port).context("no port")?;
-    variables.push((TEST_POSTGRES_URL, postgres::url(port, "postgres")));
+        environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     if args.all {
         variables.push((ALL_FAILPOINTS, "1".to_owned()));
     }

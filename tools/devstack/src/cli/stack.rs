@@ -68,6 +68,13 @@ fn open(lifetime: Lifetime, port: Option<u16>) -> Result<Stack> {
     Stack::open(Settings { lifetime, hermetic: false, gateway_port, variables: Vec::new() })
 }
 
+/// The stack that `up` left running.
+pub(super) fn open_running() -> Result<Stack> {
+    let stack = open(Lifetime::Detached, None)?;
+    stack.gateway_url()?;
+    Ok(stack)
+}
+
 pub(crate) async fn up(args: UpArgs) -> Result<ExitCode> {
     let lifetime = if args.detach { Lifetime::Detached } else { Lifetime::Attached };
     let mut stack = open(lifetime, args.port)?;
@@ -200,8 +207,7 @@ fn tails(stack: &Stack, only: Option<Role>, from_end: bool) -> Vec<Tail> {
 }
 
 pub(crate) fn env() -> Result<ExitCode> {
-    let stack = open(Lifetime::Detached, None)?;
-    stack.gateway_url()?;
+    let stack = open_running()?;
     let mut out = io::stdout().lock();
     for (name, value) in stack.environment() {
         writeln!(out, "export {name}='{}'", value.replace('\'', r"'\''"))?;
@@ -210,8 +216,7 @@ pub(crate) fn env() -> Result<ExitCode> {
 }
 
 pub(crate) async fn inspector(arguments: Vec<String>) -> Result<ExitCode> {
-    let stack = open(Lifetime::Detached, None)?;
-    stack.gateway_url()?;
+    let stack = open_running()?;
     let program = paths::binaries()?.join("dlq-inspector");
     let mut command = tokio::process::Command::new(&program);
     command.args(arguments).envs(stack.environment());

@@ -1,6 +1,10 @@
 //! Apache Kafka, one node, KRaft.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use rdkafka::{
@@ -9,29 +13,60 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-use super::{Home, run, until_ready};
+use super::{Home, certificate::Files, run, until_ready};
 use crate::{
     paths,
     process::{Launch, Lifetime, ProcessId, start},
 };
 
 const TEMPLATE: &str = include_str!("../../kafka/server.properties.in");
+/// Who logs in over TLS. Nobody else reaches the broker: it listens on the loopback address alone.
+const USER: &str = "backburner";
+const PASSWORD: &str = "back,burner";
 /// Starting, with the recovery of an unclean log.
 const READY: Duration = Duration::from_secs(90);
 
-/// Starts the broker on `port`, formatting its directory the first time: the cluster id is kept from then on.
-pub async fn launch(home: &Home, port: u16, controller_port: u16, lifetime: Lifetime) -> Result<ProcessId> {
+/// The ports the broker listens on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// For clients without credentials.
+    pub plain: u16,
+    /// For clients that log in over TLS.
+    pub sasl: u16,
+    /// For itself.
+    pub controller: u16,
+}
+
+/// Properties of a client that logs in over TLS, in a file as kcat takes it; it is there once the broker was started.
+pub fn client_file(home: &Home) -> PathBuf {
+    home.directory.join("client.properties")
+}
+
+/// Starts the broker, formatting its directory the first time: the cluster id is kept from then on.
+pub async fn launch(home: &Home, ports: Ports, lifetime: Lifetime) -> Result<ProcessId> {
     let libs = paths::kafka_libs(&home.root)?;
     let java = paths::program("java")?.display().to_string();
     let class_path = format!("{}/*", libs.display());
     fs::create_dir_all(&home.directory)
         .with_context(|| format!("{} cannot be made", home.directory.display()))?;
+    let tls = Files::at(&home.directory);
+    tls.make("kafka")?;
     let properties = home.directory.join("server.properties");
     let text = TEMPLATE
-        .replace("@PORT@", &port.to_string())
-        .replace("@CONTROLLER_PORT@", &controller_port.to_string())
+        .replace("@PORT@", &ports.plain.to_string())
+        .replace("@SASL_PORT@", &ports.sasl.to_string())
+        .replace("@CONTROLLER_PORT@", &ports.controller.to_string())
+        .replace("@USER@", USER)
+        .replace("@PASSWORD@", PASSWORD)
+        .replace("@KEYSTORE@", &tls.both.display().to_string())
         .replace("@DATA@", &home.data().display().to_string());
-    fs::write(&properties, text).with_context(|| format!("{} cannot be written", properties.display()))?;
+    write(&properties, &text)?;
+    let authority = tls.certificate.display();
+    let text = format!(
+        "# A client that logs in over TLS.\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\nsasl.username={USER}\n\
+         sasl.password={PASSWORD}\nssl.ca.location={authority}\n"
+    );
+    write(&client_file(home), &text)?;
     let properties = properties.display().to_string();
 
     let format = |main: &str, options: &[&str]| -> Vec<String> {
@@ -60,6 +95,10 @@ pub async fn launch(home: &Home, port: u16, controller_port: u16, lifetime: Life
         user: None,
     };
     start(&launch, lifetime)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Waits until the broker answers for its metadata.

@@ -1,12 +1,16 @@
 //! PostgreSQL: one server, a database per service.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, getuid};
 use tokio_postgres::NoTls;
 
-use super::{Home, run, until_ready};
+use super::{Home, certificate::Files, run, until_ready};
 use crate::{
     names::DATABASES,
     paths,
@@ -23,7 +27,12 @@ pub fn url(port: u16, database: &str) -> String {
     format!("postgres://postgres@127.0.0.1:{port}/{database}")
 }
 
-/// Starts the server on `port`, making its cluster the first time. fsync stays on: durability is what is tested.
+/// The certificate by which a client knows the server, once it was started.
+pub fn root_certificate(home: &Home) -> PathBuf {
+    Files::at(&home.directory).certificate
+}
+
+/// Starts the server on `port`, making its cluster the first time. Clients may use TLS or not. fsync stays on: durability is what is tested.
 pub async fn launch(home: &Home, port: u16, lifetime: Lifetime) -> Result<ProcessId> {
     fs::create_dir_all(&home.directory)
         .with_context(|| format!("{} cannot be made", home.directory.display()))?;
@@ -47,6 +56,12 @@ pub async fn launch(home: &Home, port: u16, lifetime: Lifetime) -> Result<Proces
     })
     .await?;
     clear_after_a_kill(&data).await?;
+    let tls = Files::at(&home.directory);
+    tls.make("postgres")?;
+    let (certificate, key) = (tls.certificate.display().to_string(), tls.key.display().to_string());
+    if let Some(user) = user {
+        run(&["chown", user.name, &certificate, &key].map(String::from)).await?;
+    }
 
     let mut command = vec![paths::program("postgres")?.display().to_string(), "-D".into(), data_text];
     let settings = [
@@ -56,6 +71,9 @@ pub async fn launch(home: &Home, port: u16, lifetime: Lifetime) -> Result<Proces
         "max_connections=300".into(),
         "max_wal_size=2GB".into(),
         "log_checkpoints=off".into(),
+        "ssl=on".into(),
+        format!("ssl_cert_file={certificate}"),
+        format!("ssl_key_file={key}"),
     ];
     command.extend(settings.into_iter().flat_map(|setting| ["-c".into(), setting]));
     let launch = Launch {

@@ -24,7 +24,11 @@ impl Stack {
         let port = || entry.port.context("no port");
         let second = || entry.second_port.context("no port");
         match entry.role {
-            Role::Kafka => kafka::launch(&self.home(entry.role), port()?, second()?, lifetime).await,
+            Role::Kafka => {
+                let sasl = entry.sasl_port.context("no port")?;
+                let ports = kafka::Ports { plain: port()?, sasl, controller: second()? };
+                kafka::launch(&self.home(entry.role), ports, lifetime).await
+            }
             Role::Postgres => postgres::launch(&self.home(entry.role), port()?, lifetime).await,
             Role::Redis => redis::launch(&self.home(entry.role), port()?, lifetime),
             _ => self.launch_service(entry),

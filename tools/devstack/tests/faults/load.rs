@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use devstack::{
+    audit,
     names::Role,
     servers::postgres::connect,
     stack::Stack,
@@ -75,6 +76,8 @@ pub(crate) async fn under_load(
     let books = trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
     ensure!(books.dead_letters.is_empty(), "an outage made dead letters: {:?}", books.dead_letters);
     ensure!(books.unaccounted() == 0, "offsets are unaccounted for:\n{books}");
+    let audit = audit::run(&trial.stack, audit::retention()).await?;
+    ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
 
     let placed: HashMap<Uuid, &str> = placed.into_iter().flatten().collect();
     ensure!(placed.len() == ORDERS, "{} ids for {ORDERS} accepted orders", placed.len());

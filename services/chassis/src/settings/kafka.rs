@@ -1,0 +1,163 @@
+//! How to reach Kafka, and what to find there.
+
+use std::{fs, path::PathBuf};
+
+use actors::{KafkaSettings, PropertyError};
+use clap::{ArgAction, Args, value_parser};
+use thiserror::Error;
+
+/// How to reach Kafka, and what to find there.
+#[derive(Args, Clone)]
+pub struct KafkaArgs {
+    /// Brokers, `host:port`, comma-separated.
+    #[arg(long, env)]
+    pub kafka_brokers: String,
+    /// File of librdkafka properties laid over ours, `name=value` a line, `#` for comments: the place for security.protocol,
+    /// sasl.* and ssl.*.
+    #[arg(long, env)]
+    pub kafka_config_file: Option<PathBuf>,
+    /// librdkafka properties laid over those of the file, comma-separated: `security.protocol=ssl,client.id=a`.
+    // Read later than the rest: an error of the command line would repeat it, passwords and all.
+    #[arg(long, env, hide_env_values = true, default_value = "")]
+    pub kafka_properties: String,
+    /// Create the topics that are missing.
+    #[arg(long, env, default_value_t = true, action = ArgAction::Set)]
+    pub create_topics: bool,
+    /// Partitions every topic must have.
+    #[arg(long, env, default_value_t = contracts::topics::PARTITIONS, value_parser = value_parser!(i32).range(1..=10_000))]
+    pub topic_partitions: i32,
+}
+
+impl std::fmt::Debug for KafkaArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaArgs")
+            .field("kafka_brokers", &self.kafka_brokers)
+            .field("kafka_config_file", &self.kafka_config_file)
+            .field("create_topics", &self.create_topics)
+            .field("topic_partitions", &self.topic_partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is said of Kafka cannot be followed.
+#[derive(Debug, Error)]
+pub enum KafkaArgsError {
+    /// The file cannot be read.
+    #[error("cannot read KAFKA_CONFIG_FILE at {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// The file holds something else, or a property that does not exist.
+    #[error("cannot use KAFKA_CONFIG_FILE at {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PropertyError,
+    },
+    /// Not all of the list is pairs.
+    #[error(
+        "KAFKA_PROPERTIES is not name=value, comma-separated; a value with a comma goes into KAFKA_CONFIG_FILE"
+    )]
+    NotPairs,
+    /// There is a property in the list that does not exist.
+    #[error("cannot use KAFKA_PROPERTIES")]
+    List(#[source] PropertyError),
+}
+
+impl KafkaArgs {
+    /// For the runtime: the file's properties, then those of the list.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or librdkafka refuses a property.
+    pub fn settings(&self) -> Result<KafkaSettings, KafkaArgsError> {
+        let mut kafka = self.with_file()?;
+        for pair in self.kafka_properties.split(',') {
+            let pair = KafkaSettings::read_properties(pair).map_err(|_| KafkaArgsError::NotPairs)?;
+            kafka.properties.extend(pair);
+        }
+        kafka.check().map_err(KafkaArgsError::List)?;
+        Ok(kafka)
+    }
+
+    fn with_file(&self) -> Result<KafkaSettings, KafkaArgsError> {
+        let brokers = self.kafka_brokers.clone();
+        let mut kafka = KafkaSettings { brokers, ..KafkaSettings::default() };
+        if let Some(path) = self.kafka_config_file.clone() {
+            let text = fs::read_to_string(&path)
+                .map_err(|source| KafkaArgsError::Read { path: path.clone(), source })?;
+            let read = KafkaSettings::read_properties(&text).and_then(|properties| {
+                kafka.properties = properties;
+                kafka.check()
+            });
+            read.map_err(|source| KafkaArgsError::File { path, source })?;
+        }
+        Ok(kafka)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Settings {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+    }
+
+    fn settings(args: &[&str]) -> Result<KafkaSettings, KafkaArgsError> {
+        let args = ["service", "--kafka-brokers", "localhost:9092"].iter().chain(args);
+        Settings::try_parse_from(args).expect("valid").kafka.settings()
+    }
+
+    fn error(args: &[&str]) -> String {
+        format!("{:#}", anyhow::Error::from(settings(args).expect_err("refused")))
+    }
+
+    #[test]
+    fn the_list_is_laid_over_the_file() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, "# ours\nclient.id=file\nsasl.password=a,b=c\n").expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let kafka =
+            settings(&["--kafka-config-file", path, "--kafka-properties", "client.id=list, linger.ms=1"]);
+        let pairs =
+            [("client.id", "file"), ("sasl.password", "a,b=c"), ("client.id", "list"), ("linger.ms", "1")];
+        assert_eq!(
+            kafka.expect("valid").properties,
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert_eq!(settings(&[]).expect("valid").properties, []);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_value_is_told() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("UTF-8");
+        for (text, expected) in [
+            ("client.id=a\nsecret", "line 2 is not name=value"),
+            ("sasl.pasword=secret", "librdkafka has no property sasl.pasword"),
+            ("security.protocol=secret", "librdkafka does not take the value given for security.protocol"),
+        ] {
+            fs::write(&file, text).expect("written");
+            let error = error(&["--kafka-config-file", path]);
+            assert!(error.contains(expected) && error.contains(path) && !error.contains("secret"), "{error}");
+        }
+        for (list, expected) in [
+            ("sasl.password=a,secret", "KAFKA_PROPERTIES is not name=value"),
+            ("acks=secret", "KAFKA_PROPERTIES: librdkafka does not take the value given for acks"),
+        ] {
+            let error = error(&["--kafka-properties", list]);
+            assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+        }
+        assert!(
+            error(&["--kafka-config-file", "/nowhere"]).contains("cannot read KAFKA_CONFIG_FILE at /nowhere")
+        );
+    }
+}

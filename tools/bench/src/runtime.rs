@@ -1,0 +1,192 @@
+//! The runtime, with a handler that ignores everything, with one that does what [`by_hand`](crate::by_hand) does, and with
+//! that one when some of it fails.
+
+use std::{
+    collections::HashMap,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use actors::{
+    Attempt, Cause, Decision, Decoded, Deps, Emit, Event as Decodable, Failure, Group, GroupSettings,
+    Handler, Headers, Hints, KafkaSettings, LoadResult, Loaded, Lock, Publisher, Record, Rejection,
+};
+use anyhow::{Context, Result, ensure};
+use deadpool_postgres::{GenericClient, Pool};
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::{
+    Way,
+    event::{Event, Fails},
+    servers::{PARTITIONS, database, variable},
+    usage::Taken,
+};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// When the first record was decoded.
+static FIRST: OnceLock<Instant> = OnceLock::new();
+
+struct Totals {
+    way: Way,
+    out: String,
+}
+
+/// A key's total so far.
+#[derive(Clone, Copy)]
+struct Total {
+    events: i64,
+    amount: i64,
+}
+
+impl Handler for Totals {
+    type Body = Event;
+    type Key = u32;
+    type State = Total;
+    type Shared = ();
+    type Prepared = ();
+
+    fn name(&self) -> &'static str {
+        "bench::runtime::Totals"
+    }
+
+    fn decode(&self, record: &Record) -> Result<Decoded<Event>, Rejection> {
+        FIRST.get_or_init(Instant::now);
+        let body: Event = serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+            .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))?;
+        if self.way == Way::Bare {
+            std::hint::black_box(&body);
+            return Ok(Decoded::Ignored);
+        }
+        Ok(Decoded::Event(Decodable {
+            id: body.event_id,
+            event_type: "TOTAL".into(),
+            correlation_id: body.correlation_id.clone(),
+            body,
+        }))
+    }
+
+    fn key(&self, body: &Event) -> u32 {
+        body.key
+    }
+
+    async fn prepare(&self, _: &Attempt, _: &Event, _: Option<&Total>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn load<C: GenericClient>(&self, client: &C, keys: &[u32], lock: Lock) -> LoadResult<Self> {
+        let query = match lock {
+            Lock::None => "select key, events, amount from totals where key = any($1)",
+            Lock::ForUpdate => {
+                "select key, events, amount from totals where key = any($1) order by key for update"
+            }
+        };
+        let statement = client.prepare_cached(query).await?;
+        let keys: Vec<i32> = keys.iter().map(|key| key.cast_signed()).collect();
+        let rows = client.query(&statement, &[&keys]).await?;
+        let total = |row: &tokio_postgres::Row| Total { events: row.get(1), amount: row.get(2) };
+        let states = rows.iter().map(|row| (row.get::<_, i32>(0).cast_unsigned(), total(row))).collect();
+        Ok(Loaded { states, shared: () })
+    }
+
+    fn decide(
+        &self,
+        attempt: &Attempt,
+        body: &Event,
+        state: Option<&Total>,
+        (): &mut (),
+        _: Option<()>,
+    ) -> Result<Decision<Total>, Failure> {
+        match body.fails {
+            Fails::ForEver => return Err(Failure::permanent("refused", "this one never works")),
+            Fails::Once if attempt.failed_attempts == 0 => {
+                return Err(Failure::transient("busy", "this one works the second time"));
+            }
+            _ => {}
+        }
+        let before = state.copied().unwrap_or(Total { events: 0, amount: 0 });
+        let total = Total { events: before.events + 1, amount: before.amount + body.amount };
+        let emit = Emit {
+            topic: self.out.clone(),
+            key: None,
+            value: Some(serde_json::to_vec(body).expect("an event always serialises")),
+            headers: Headers::new(),
+        };
+        Ok(Decision { state: Some(total), emit: vec![emit] })
+    }
+
+    async fn save<C: GenericClient>(
+        &self,
+        client: &C,
+        changed: Vec<(u32, Total)>,
+        (): (),
+    ) -> Result<(), Error> {
+        let statement = client
+            .prepare_cached(
+                "insert into totals (key, events, amount)
+                 select * from unnest($1::integer[], $2::bigint[], $3::bigint[])
+                 on conflict (key) do update set events = excluded.events, amount = excluded.amount",
+            )
+            .await?;
+        let keys: Vec<i32> = changed.iter().map(|(key, _)| key.cast_signed()).collect();
+        let events: Vec<i64> = changed.iter().map(|(_, total)| total.events).collect();
+        let amounts: Vec<i64> = changed.iter().map(|(_, total)| total.amount).collect();
+        client.execute(&statement, &[&keys, &events, &amounts]).await?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> {
+    let pool = database().await?;
+    let kafka = KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() };
+    let group = format!("bench-{}", Uuid::new_v4().simple());
+    let out = format!("{group}-out");
+    let mut topics = actors::group_topics(&group, PARTITIONS);
+    topics.push(actors::TopicSpec::new(out.as_str(), PARTITIONS));
+    actors::ensure_topics(&kafka, &topics, true).await.map_err(|cause| anyhow::anyhow!("{cause}"))?;
+    let deps = Deps {
+        pool: pool.clone(),
+        hints: Hints::connect(&variable("REDIS_URL")?)?,
+        publisher: Publisher::start(&kafka)?,
+    };
+    let settings = GroupSettings::new("bench", &group, &[topic], kafka);
+    let member = Group::start(settings, Totals { way, out }, deps).await?;
+    let started = Instant::now();
+    while !finished(&member, topic, records) {
+        ensure!(started.elapsed() < LIMIT, "not done within {LIMIT:?}: {:?}", member.partitions());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let time = FIRST.get().context("no record was decoded")?.elapsed();
+    check(way, &pool, topic, records).await?;
+    ensure!(member.shutdown(Duration::from_secs(10)).await, "the group did not drain in time");
+    Ok(Taken { records, time })
+}
+
+/// Every offset is past, and nothing waits any more.
+fn finished(member: &Group, topic: &str, records: usize) -> bool {
+    let lanes = member.partitions();
+    let lanes = || lanes.iter().filter(|lane| lane.topic == topic);
+    let past: i64 = lanes().map(|lane| lane.next_offset).sum();
+    usize::try_from(past) == Ok(records) && lanes().all(|lane| lane.parked == 0)
+}
+
+/// A fast wrong answer is no answer.
+async fn check(way: Way, pool: &Pool, topic: &str, records: usize) -> Result<()> {
+    let client = pool.get().await?;
+    let sums = "select sum(applied)::bigint, sum(duplicate)::bigint, sum(dead)::bigint, sum(ignored)::bigint,
+                       (select coalesce(sum(events), 0)::bigint from totals)
+                from partition_lease where topic = $1";
+    let row = client.query_one(sums, &[&topic]).await?;
+    let [applied, duplicate, dead, ignored, totals]: [i64; 5] = std::array::from_fn(|at| row.get(at));
+    let all = i64::try_from(records)?;
+    let counts: HashMap<&str, i64> =
+        [("applied", applied), ("duplicate", duplicate), ("dead", dead), ("ignored", ignored)].into();
+    let right = match way {
+        Way::Bare => ignored == all,
+        Way::Protocol => applied == all,
+        _ => applied + duplicate + dead == all && duplicate > 0 && dead > 0,
+    };
+    ensure!(right && totals == applied, "{records} records, {totals} in the totals, and {counts:?}");
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The audit of one consumer group.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use actors::{TopicPartition, dead_letter::requeue_topic};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+
+use super::{
+    journal::{Cover, Mark},
+    lookup::{Place, Tables, moved},
+    problem::{Kind, Problem},
+    read::{Cost, Reader},
+    report::GroupAudit,
+    walk::{Finding, Found, Lane, Pending, Walk},
+};
+use crate::topics;
+
+/// Outcomes looked up by one query.
+const CHUNK: usize = 10_000;
+/// Outcomes without confirmation kept in memory; at that number they are settled.
+const OPEN_MAX: usize = 100_000;
+/// Time given to what is on its way from one place to another.
+const MOVING: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(200);
+/// Rows are forgotten by another clock than the one that dated them.
+const MARGIN: Duration = Duration::from_secs(60 * 60);
+
+/// What is needed to audit a group.
+pub(super) struct Scope<'a> {
+    pub(super) group: &'static str,
+    pub(super) topics: &'static [&'static str],
+    pub(super) brokers: &'a str,
+    /// URL of the group's database.
+    pub(super) database: &'a str,
+    /// How long the group remembers outcomes.
+    pub(super) retention: Duration,
+}
+
+/// Audits a group.
+pub(super) async fn audit(scope: &Scope<'_>) -> Result<GroupAudit> {
+    let started = Instant::now();
+    let tables = Tables::open(scope.database, scope.group).await?;
+    let mut auditor = Auditor {
+        tables,
+        reader: Reader::new(scope.brokers)?,
+        audit: GroupAudit::new(scope.group),
+        open: Vec::new(),
+        beside: Cost::default(),
+    };
+    // Where the leases are comes first: whatever moves on from there is not asked for.
+    let (leases, now) = auditor.tables.leases().await?;
+    let cutoff = now - chrono::Duration::from_std(scope.retention.saturating_sub(MARGIN))?;
+    for lane in lanes(scope, leases).await? {
+        auditor.lane(&lane, cutoff).await.with_context(|| format!("auditing {}", lane.source))?;
+    }
+    auditor.settle().await?;
+    auditor.name_first().await?;
+    let Auditor { mut audit, tables, reader, beside, .. } = auditor;
+    audit.journal_rows = tables.journal_rows;
+    audit.looked_up = tables.looked_up;
+    audit.beside = beside;
+    audit.seconds = started.elapsed().as_secs_f64();
+    // Closing a client waits for its threads.
+    tokio::task::spawn_blocking(move || drop(reader)).await?;
+    Ok(audit)
+}
+
+/// The leases of what the group reads, in order, each with what is left of its partition.
+async fn lanes(scope: &Scope<'_>, leases: Vec<Lane>) -> Result<Vec<Lane>> {
+    let requeue = requeue_topic(scope.group);
+    let names: Vec<String> =
+        scope.topics.iter().map(|topic| (*topic).to_owned()).chain([requeue.clone()]).collect();
+    let (brokers, wanted) = (scope.brokers.to_owned(), names.clone());
+    let extents = tokio::task::spawn_blocking(move || topics::extents(&brokers, &wanted)).await??;
+    let mut lanes = Vec::new();
+    for mut lane in leases.into_iter().filter(|lane| names.iter().any(|name| **name == *lane.source.topic)) {
+        let extent = extents.iter().find(|extent| {
+            (extent.topic.as_str(), extent.partition) == (&*lane.source.topic, lane.source.partition)
+        });
+        lane.low = extent
+            .with_context(|| {
+                format!(
+                    "{} has a lease on {}, which this Kafka does not have: is it the Kafka these databases belong to?",
+                    scope.group, lane.source
+                )
+            })?
+            .low;
+        lane.requeue = *lane.source.topic == *requeue;
+        lanes.push(lane);
+    }
+    lanes.sort_by(|one, other| one.source.cmp(&other.source));
+    Ok(lanes)
+}
+
+struct Auditor {
+    tables: Tables,
+    reader: Reader,
+    audit: GroupAudit,
+    /// Outcomes that the tables do not confirm, or not yet.
+    open: Vec<Pending>,
+    /// What reading dead letters and the ledger took.
+    beside: Cost,
+}
+
+impl Auditor {
+    async fn lane(&mut self, lane: &Lane, cutoff: DateTime<Utc>) -> Result<()> {
+        let start = lane.start();
+        let mut journal = Journal { cover: Cover::new(lane.begin()), after: Some((i64::MIN, i64::MIN)) };
+        let mut walk = Walk::new(lane, cutoff);
+        self.load(lane, &mut journal, start).await?;
+        walk.skip(&mut journal.cover, start);
+        if start < lane.next {
+            let (mut chunks, reading) = self.reader.partition(&lane.source, start, lane.next, lane.requeue);
+            while let Some(chunk) = chunks.recv().await {
+                let Some(last) = chunk.last() else { continue };
+                self.load(lane, &mut journal, last.offset + 1).await?;
+                chunk.iter().for_each(|seen| walk.record(&mut journal.cover, seen));
+                if walk.found.pending.len() >= CHUNK {
+                    self.ask(std::mem::take(&mut walk.found.pending)).await?;
+                }
+            }
+            self.audit.read.add(reading.await??);
+        }
+        self.load(lane, &mut journal, lane.next).await?;
+        let mut found = walk.finish(&mut journal.cover);
+        if found.findings.iter().any(|finding| finding.kind == Kind::OutcomeWithoutRecord) {
+            found.forget_below(self.reader.low(&lane.source).await?);
+        }
+        self.note(lane, &mut found);
+        self.ask(found.pending).await
+    }
+
+    /// Reads the journal until all that is said of offsets below `upto` is known.
+    async fn load(&mut self, lane: &Lane, journal: &mut Journal, upto: i64) -> Result<()> {
+        while journal.cover.needs(upto) {
+            let Some(after) = journal.after else { return Ok(()) };
+            let page = self.tables.page(lane, after).await?;
+            journal.after = page.next;
+            // A row may begin where the page ends, under another epoch.
+            journal.cover.extend(page.rows, page.next.map_or(i64::MAX, |(from, _)| from));
+            for (from, upto, error) in page.unreadable {
+                let finding = Finding { kind: Kind::UnreadableRow, from, upto, says: None };
+                let mut problem = Problem::of_finding(self.audit.group, &lane.source, finding);
+                problem.detail = format!("{}: {error:#}", problem.detail);
+                self.audit.problem(problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, lane: &Lane, found: &mut Found) {
+        self.audit.unprovable += found.unprovable;
+        for (mark, offsets) in &found.outcomes {
+            self.audit.count(*mark, *offsets);
+        }
+        for finding in &found.findings {
+            self.audit.problem(Problem::of_finding(self.audit.group, &lane.source, *finding));
+        }
+    }
+
+    /// Asks the tables for what has to confirm the journal.
+    async fn ask(&mut self, pending: Vec<Pending>) -> Result<()> {
+        if !pending.is_empty() {
+            let left = self.tables.confirm(pending).await?;
+            self.open.extend(left);
+        }
+        if self.open.len() >= OPEN_MAX { self.settle().await } else { Ok(()) }
+    }
+
+    /// Settles what is open: dead letters and the ledger are read, and what is still missing is asked for again for a while,
+    /// since it may be on its way from one place to another.
+    async fn settle(&mut self) -> Result<()> {
+        let mut open = std::mem::take(&mut self.open);
+        open = self.topics(open).await?;
+        let asked = Instant::now();
+        while open.iter().any(|one| !one.aged) && asked.elapsed() < MOVING {
+            tokio::time::sleep(AGAIN).await;
+            let mut left = Vec::new();
+            while !open.is_empty() {
+                let chunk = open.split_off(open.len().saturating_sub(CHUNK));
+                left.extend(self.tables.confirm(chunk).await?);
+            }
+            open = self.topics(left).await?;
+        }
+        open.sort_by(|one, other| (&one.source, one.offset).cmp(&(&other.source, other.offset)));
+        for one in open {
+            self.audit.count(one.mark, -1);
+            if one.aged {
+                self.audit.unprovable += 1;
+            } else {
+                self.audit.problem(Problem::of_pending(self.audit.group, &one));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for dead letters and for outcomes of requeued records: in the outbox, then in the topics it empties into.
+    async fn topics(&mut self, mut open: Vec<Pending>) -> Result<Vec<Pending>> {
+        let mut letters: HashSet<(TopicPartition, i64)> = open
+            .iter()
+            .filter(|one| matches!(one.mark, Mark::Dead | Mark::Parked))
+            .map(|one| (one.source.clone(), one.offset))
+            .collect();
+        if !letters.is_empty() {
+            let mut found = self.tables.letters_on_their_way(&letters).await?;
+            letters.retain(|one| !found.contains(one));
+            let (published, cost) = self.reader.letters(self.audit.group, letters).await?;
+            self.beside.add(cost);
+            found.extend(published);
+            open.retain(|one| {
+                !matches!(one.mark, Mark::Dead | Mark::Parked)
+                    || !found.contains(&(one.source.clone(), one.offset))
+            });
+        }
+        let mut outcomes: HashSet<_> = open.iter().filter_map(moved).collect();
+        if !outcomes.is_empty() {
+            let mut found = self.tables.outcomes_on_their_way(&outcomes).await?;
+            outcomes.retain(|one| !found.contains(one));
+            let (published, cost) = self.reader.outcomes(outcomes).await?;
+            self.beside.add(cost);
+            found.extend(published);
+            open.retain(|one| !moved(one).is_some_and(|put_back| found.contains(&put_back)));
+        }
+        Ok(open)
+    }
+
+    /// Finds out which event the first problem of each kind is about.
+    async fn name_first(&mut self) -> Result<()> {
+        let mut named = HashSet::new();
+        for problem in &mut self.audit.problems {
+            let Some(offset) = problem.offset.filter(|_| named.insert(problem.kind)) else { continue };
+            let source = TopicPartition::new(problem.topic.as_str(), problem.partition);
+            let (event_id, correlation_id) = self.reader.names(&source, offset).await?;
+            problem.event_id = event_id.or(problem.event_id);
+            problem.correlation_id = correlation_id;
+        }
+        Ok(())
+    }
+}
+
+/// A lane's journal, on the way.
+struct Journal {
+    cover: Cover,
+    /// Where the next page begins; nothing after the last one.
+    after: Option<Place>,
+}

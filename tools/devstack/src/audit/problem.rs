@@ -1,0 +1,161 @@
+//! What can be wrong with an offset, and how it is said.
+
+use std::fmt;
+
+use actors::TopicPartition;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    journal::Mark,
+    walk::{Finding, Pending},
+};
+
+/// What can be wrong with an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The group is past it, and its journal does not mention it.
+    NoOutcome,
+    /// A record is there, and the journal says there is none.
+    GapWithRecord,
+    /// The journal names an outcome, and no record is there.
+    OutcomeWithoutRecord,
+    /// Applied or a duplicate, and the inbox does not know its event.
+    NotInInbox,
+    /// Applied, and the inbox says that its event died.
+    DeadInInbox,
+    /// Parked, and it neither waits nor has it ended.
+    ParkedNowhere,
+    /// Dead, and there is no dead letter.
+    NoDeadLetter,
+    /// Put back, and it neither waits nor has an outcome.
+    MovedNowhere,
+    /// A row of the journal does not read.
+    UnreadableRow,
+    /// The journal's rows and the lease do not stand for the same number of offsets.
+    Totals,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoOutcome => "without an outcome",
+            Self::GapWithRecord => "a record where the journal says there is none",
+            Self::OutcomeWithoutRecord => "an outcome where there is no record",
+            Self::NotInInbox => "not in the inbox",
+            Self::DeadInInbox => "applied, and dead in the inbox",
+            Self::ParkedNowhere => "parked, and nowhere to be found",
+            Self::NoDeadLetter => "dead without a dead letter",
+            Self::MovedNowhere => "put back, and nowhere to be found",
+            Self::UnreadableRow => "in a row of the journal that does not read",
+            Self::Totals => "that journal and lease do not agree on",
+        })
+    }
+}
+
+/// An offset, or a run of them, with which something is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    /// What.
+    pub kind: Kind,
+    /// The consumer group.
+    pub group: &'static str,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset; none where it is about the partition as a whole.
+    pub offset: Option<i64>,
+    /// How many offsets, from that one on.
+    pub offsets: i64,
+    /// What the journal says, and what is missing.
+    pub detail: String,
+    /// The event there, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Uuid>,
+    /// Its correlation id; only of the first problem of a kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn of_finding(group: &'static str, source: &TopicPartition, finding: Finding) -> Self {
+        let Finding { kind, from, upto, says } = finding;
+        let last = upto - 1;
+        let word = says.map_or("nothing", Mark::word);
+        let detail = match kind {
+            Kind::Totals => {
+                let (less, more) = if upto > from { ("fewer", upto - from) } else { ("more", from - upto) };
+                format!(
+                    "the journal's rows stand for {more} offsets {less} than the lease says were consumed"
+                )
+            }
+            Kind::NoOutcome => {
+                format!("the group is past it; the journal has no row for offsets {from} to {last}")
+            }
+            Kind::UnreadableRow => format!("the journal's row for offsets {from} to {last} does not read"),
+            Kind::GapWithRecord => "the journal says that no record is there; there is one".to_owned(),
+            _ => {
+                format!("the journal says {word} for offsets {from} to {last}; the topic has no record there")
+            }
+        };
+        Self {
+            kind,
+            group,
+            topic: source.topic.to_string(),
+            partition: source.partition,
+            offset: (kind != Kind::Totals).then_some(from),
+            offsets: (upto - from).abs(),
+            detail,
+            event_id: None,
+            correlation_id: None,
+        }
+    }
+
+    pub(super) fn of_pending(group: &'static str, pending: &Pending) -> Self {
+        let no_event = "the record holds no event that could be in the inbox";
+        let (kind, missing) = match pending.mark {
+            Mark::Parked => (
+                Kind::ParkedNowhere,
+                "it does not wait, its event is not in the inbox, and it has no dead letter",
+            ),
+            Mark::Dead => (Kind::NoDeadLetter, "it has no dead letter, in Kafka or in the outbox"),
+            Mark::Moved if pending.put_back.is_none() => {
+                (Kind::MovedNowhere, "its headers name no dead letter it was put back from")
+            }
+            Mark::Moved => (Kind::MovedNowhere, "it does not wait, and the ledger has no outcome of it"),
+            _ if pending.event.is_none() => (Kind::NotInInbox, no_event),
+            _ if pending.dead => (Kind::DeadInInbox, "the inbox says that its event died"),
+            _ => (Kind::NotInInbox, "its event is not in the inbox"),
+        };
+        Self {
+            kind,
+            group,
+            topic: pending.source.topic.to_string(),
+            partition: pending.source.partition,
+            offset: Some(pending.offset),
+            offsets: 1,
+            detail: format!("the journal says {}; {missing}", pending.mark.word()),
+            event_id: pending.event,
+            correlation_id: None,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.group, self.topic, self.partition)?;
+        if let Some(offset) = self.offset {
+            write!(f, " offset {offset}")?;
+        }
+        write!(f, ": {}", self.detail)?;
+        if let Some(id) = self.event_id {
+            write!(f, "; event {id}")?;
+        }
+        match &self.correlation_id {
+            Some(id) => write!(f, ", correlation id {id}"),
+            None => Ok(()),
+        }
+    }
+}
