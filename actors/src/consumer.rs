@@ -1,7 +1,9 @@
 //! The consumer of a group: one thread that owns the Kafka consumer, and the lanes it fills.
 
 mod lane;
+mod member;
 mod poll;
+mod rebalance;
 mod routing;
 mod window;
 

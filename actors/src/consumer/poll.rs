@@ -14,17 +14,18 @@ use std::{
 
 use rdkafka::{
     Message, Offset as KafkaOffset, Timestamp, TopicPartitionList,
-    config::FromClientConfigAndContext,
-    consumer::{BaseConsumer, CommitMode, Consumer},
+    consumer::{CommitMode, Consumer as _},
     error::KafkaError,
 };
 use tokio::sync::oneshot;
 
-use super::{lane::Lane, routing::Routing};
+use super::{
+    lane::Lane,
+    member::{Consumer, connect, retire},
+    routing::Routing,
+};
 use crate::{
-    dead_letter::requeue_topic,
     headers::Headers,
-    kafka::client_config,
     record::{Offset, Record, TopicPartition},
     settings::GroupSettings,
 };
@@ -67,7 +68,7 @@ impl Drop for Alive {
 }
 
 impl PollThread {
-    /// False when the thread has ended, which it never does by itself but on a fatal error.
+    /// False when the thread has ended, which it never does by itself.
     pub(crate) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
     }
@@ -89,51 +90,27 @@ pub(crate) fn start(
     settings: &GroupSettings,
     routing: Routing,
 ) -> Result<(PollThread, Arc<Routing>), String> {
-    let session = settings.session_timeout.as_millis().to_string();
-    let heartbeat = settings.heartbeat().as_millis().to_string();
-    let config = client_config(
-        &settings.kafka,
-        &[
-            ("group.id", &settings.group),
-            ("session.timeout.ms", &session),
-            ("heartbeat.interval.ms", &heartbeat),
-            // The default assignors stop every member at each join.
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            // Every partition is assigned at the offset its lease names; a reset would hide a loss.
-            ("auto.offset.reset", "error"),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("isolation.level", "read_committed"),
-            // Pausing throws prefetched records away: fetch little ahead.
-            ("queued.min.messages", "10000"),
-            ("queued.max.messages.kbytes", "16384"),
-            // The default waits a second once that little is there.
-            ("fetch.queue.backoff.ms", "5"),
-            ("fetch.wait.max.ms", "100"),
-            // Where the partitions end, for the lag.
-            ("statistics.interval.ms", "2000"),
-        ],
-    );
-    let consumer: BaseConsumer<Routing> =
-        BaseConsumer::from_config_and_context(&config, routing).map_err(|error| error.to_string())?;
-    let requeue = requeue_topic(&settings.group);
-    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).chain([requeue.as_str()]).collect();
-    consumer.subscribe(&topics).map_err(|error| error.to_string())?;
-    let routing = Arc::clone(consumer.context());
+    let routing = Arc::new(routing);
+    let consumer = connect(settings, routing.clone())?;
     let (stop, stops) = mpsc::sync_channel(1);
     let alive = Arc::new(AtomicBool::new(true));
-    let guard = Alive(alive.clone());
+    let (guard, settings, routed) = (Alive(alive.clone()), settings.clone(), routing.clone());
     std::thread::Builder::new()
         .name(format!("poll-{}", settings.group))
-        .spawn(move || run(consumer, &stops, guard))
+        .spawn(move || run(consumer, &settings, &routed, &stops, guard))
         .map_err(|error| error.to_string())?;
     Ok((PollThread { stop, alive }, routing))
 }
 
-fn run(consumer: BaseConsumer<Routing>, stops: &mpsc::Receiver<Stop>, alive: Alive) {
+fn run(
+    mut consumer: Consumer,
+    settings: &GroupSettings,
+    routing: &Arc<Routing>,
+    stops: &mpsc::Receiver<Stop>,
+    alive: Alive,
+) {
     // Dropped before the consumer, also by a panic.
     let _alive = alive;
-    let routing = Arc::clone(consumer.context());
     let mut committed = HashMap::new();
     let mut last_commit = Instant::now();
     let mut last_error: Option<(String, Instant)> = None;
@@ -148,24 +125,25 @@ fn run(consumer: BaseConsumer<Routing>, stops: &mpsc::Receiver<Stop>, alive: Ali
             stop.left.send(()).unwrap_or_default();
             return;
         }
-        if let Err(error) = round(&consumer, &routing) {
+        let mut broken = routing.is_stuck().then(|| "it is stuck in leaving its partitions".to_owned());
+        if let Err(error) = round(&consumer, routing) {
             let text = error.to_string();
-            if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-                tracing::error!(
-                    error = text,
-                    "the Kafka consumer had a fatal error; this process is no member any more"
-                );
-                return;
-            }
             let repeated =
                 last_error.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_ERROR);
             if !repeated {
                 tracing::warn!(error = text, "reading from Kafka fails; trying again");
-                last_error = Some((text, Instant::now()));
+                last_error = Some((text.clone(), Instant::now()));
             }
             if is_out_of_range(&error) {
                 routing.reopen_out_of_range(&consumer);
             }
+            if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                broken = Some(text);
+            }
+        }
+        if let Some(why) = broken {
+            consumer = replaced(consumer, settings, routing, &why);
+            committed.clear();
         }
         if let Err(error) = routing.maintain(&consumer) {
             tracing::warn!(%error, "cannot pause or resume a partition");
@@ -174,7 +152,29 @@ fn run(consumer: BaseConsumer<Routing>, stops: &mpsc::Receiver<Stop>, alive: Ali
             last_commit = Instant::now();
             routing.open_late(&consumer);
             routing.reopen_stuck(&consumer);
-            commit(&consumer, &routing, &mut committed);
+            commit(&consumer, routing, &mut committed);
+        }
+    }
+}
+
+/// A new consumer in place of one that will not get anywhere any more. Where its partitions are is in PostgreSQL.
+fn replaced(old: Consumer, settings: &GroupSettings, routing: &Arc<Routing>, why: &str) -> Consumer {
+    tracing::error!(
+        group = settings.group,
+        why,
+        "the Kafka consumer is of no use any more; building a new one"
+    );
+    routing.forget();
+    match connect(settings, routing.clone()) {
+        Ok(fresh) => {
+            retire(old);
+            fresh
+        }
+        Err(error) => {
+            // The same settings have worked before: most likely the system is out of something.
+            tracing::error!(group = settings.group, error, "cannot build a new Kafka consumer; trying again");
+            std::thread::sleep(COMMIT_EVERY);
+            old
         }
     }
 }
@@ -186,7 +186,7 @@ fn is_out_of_range(error: &KafkaError) -> bool {
 }
 
 /// Routes what Kafka has, at most [`ROUND`] records, waiting for the first at most [`POLL`].
-fn round(consumer: &BaseConsumer<Routing>, routing: &Routing) -> Result<(), KafkaError> {
+fn round(consumer: &Consumer, routing: &Routing) -> Result<(), KafkaError> {
     let mut timeout = POLL;
     let mut run: Option<(Arc<Lane>, Vec<Record>)> = None;
     let mut result = Ok(());
@@ -237,7 +237,7 @@ fn owned<M: Message>(source: &TopicPartition, message: &M) -> Record {
 }
 
 /// Tells Kafka where the lanes are, for lag monitors.
-fn commit(consumer: &BaseConsumer<Routing>, routing: &Routing, committed: &mut HashMap<TopicPartition, i64>) {
+fn commit(consumer: &Consumer, routing: &Routing, committed: &mut HashMap<TopicPartition, i64>) {
     let positions = routing.positions();
     let mut list = TopicPartitionList::new();
     for (source, next) in &positions {
@@ -248,11 +248,14 @@ fn commit(consumer: &BaseConsumer<Routing>, routing: &Routing, committed: &mut H
             tracing::warn!(topic = &*source.topic, partition = source.partition, %error, "cannot note an offset");
         }
     }
-    if list.count() == 0 {
+    if list.count() == 0 || !routing.may_commit() {
         return;
     }
     match consumer.commit(&list, CommitMode::Async) {
         Ok(()) => *committed = positions,
-        Err(error) => tracing::debug!(%error, "offsets are not committed to Kafka; lag monitors are behind"),
+        Err(error) => {
+            routing.commit_answered();
+            tracing::debug!(%error, "offsets are not committed to Kafka; lag monitors are behind");
+        }
     }
 }

@@ -17,8 +17,9 @@ impl<H: Handler> Work<H> {
     /// Deletes what Kafka has acknowledged, once the lane has been quiet for a while. Sleeps until `due` at the latest.
     pub(super) async fn idle(&mut self, due: Option<DateTime<Utc>>) -> Next {
         let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
+        // Asked first: what is acknowledged between the two questions must not be slept over.
+        let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
         let Some(seq) = self.relay.deletable() else {
-            let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
             return Next::Sleep(due.into_iter().chain(unacknowledged).min());
         };
         let quiet = self.last_write.elapsed();

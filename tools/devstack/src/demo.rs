@@ -126,7 +126,9 @@ impl Demo {
         let audit = audit::run(&self.stack, audit::retention()).await?;
         audit.to_string().lines().for_each(|line| println!("   {line}"));
         ensure!(audit.is_clean(), "the audit found what the counters did not: {audit}");
-        proved("every offset was found in a table or topic that no counter is part of");
+        proved(
+            "every record has an outcome, and what was applied, parked, dead or put back is where it must be",
+        );
         Ok(())
     }
 }

@@ -149,8 +149,9 @@ impl fmt::Display for Audit {
             *kinds.entry(*kind).or_default() += offsets;
         }
         for (at, (kind, offsets)) in kinds.into_iter().enumerate() {
-            let lines = if at == 0 { "" } else { "\n" };
-            write!(f, "{lines}✗ {offsets} offsets {kind}")?;
+            let line = if at == 0 { "" } else { "\n" };
+            let noun = if offsets == 1 { "offset" } else { "offsets" };
+            write!(f, "{line}✗ {offsets} {noun} {kind}")?;
             if let Some(first) = self.problems.iter().find(|problem| problem.kind == kind) {
                 write!(f, ", the first: {first}")?;
             }

@@ -1,0 +1,209 @@
+//! What a rebalance does to the lanes. All of it runs on the poll thread.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
+use tokio::sync::oneshot;
+
+use super::{
+    lane::{Lane, LaneKind},
+    member::Consumer,
+    routing::{Routed, Routing, report},
+};
+use crate::{lease::Watermarks, partition::Supervise, record::TopicPartition};
+
+/// How long an assignment waits for its claims: well below any session time-out.
+const CLAIMS: Duration = Duration::from_secs(3);
+const WATERMARKS: Duration = Duration::from_secs(2);
+/// A partition that was just assigned cannot be sought for a few rounds; one that fails for longer is stuck.
+const FAILED_SEEKS: u32 = 100;
+
+impl Routing {
+    pub(super) fn assigned(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        let sources = sources(partitions);
+        for source in &sources {
+            let lane = self.open(consumer, source);
+            self.lanes.lock().insert(source.clone(), Routed { lane, paused: false, failed_seeks: 0 });
+        }
+        let deadline = Instant::now() + CLAIMS;
+        let mut list = TopicPartitionList::new();
+        let mut late = TopicPartitionList::new();
+        for source in &sources {
+            let lane = self.lane(&source.topic, source.partition);
+            match lane.as_ref().and_then(|lane| lane.wait_claimed(deadline)) {
+                Some(next) => {
+                    list.add_partition_offset(&source.topic, source.partition, Offset::Offset(next.0))?;
+                    if let Some(lane) = lane {
+                        lane.sought(next.0);
+                    }
+                }
+                // The beginning is a place that exists; nothing is taken from there before the claim and a seek.
+                None => {
+                    list.add_partition_offset(&source.topic, source.partition, Offset::Beginning)?;
+                    late.add_partition(&source.topic, source.partition);
+                    if let Some(routed) = self.lanes.lock().get_mut(source) {
+                        routed.paused = true;
+                    }
+                }
+            }
+        }
+        failpoint!(RebalanceAssigned);
+        consumer.incremental_assign(&list)?;
+        // A pause of an earlier assignment may still be in force.
+        consumer.resume(&list)?;
+        if late.count() > 0 {
+            consumer.pause(&late)?;
+        }
+        self.joined.store(true, Ordering::Release);
+        tracing::info!(group = self.settings.group, partitions = ?sources, claims_outstanding = late.count(), "partitions assigned");
+        Ok(())
+    }
+
+    /// Opens a lane; `None` when Kafka does not say where the partition begins and ends, which is asked again later.
+    fn open(&self, consumer: &Consumer, source: &TopicPartition) -> Option<Arc<Lane>> {
+        let (low, high) = match consumer.fetch_watermarks(&source.topic, source.partition, WATERMARKS) {
+            Ok(watermarks) => watermarks,
+            Err(error) => {
+                tracing::warn!(topic = &*source.topic, partition = source.partition, %error,
+                    "Kafka does not say where the partition begins; asking again");
+                return None;
+            }
+        };
+        let kind = if *source.topic == *self.requeue_topic { LaneKind::Requeue } else { LaneKind::Source };
+        let lane = Arc::new(Lane::new(source.clone(), kind, Watermarks { low, high }));
+        self.supervisor.cast(Supervise::Open(lane.clone())).ok()?;
+        Some(lane)
+    }
+
+    pub(super) fn revoked(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
+        let sources = sources(partitions);
+        failpoint!(RebalanceRevoked);
+        if consumer.assignment_lost() {
+            tracing::warn!(group = self.settings.group, partitions = ?sources, "partitions lost; their new owners fence this one out");
+            for source in &sources {
+                self.lanes.lock().remove(source);
+                self.supervisor.cast(Supervise::Drop(source.clone())).unwrap_or_default();
+            }
+        } else {
+            let (_, offsets) = self.drain(&sources);
+            failpoint!(RebalanceDrained);
+            Self::commit(consumer, &offsets);
+        }
+        consumer.incremental_unassign(partitions)
+    }
+
+    /// Lets the batches in hand finish, bounded. True when every lane left nothing behind; and where each lane is.
+    fn drain(&self, sources: &[TopicPartition]) -> (bool, TopicPartitionList) {
+        let deadline = tokio::time::Instant::now() + self.settings.drain;
+        let mut leaving = Vec::new();
+        for source in sources {
+            let Some(lane) = self.lanes.lock().remove(source).and_then(|routed| routed.lane) else {
+                continue;
+            };
+            lane.close();
+            let (done, drained) = oneshot::channel();
+            if self.supervisor.cast(Supervise::Drain(source.clone(), done)).is_ok() {
+                leaving.push((lane, drained));
+            }
+        }
+        let mut clean = true;
+        let mut offsets = TopicPartitionList::new();
+        for (lane, drained) in leaving {
+            // A timer can only be made inside the runtime.
+            let drained = self.runtime.block_on(async { tokio::time::timeout_at(deadline, drained).await });
+            let finished = matches!(drained, Ok(Ok(true)));
+            if !finished {
+                clean = false;
+                tracing::warn!(
+                    topic = &*lane.source.topic,
+                    partition = lane.source.partition,
+                    "the partition left before all of its work was done; its next owner goes on from PostgreSQL"
+                );
+            }
+            if let Some(next) = lane.position() {
+                let added = offsets.add_partition_offset(
+                    &lane.source.topic,
+                    lane.source.partition,
+                    Offset::Offset(next.0),
+                );
+                report("note a leaving partition's offset", added);
+            }
+        }
+        (clean, offsets)
+    }
+
+    /// Drains everything, for good.
+    pub(super) fn drain_all(&self) -> (bool, TopicPartitionList) {
+        let sources: Vec<_> = self.lanes.lock().keys().cloned().collect();
+        self.drain(&sources)
+    }
+
+    /// Assigns those partitions anew whose next record is not in the log any more, or not yet: their new claim counts what
+    /// is lost, or halts and says what to do.
+    pub(super) fn reopen_out_of_range(&self, consumer: &Consumer) {
+        let outside = |lane: &Arc<Lane>| {
+            let Some(wanted) = lane.wanted() else { return false };
+            let ends = consumer.fetch_watermarks(&lane.source.topic, lane.source.partition, WATERMARKS);
+            ends.is_ok_and(|(low, high)| wanted < low || wanted > high)
+        };
+        let sources =
+            self.lanes().iter().filter(|lane| outside(lane)).map(|lane| lane.source.clone()).collect();
+        self.reopen(consumer, sources);
+    }
+
+    /// Assigns partitions anew that Kafka has stopped fetching and that therefore cannot be sought.
+    pub(super) fn reopen_stuck(&self, consumer: &Consumer) {
+        let stuck = |routed: &Routed| routed.failed_seeks > FAILED_SEEKS;
+        let sources = self
+            .lanes
+            .lock()
+            .iter()
+            .filter(|(_, one)| stuck(one))
+            .map(|(source, _)| source.clone())
+            .collect();
+        self.reopen(consumer, sources);
+    }
+
+    fn reopen(&self, consumer: &Consumer, sources: Vec<TopicPartition>) {
+        if sources.is_empty() {
+            return;
+        }
+        tracing::warn!(group = self.settings.group, partitions = ?sources, "assigning partitions anew: their place in the log is not there");
+        let mut list = TopicPartitionList::new();
+        for source in &sources {
+            list.add_partition(&source.topic, source.partition);
+        }
+        let (_, _) = self.drain(&sources);
+        report("let partitions go", consumer.incremental_unassign(&list));
+        report("assign partitions anew", self.assigned(consumer, &list));
+    }
+
+    /// Opens the lanes whose ends Kafka did not know at their assignment.
+    pub(super) fn open_late(&self, consumer: &Consumer) {
+        let waiting = |routed: &Routed| routed.lane.is_none();
+        let sources: Vec<_> = self
+            .lanes
+            .lock()
+            .iter()
+            .filter(|(_, routed)| waiting(routed))
+            .map(|(source, _)| source.clone())
+            .collect();
+        for source in sources {
+            let lane = self.open(consumer, &source);
+            if let Some(routed) = self.lanes.lock().get_mut(&source) {
+                routed.lane = lane;
+            }
+        }
+    }
+}
+
+fn sources(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
+    partitions
+        .elements()
+        .iter()
+        .map(|element| TopicPartition::new(element.topic(), element.partition()))
+        .collect()
+}
