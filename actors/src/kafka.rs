@@ -28,6 +28,9 @@ pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> Cli
     // Reconnect soon: an outage's length should be the outage's, not the client's patience.
     config.set("reconnect.backoff.ms", "100");
     config.set("reconnect.backoff.max.ms", "2000");
+    // A broker that dies while it comes up may leave a request without an answer: the default waits a minute for it.
+    config.set("socket.timeout.ms", "10000");
+    config.set("socket.connection.setup.timeout.ms", "5000");
     config.set("socket.keepalive.enable", "true");
     // An OpenSSL that was not built by the system does not know where the system keeps its authorities.
     config.set("ssl.ca.location", "probe");

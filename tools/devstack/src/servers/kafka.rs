@@ -74,9 +74,11 @@ pub async fn launch(home: &Home, ports: Ports, lifetime: Lifetime) -> Result<Pro
         words.chain([main]).map(String::from).collect()
     };
     home.prepared(|_| async {
+        // One that begins with a dash would be taken for an option: with the first bit clear none does.
+        let id = Uuid::new_v4().as_u128() >> 1;
         // Kafka's ids are 16 bytes in URL-safe base64, as its own tool writes them; any UUID will do.
         let mut words = format("kafka.tools.StorageTool", &["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-        words.extend(["format", "-t", &cluster_id(Uuid::new_v4()), "-c", &properties].map(String::from));
+        words.extend(["format", "-t", &cluster_id(Uuid::from_u128(id)), "-c", &properties].map(String::from));
         run(&words).await.context("Kafka's directory cannot be formatted")
     })
     .await?;
