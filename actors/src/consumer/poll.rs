@@ -36,6 +36,8 @@ const POLL: Duration = Duration::from_millis(20);
 const ROUND: usize = 2_000;
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const REPEAT_ERROR: Duration = Duration::from_secs(10);
+/// Milliseconds in which a full lane is waited for before it is paused.
+const PATIENCE: u32 = 20;
 
 /// The running thread.
 #[derive(Debug)]
@@ -114,6 +116,7 @@ fn run(
     let mut committed = HashMap::new();
     let mut last_commit = Instant::now();
     let mut last_error: Option<(String, Instant)> = None;
+    let mut waits = 0;
     loop {
         if let Ok(stop) = stops.try_recv() {
             let (clean, offsets) = routing.drain_all();
@@ -125,6 +128,14 @@ fn run(
             stop.left.send(()).unwrap_or_default();
             return;
         }
+        // Pausing throws away what was fetched ahead: a lane that is full because Kafka is fast, not because its handler is
+        // slow, has room again in no time.
+        if waits < PATIENCE && routing.has_full() {
+            waits += 1;
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        waits = 0;
         let mut broken = routing.is_stuck().then(|| "it is stuck in leaving its partitions".to_owned());
         if let Err(error) = round(&consumer, routing) {
             let text = error.to_string();

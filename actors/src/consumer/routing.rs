@@ -148,6 +148,13 @@ impl Routing {
         }
     }
 
+    /// Whether a lane that Kafka delivers to holds as much as it may.
+    pub(super) fn has_full(&self) -> bool {
+        let (records, bytes) = (self.settings.lane_max_records, self.settings.lane_max_bytes);
+        let full = |routed: &Routed| routed.lane.as_ref().is_some_and(|lane| lane.over(records, bytes));
+        self.lanes.lock().values().any(|routed| !routed.paused && full(routed))
+    }
+
     /// Pauses what is full, resumes what is half empty, seeks what was claimed late.
     pub(super) fn maintain(&self, consumer: &Consumer) -> KafkaResult<()> {
         let (records, bytes) = (self.settings.lane_max_records, self.settings.lane_max_bytes);

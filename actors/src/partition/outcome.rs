@@ -36,6 +36,7 @@ impl<H: Handler> Work<H> {
         self.blamed = None;
         self.lane.acquit();
         self.stopped = None;
+        self.wide = committed.all_ignored;
         self.last_write = Instant::now();
         if self.circuit.committed(&committed.observed, self.last_write) {
             tracing::info!(

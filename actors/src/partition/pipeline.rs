@@ -49,6 +49,8 @@ pub(crate) struct Committed {
     pub(crate) waiting: Vec<Waiting>,
     /// What the attempts showed, for the circuit.
     pub(crate) observed: Vec<Observation>,
+    /// Every record was ignored: such a batch can be many times as large.
+    pub(crate) all_ignored: bool,
 }
 
 /// A change to the lane's chains.
@@ -90,6 +92,7 @@ pub(crate) async fn run<H: Handler>(
     if context.use_hints {
         hint(context, &mut slots).await;
     }
+    slots.truncate(within(&slots, context.shared.settings.batch_max_records));
     slots.truncate(cut(handler, &slots));
     let permit = match prepare::wanted(handler, &slots) {
         wanted if wanted.is_empty() => permit,
@@ -113,6 +116,12 @@ pub(crate) async fn run<H: Handler>(
 pub(crate) async fn acquire<H: Handler>(shared: &Shared<H>) -> Result<SemaphorePermit<'_>, BatchError> {
     // Never closed while the group runs.
     shared.transactions.acquire().await.map_err(|_| stopping())
+}
+
+/// Where a batch ends that may hold `max` records. Those that are ignored touch nothing but the lease: they do not count.
+fn within<H: Handler>(slots: &[Slot<H>], max: usize) -> usize {
+    let counting = slots.iter().enumerate().filter(|(_, slot)| slot.fate != Fate::Ignored);
+    counting.map(|(at, _)| at).nth(max).unwrap_or(slots.len())
 }
 
 /// Fresh records whose key has others waiting go behind them.

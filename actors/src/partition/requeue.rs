@@ -83,7 +83,15 @@ pub(crate) async fn run<H: Handler>(
     let lanes: HashSet<&TopicPartition> = requeued.iter().map(|back| &back.record.source).collect();
     lanes.into_iter().for_each(|source| shared.wake_requeued(source));
     let deleted = context.deletable;
-    Ok(Committed { claim, rows, deleted, done: Vec::new(), waiting: Vec::new(), observed: Vec::new() })
+    Ok(Committed {
+        claim,
+        rows,
+        deleted,
+        done: Vec::new(),
+        waiting: Vec::new(),
+        observed: Vec::new(),
+        all_ignored: false,
+    })
 }
 
 /// What one batch does.

@@ -44,6 +44,8 @@ pub(crate) struct Work<H: Handler> {
     /// Since when the lane could not work, until its next commit.
     pub(super) stopped: Option<Instant>,
     pub(super) use_hints: bool,
+    /// The last batch was ignored, all of it: the next may hold whatever the window does, until events come again.
+    pub(super) wide: bool,
     /// This record's values were refused: it is not tried again.
     pub(super) blamed: Option<(Place, Cause)>,
     pub(super) last_write: Instant,
@@ -94,6 +96,7 @@ impl<H: Handler> Work<H> {
             failures: 0,
             stopped: None,
             use_hints: true,
+            wide: false,
             blamed: None,
             last_write: Instant::now(),
             timer: None,
@@ -226,7 +229,8 @@ impl<H: Handler> Work<H> {
         if due.is_empty() || self.runs_in_batches() {
             let settings = &self.shared.settings;
             let bytes: usize = items.iter().map(|item| item.record.size()).sum();
-            let records = settings.batch_max_records.saturating_sub(items.len());
+            let most = if self.wide { settings.lane_max_records } else { settings.batch_max_records };
+            let records = most.saturating_sub(items.len());
             let bytes = settings.batch_max_bytes.saturating_sub(bytes);
             items.extend(self.fresh(records, bytes));
         }

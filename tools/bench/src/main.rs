@@ -23,7 +23,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 struct Cli {
     /// Records of each way; 5 % more in the mix
-    #[arg(long, default_value_t = 120_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
     events: u32,
     /// How often each way is measured; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]

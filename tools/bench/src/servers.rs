@@ -26,7 +26,10 @@ pub(crate) fn consumer(topic: &str) -> Result<rdkafka::consumer::BaseConsumer> {
     let consumer: rdkafka::consumer::BaseConsumer = kafka()?
         .set("group.id", "by-hand")
         .set("enable.auto.commit", "false")
-        .set("queued.min.messages", "100000")
+        // As far ahead as memory allows: what it waits for is to be Kafka alone.
+        .set("queued.min.messages", "1000000")
+        .set("queued.max.messages.kbytes", "262144")
+        .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {

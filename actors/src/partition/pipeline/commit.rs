@@ -96,6 +96,7 @@ pub(super) async fn commit<H: Handler>(
         done: slots.iter().filter(finished).filter_map(id).collect(),
         waiting,
         observed,
+        all_ignored: slots.iter().all(|slot| slot.fate == Fate::Ignored),
     })
 }
 

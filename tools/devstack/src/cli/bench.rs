@@ -39,7 +39,7 @@ enum What {
         #[arg(short, long, default_value = "table")]
         output: Output,
         /// Records of each way
-        #[arg(long, default_value_t = 120_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
+        #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
         events: u32,
         /// How often each way is measured; the median counts
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
