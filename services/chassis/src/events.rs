@@ -1,7 +1,8 @@
 //! The shared contracts on one side, the runtime's records on the other.
 
-use actors::{Cause, Decoded, Emit, Event, Headers, Record, Rejection};
+use actors::{Attempt, Cause, Decoded, Emit, Event, Headers, Record, Rejection};
 use contracts::{CONTENT_TYPE, Envelope, ParseError, Parsed};
+use uuid::Uuid;
 
 /// An event as handlers of our services get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,30 @@ pub fn emit(envelope: &Envelope, traceparent: Option<&str>) -> Emit {
         value: Some(envelope.to_json()),
         headers,
     }
+}
+
+/// The record for an event that `cause` brought about, in the try `attempt`.
+pub fn caused(attempt: &Attempt, cause: &Inbound, event: contracts::Event) -> Emit {
+    let envelope = Envelope {
+        event_id: event_id(attempt, event.event_type()),
+        occurred_at: attempt.now,
+        correlation_id: cause.envelope.correlation_id.clone(),
+        causation_id: Some(cause.envelope.event_id),
+        event,
+    };
+    emit(&envelope, cause.traceparent.as_deref())
+}
+
+/// A version 7 id made of the attempt's time and, in place of chance, the cause and the type: an event causes at most one
+/// of each type, and `decide` stays pure.
+fn event_id(attempt: &Attempt, event_type: &str) -> Uuid {
+    let digest = Uuid::new_v5(&attempt.event_id, event_type.as_bytes()).into_bytes();
+    let mut bits = [0; 10];
+    // The other six bytes hold v5's version and variant.
+    bits[..6].copy_from_slice(&digest[..6]);
+    bits[6..].copy_from_slice(&digest[12..]);
+    let millis = u64::try_from(attempt.now.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 
 /// Reads any event of the platform.

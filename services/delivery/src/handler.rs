@@ -1,8 +1,8 @@
 //! Joins the payments' and the orders' events to the domain.
 
-use actors::{Attempt, Decision, Decoded, Emit, Failure, Handler, Loaded, Lock, Record, Rejection};
+use actors::{Attempt, Decision, Decoded, Failure, Handler, Loaded, Lock, Record, Rejection};
 use chassis::events::{self, Inbound};
-use contracts::{Envelope, Event};
+use contracts::Event;
 use deadpool_postgres::GenericClient;
 use metrics::counter;
 use tokio_postgres::Error;
@@ -91,7 +91,7 @@ impl Handler for Deliveries {
                 Failure::transient("no-courier-free", "every courier has as many orders in hand as they can")
             },
         )?;
-        let emit = outcome.event.map(|event| caused(attempt, body, event)).into_iter().collect();
+        let emit = outcome.event.map(|event| events::caused(attempt, body, event)).into_iter().collect();
         Ok(Decision { state: outcome.assignment, emit })
     }
 
@@ -116,30 +116,6 @@ fn result(status: &Status) -> &'static str {
         Status::Failed { .. } => "failed",
         Status::Closed { .. } => "closed",
     }
-}
-
-/// The record for an event that `cause` brought about.
-fn caused(attempt: &Attempt, cause: &Inbound, event: Event) -> Emit {
-    let envelope = Envelope {
-        event_id: event_id(attempt, event.event_type()),
-        occurred_at: attempt.now,
-        correlation_id: cause.envelope.correlation_id.clone(),
-        causation_id: Some(cause.envelope.event_id),
-        event,
-    };
-    events::emit(&envelope, cause.traceparent.as_deref())
-}
-
-/// A version 7 id made of the attempt's time and, in place of chance, the cause and the type: an event causes at most one
-/// of each type, and `decide` stays pure.
-fn event_id(attempt: &Attempt, event_type: &str) -> Uuid {
-    let digest = Uuid::new_v5(&attempt.event_id, event_type.as_bytes()).into_bytes();
-    let mut bits = [0; 10];
-    // The other six bytes hold v5's version and variant.
-    bits[..6].copy_from_slice(&digest[..6]);
-    bits[6..].copy_from_slice(&digest[12..]);
-    let millis = u64::try_from(attempt.now.timestamp_millis()).unwrap_or_default();
-    uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 use actors::{Offset, TopicPartition};
 use chrono::{DateTime, Utc};
 use contracts::{
-    OrderCancelled, OrderCompleted, OrderCreated, Parsed, PaymentFailed, PaymentSuccess, RefundRequested,
-    topics,
+    Envelope, OrderCancelled, OrderCompleted, OrderCreated, Parsed, PaymentFailed, PaymentSuccess,
+    RefundRequested, topics,
 };
 
 use super::*;

@@ -5,7 +5,7 @@ use std::sync::{
 
 use actors::{Offset, TopicPartition};
 use chrono::{DateTime, Utc};
-use contracts::{OrderCancelled, OrderCompleted, OrderCreated, RefundRequested, topics};
+use contracts::{Envelope, OrderCancelled, OrderCompleted, OrderCreated, RefundRequested, topics};
 
 use super::*;
 use crate::{
