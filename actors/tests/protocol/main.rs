@@ -1,6 +1,8 @@
 //! The delivery protocol's promises, each against real Kafka, PostgreSQL and Redis: effects once, order per key, every
 //! offset accounted for, whatever dies, moves or is gone.
 
+#![cfg(feature = "failpoints")]
+
 mod crash;
 mod delivery;
 mod operator;
