@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::window::{Taken, Window};
 use crate::{
     Cause,
-    lease::{Intent, Watermarks},
+    lease::{Place, Watermarks},
     record::{NextOffset, Offset, Record, TopicPartition},
     status::{LaneState, PartitionStatus},
 };
@@ -218,7 +218,7 @@ impl Lane {
     }
 
     /// Until the partition is at `offset`, everything runs alone, with its intent written first.
-    pub(crate) fn go_careful(&self, offset: i64, suspect: Option<(Intent, u32)>) {
+    pub(crate) fn go_careful(&self, offset: i64, suspect: Option<(Place, u32)>) {
         self.window.lock().go_careful(offset, suspect);
     }
 
@@ -228,7 +228,7 @@ impl Lane {
     }
 
     /// What processes were trying alone when they ended, and how many did.
-    pub(crate) fn suspect(&self) -> Option<(Intent, u32)> {
+    pub(crate) fn suspect(&self) -> Option<(Place, u32)> {
         self.window.lock().suspect()
     }
 

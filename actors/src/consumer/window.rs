@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    lease::Intent,
+    lease::Place,
     record::{NextOffset, Offset, Record},
 };
 
@@ -48,7 +48,7 @@ pub(super) struct Window {
     /// written first.
     careful_until: i64,
     /// What processes were trying alone when they ended, and how many did.
-    suspect: Option<(Intent, u32)>,
+    suspect: Option<(Place, u32)>,
     last_panic: Option<String>,
     /// Counts what was committed, from the window or from `parked`.
     commits: u64,
@@ -207,7 +207,7 @@ impl Window {
     }
 
     /// Until the partition is at `offset`, everything runs alone.
-    pub(super) fn go_careful(&mut self, offset: i64, suspect: Option<(Intent, u32)>) {
+    pub(super) fn go_careful(&mut self, offset: i64, suspect: Option<(Place, u32)>) {
         self.solo_until = self.solo_until.max(offset);
         self.careful_until = offset;
         self.suspect = suspect;
@@ -217,7 +217,7 @@ impl Window {
         self.position.is_some_and(|position| position.0 < self.careful_until)
     }
 
-    pub(super) fn suspect(&self) -> Option<(Intent, u32)> {
+    pub(super) fn suspect(&self) -> Option<(Place, u32)> {
         self.suspect
     }
 

@@ -28,12 +28,12 @@ pub(crate) struct Claimed {
     /// The last owner was another process and ended without a word.
     pub(crate) unclean: bool,
     /// What that one was trying alone, and how many processes have ended while they did.
-    pub(crate) intent: Option<(Intent, u32)>,
+    pub(crate) intent: Option<(Place, u32)>,
 }
 
-/// The record that is about to be tried alone.
+/// Which record is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Intent {
+pub(crate) enum Place {
     /// One of the window.
     Offset(Offset),
     /// A row of `parked`.
@@ -114,8 +114,8 @@ pub(crate) async fn claim(
         )));
     }
     let intent = match (row.get::<_, Option<i64>>(5), row.get::<_, Option<i64>>(6)) {
-        (Some(offset), _) => Some(Intent::Offset(Offset(offset))),
-        (None, id) => id.map(Intent::Parked),
+        (Some(offset), _) => Some(Place::Offset(Offset(offset))),
+        (None, id) => id.map(Place::Parked),
     };
     let deaths = u32::try_from(row.get::<_, i32>(7)).unwrap_or(0);
     let paused = row.get(4);
@@ -157,7 +157,7 @@ pub(crate) async fn write_intent<C: GenericClient>(
     consumer: &str,
     source: &TopicPartition,
     claim: &Claim,
-    intent: Intent,
+    intent: Place,
 ) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
@@ -170,8 +170,8 @@ pub(crate) async fn write_intent<C: GenericClient>(
         )
         .await?;
     let (offset, parked) = match intent {
-        Intent::Offset(offset) => (Some(offset.0), None),
-        Intent::Parked(id) => (None, Some(id)),
+        Place::Offset(offset) => (Some(offset.0), None),
+        Place::Parked(id) => (None, Some(id)),
     };
     let written = client
         .execute(&statement, &[&consumer, &&*source.topic, &source.partition, &claim.epoch, &offset, &parked])

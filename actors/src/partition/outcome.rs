@@ -6,11 +6,12 @@ use metrics::counter;
 
 use super::{
     pipeline::{BatchError, Committed, Waiting},
-    work::{HELD_UP, Next, Place, Work},
+    work::{HELD_UP, Next, Work},
 };
 use crate::{
     Cause,
     handler::Handler,
+    lease::Place,
     metrics::CIRCUIT_OPENED,
     retry::{Systemic, delay},
     status::LaneState,

@@ -19,9 +19,8 @@ use crate::{
     dead_letter::Class,
     group::Shared,
     handler::Handler,
-    lease::{self, Claim, Intent},
+    lease::{self, Claim, Place},
     outbox::Relay,
-    record::Offset,
     retry::{self, Chains, Circuit},
     status::LaneState,
 };
@@ -50,24 +49,6 @@ pub(crate) struct Work<H: Handler> {
     pub(super) blamed: Option<(Place, Cause)>,
     pub(super) last_write: Instant,
     timer: Option<JoinHandle<()>>,
-}
-
-/// Which record is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// One of the window.
-    Offset(Offset),
-    /// A row of `parked`.
-    Parked(i64),
-}
-
-impl From<Intent> for Place {
-    fn from(intent: Intent) -> Self {
-        match intent {
-            Intent::Offset(offset) => Self::Offset(offset),
-            Intent::Parked(id) => Self::Parked(id),
-        }
-    }
 }
 
 /// What to do after a step.
@@ -258,9 +239,9 @@ impl<H: Handler> Work<H> {
         let settings = &self.shared.settings;
         let now = Utc::now();
         // What processes have died of comes first, so that nothing else's progress hides it.
-        match self.lane.suspect().map(|(intent, _)| intent) {
-            Some(Intent::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
-            Some(Intent::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
+        match self.lane.suspect().map(|(place, _)| place) {
+            Some(Place::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
+            Some(Place::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
             _ => {}
         }
         if self.circuit.wants_fresh() && !full && self.lane.front().is_some() {
@@ -300,7 +281,7 @@ impl<H: Handler> Work<H> {
             let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
             item.verdict = Some((Class::Crash, Cause::new("crash", panic)));
         }
-        let suspect = self.lane.suspect().filter(|(intent, _)| Place::from(*intent) == here);
+        let suspect = self.lane.suspect().filter(|(place, _)| *place == here);
         if let Some((_, deaths)) = suspect.filter(|(_, deaths)| *deaths >= settings.death_limit) {
             let message =
                 format!("{deaths} processes ended without a word while they tried this record alone");
@@ -313,13 +294,9 @@ impl<H: Handler> Work<H> {
     }
 
     async fn write_intent(&self, claim: &Claim, place: Place) -> Result<(), BatchError> {
-        let intent = match place {
-            Place::Offset(offset) => Intent::Offset(offset),
-            Place::Parked(id) => Intent::Parked(id),
-        };
         let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         let group = &self.shared.settings.group;
-        let written = lease::write_intent(&client, group, &self.lane.source, claim, intent).await;
+        let written = lease::write_intent(&client, group, &self.lane.source, claim, place).await;
         if !written.map_err(|error| ours(&error))? {
             return Err(fenced());
         }
