@@ -1,15 +1,16 @@
-//! The consumer of a group: one thread that owns the Kafka consumer, and the lanes it fills.
+//! The consumers of a group: threads that own a Kafka consumer each, and the lanes they fill.
 
+mod consumers;
 mod lane;
 mod member;
 mod poll;
 mod rebalance;
 mod routing;
+mod subscription;
 mod window;
 
 pub(crate) use self::{
+    consumers::Consumers,
     lane::{Lane, LaneKind},
-    poll::{PollThread, start},
-    routing::Routing,
     window::Taken,
 };

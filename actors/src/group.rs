@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     Backlog, Cause, Handler, ParkedStatus, PartitionStatus,
-    consumer::{Lane, PollThread, Routing},
+    consumer::{Consumers, Lane},
     dedupe::Hints,
     metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
     partition::{Supervise, Supervisor},
@@ -88,7 +88,7 @@ impl<H: Handler> Shared<H> {
     }
 }
 
-/// A consumer group member: its poll thread, lanes, actors and supervisor. Cheap to clone.
+/// A consumer group member: its consumers, lanes, actors and supervisor. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
     inner: Arc<Inner>,
@@ -101,14 +101,13 @@ struct Inner {
     retention: Duration,
     cluster_id: String,
     pool: Pool,
-    routing: Arc<Routing>,
-    poll: PollThread,
+    consumers: Arc<Consumers>,
     supervisor: ActorRef<Supervise>,
     watch: JoinHandle<()>,
 }
 
 impl Group {
-    /// Subscribes and begins to work. Returns once the poll thread runs; partitions arrive as Kafka assigns them.
+    /// Subscribes and begins to work. Returns once the consumers run; partitions arrive as Kafka assigns them.
     ///
     /// # Errors
     /// When Kafka cannot be asked for its cluster id, or refuses the settings.
@@ -140,21 +139,22 @@ impl Group {
             .await
             .map_err(|error| Cause::from_error("supervisor", &error))?;
         shared.supervisor.get_or_init(|| supervisor.clone());
-        let routing = Routing::new(settings.clone(), supervisor.clone(), Handle::current());
-        let (poll, routing) = crate::consumer::start(&settings, routing)
+        let consumers = Consumers::start(&settings, &supervisor, &Handle::current())
             .map_err(|error| Cause::new("kafka-consumer", error))?;
-        let watch = Watch { settings: settings.clone(), pool: deps.pool.clone(), routing: routing.clone() };
+        let consumers = Arc::new(consumers);
+        let watch =
+            Watch { settings: settings.clone(), pool: deps.pool.clone(), consumers: consumers.clone() };
         let watch = tokio::spawn(watch.run());
         let GroupSettings { group: name, kafka, retention, .. } = settings;
         let retention = retention.inbox;
         let inner =
-            Inner { name, kafka, retention, cluster_id, pool: deps.pool, routing, poll, supervisor, watch };
+            Inner { name, kafka, retention, cluster_id, pool: deps.pool, consumers, supervisor, watch };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The lanes this process has, in order of topic and partition.
     pub fn partitions(&self) -> Vec<PartitionStatus> {
-        let mut lanes = self.inner.routing.lanes();
+        let mut lanes = self.inner.consumers.lanes();
         lanes.sort_by(|a, b| a.source.cmp(&b.source));
         lanes.iter().map(|lane| lane.snapshot()).collect()
     }
@@ -169,31 +169,18 @@ impl Group {
         retry::list(&client, &self.inner.name, limit).await.map_err(|error| sql::cause(&error))
     }
 
-    /// `None` once the group has joined and the poll thread is alive; else why it is not ready.
+    /// `None` once the group has joined and its consumers are alive; else why it is not ready.
     pub fn not_ready(&self) -> Option<String> {
-        let name = &self.inner.name;
-        if !self.inner.poll.is_alive() {
-            return Some(format!("the consumer of group {name} has ended; restart this process"));
-        }
-        (!self.inner.routing.joined()).then(|| format!("group {name} has not been joined yet"))
+        self.inner.consumers.not_ready()
     }
 
     /// Leaves: no batch is half done, offsets are committed, outboxes flushed as far as Kafka answers, leases marked clean.
     /// True when all of it was done within `limit`.
     pub async fn shutdown(&self, limit: Duration) -> bool {
-        let deadline = tokio::time::Instant::now() + limit;
-        let stopping = self.inner.poll.stop();
-        let drained = tokio::time::timeout_at(deadline, stopping.drained).await;
+        let clean = self.inner.consumers.stop(tokio::time::Instant::now() + limit).await;
         self.inner.watch.abort();
         self.inner.supervisor.stop(None);
-        // Kafka may be gone: then the others wait for the session to time out, and nothing is lost by that.
-        if tokio::time::timeout_at(deadline, stopping.left).await.is_err() {
-            tracing::warn!(
-                group = self.inner.name,
-                "Kafka does not answer; leaving the group without a word"
-            );
-        }
-        matches!(drained, Ok(Ok(true)))
+        clean
     }
 }
 

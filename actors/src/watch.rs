@@ -10,7 +10,7 @@ use tokio_postgres::Error;
 
 use crate::{
     Cause, LaneState,
-    consumer::Routing,
+    consumer::Consumers,
     metrics::{DEGRADED, LAG, OLDEST, UNACCOUNTED},
     record::TopicPartition,
     retention, retry,
@@ -26,7 +26,7 @@ const ACCOUNTS_EVERY: u32 = 10;
 pub(crate) struct Watch {
     pub(crate) settings: GroupSettings,
     pub(crate) pool: Pool,
-    pub(crate) routing: Arc<Routing>,
+    pub(crate) consumers: Arc<Consumers>,
 }
 
 impl Watch {
@@ -58,7 +58,7 @@ impl Watch {
         let group = &self.settings.group;
         let work = async {
             for source in retry::requeued_lanes(&client, group).await? {
-                if let Some(lane) = self.routing.lane(&source.topic, source.partition) {
+                if let Some(lane) = self.consumers.lane(&source) {
                     lane.chains_changed();
                 }
             }
@@ -80,7 +80,7 @@ impl Watch {
             .iter()
             .map(|row| (TopicPartition::new(row.get::<_, &str>(0), row.get(1)), row.get(2)))
             .collect();
-        for lane in self.routing.lanes() {
+        for lane in self.consumers.lanes() {
             let paused = paused.get(&lane.source).copied().unwrap_or(false);
             if lane.is_paused() != paused {
                 lane.set_paused(paused);
@@ -93,7 +93,7 @@ impl Watch {
     #[allow(clippy::cast_precision_loss, reason = "gauges are floating-point")]
     fn gauges(&self) {
         let group = &self.settings.group;
-        let lanes = self.routing.lanes();
+        let lanes = self.consumers.lanes();
         for (state, label) in [
             (LaneState::Degraded, "degraded"),
             (LaneState::Open, "open"),

@@ -14,7 +14,7 @@ use rdkafka::{
 };
 
 use super::routing::{Routing, report};
-use crate::{dead_letter::requeue_topic, kafka::client_config, settings::GroupSettings};
+use crate::kafka::client_config;
 
 /// The consumer of a member.
 pub(super) type Consumer = BaseConsumer<Context>;
@@ -30,13 +30,14 @@ pub(super) struct Context {
 ///
 /// # Errors
 /// Settings that librdkafka refuses.
-pub(super) fn connect(settings: &GroupSettings, routing: Arc<Routing>) -> Result<Consumer, String> {
+pub(super) fn connect(routing: &Arc<Routing>) -> Result<Consumer, String> {
+    let (settings, subscription) = (&routing.settings, &routing.subscription);
     let session = settings.session_timeout.as_millis().to_string();
     let heartbeat = settings.heartbeat().as_millis().to_string();
     let config = client_config(
         &settings.kafka,
         &[
-            ("group.id", &settings.group),
+            ("group.id", &subscription.group),
             ("session.timeout.ms", &session),
             ("heartbeat.interval.ms", &heartbeat),
             // The default assignors stop every member at each join.
@@ -56,11 +57,10 @@ pub(super) fn connect(settings: &GroupSettings, routing: Arc<Routing>) -> Result
             ("statistics.interval.ms", "2000"),
         ],
     );
-    let context = Context { routing, retired: AtomicBool::new(false) };
+    let topics: Vec<&str> = subscription.topics.iter().map(String::as_str).collect();
+    let context = Context { routing: routing.clone(), retired: AtomicBool::new(false) };
     let consumer: Consumer =
         BaseConsumer::from_config_and_context(&config, context).map_err(|error| error.to_string())?;
-    let requeue = requeue_topic(&settings.group);
-    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).chain([requeue.as_str()]).collect();
     consumer.subscribe(&topics).map_err(|error| error.to_string())?;
     Ok(consumer)
 }

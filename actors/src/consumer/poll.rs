@@ -1,4 +1,4 @@
-//! The poll thread: owns the one consumer of the group and makes every call on it.
+//! The poll thread: owns one consumer and makes every call on it.
 //!
 //! It polls whatever handlers do, so membership in the group never depends on them.
 
@@ -27,7 +27,6 @@ use super::{
 use crate::{
     headers::Headers,
     record::{Offset, Record, TopicPartition},
-    settings::GroupSettings,
 };
 
 /// Longest wait for a record, and so for a command.
@@ -88,29 +87,20 @@ impl PollThread {
 ///
 /// # Errors
 /// Settings that librdkafka refuses; a thread that the system refuses.
-pub(crate) fn start(
-    settings: &GroupSettings,
-    routing: Routing,
-) -> Result<(PollThread, Arc<Routing>), String> {
+pub(super) fn start(routing: Routing) -> Result<(PollThread, Arc<Routing>), String> {
     let routing = Arc::new(routing);
-    let consumer = connect(settings, routing.clone())?;
+    let consumer = connect(&routing)?;
     let (stop, stops) = mpsc::sync_channel(1);
     let alive = Arc::new(AtomicBool::new(true));
-    let (guard, settings, routed) = (Alive(alive.clone()), settings.clone(), routing.clone());
+    let (guard, routed) = (Alive(alive.clone()), routing.clone());
     std::thread::Builder::new()
-        .name(format!("poll-{}", settings.group))
-        .spawn(move || run(consumer, &settings, &routed, &stops, guard))
+        .name(format!("poll-{}", routing.group()))
+        .spawn(move || run(consumer, &routed, &stops, guard))
         .map_err(|error| error.to_string())?;
     Ok((PollThread { stop, alive }, routing))
 }
 
-fn run(
-    mut consumer: Consumer,
-    settings: &GroupSettings,
-    routing: &Arc<Routing>,
-    stops: &mpsc::Receiver<Stop>,
-    alive: Alive,
-) {
+fn run(mut consumer: Consumer, routing: &Arc<Routing>, stops: &mpsc::Receiver<Stop>, alive: Alive) {
     // Dropped before the consumer, also by a panic.
     let _alive = alive;
     let mut committed = HashMap::new();
@@ -153,7 +143,7 @@ fn run(
             }
         }
         if let Some(why) = broken {
-            consumer = replaced(consumer, settings, routing, &why);
+            consumer = replaced(consumer, routing, &why);
             committed.clear();
         }
         if let Err(error) = routing.maintain(&consumer) {
@@ -169,21 +159,18 @@ fn run(
 }
 
 /// A new consumer in place of one that will not get anywhere any more. Where its partitions are is in PostgreSQL.
-fn replaced(old: Consumer, settings: &GroupSettings, routing: &Arc<Routing>, why: &str) -> Consumer {
-    tracing::error!(
-        group = settings.group,
-        why,
-        "the Kafka consumer is of no use any more; building a new one"
-    );
+fn replaced(old: Consumer, routing: &Arc<Routing>, why: &str) -> Consumer {
+    let group = routing.group();
+    tracing::error!(group, why, "the Kafka consumer is of no use any more; building a new one");
     routing.forget();
-    match connect(settings, routing.clone()) {
+    match connect(routing) {
         Ok(fresh) => {
             retire(old);
             fresh
         }
         Err(error) => {
             // The same settings have worked before: most likely the system is out of something.
-            tracing::error!(group = settings.group, error, "cannot build a new Kafka consumer; trying again");
+            tracing::error!(group, error, "cannot build a new Kafka consumer; trying again");
             std::thread::sleep(COMMIT_EVERY);
             old
         }

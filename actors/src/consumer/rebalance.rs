@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaR
 use tokio::sync::oneshot;
 
 use super::{
-    lane::{Lane, LaneKind},
+    lane::Lane,
     member::Consumer,
     routing::{Routed, Routing, report},
 };
@@ -58,7 +58,7 @@ impl Routing {
             consumer.pause(&late)?;
         }
         self.joined.store(true, Ordering::Release);
-        tracing::info!(group = self.settings.group, partitions = ?sources, claims_outstanding = late.count(), "partitions assigned");
+        tracing::info!(group = self.group(), partitions = ?sources, claims_outstanding = late.count(), "partitions assigned");
         Ok(())
     }
 
@@ -72,8 +72,7 @@ impl Routing {
                 return None;
             }
         };
-        let kind = if *source.topic == *self.requeue_topic { LaneKind::Requeue } else { LaneKind::Source };
-        let lane = Arc::new(Lane::new(source.clone(), kind, Watermarks { low, high }));
+        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, Watermarks { low, high }));
         self.supervisor.cast(Supervise::Open(lane.clone())).ok()?;
         Some(lane)
     }
@@ -82,7 +81,7 @@ impl Routing {
         let sources = sources(partitions);
         failpoint!(RebalanceRevoked);
         if consumer.assignment_lost() {
-            tracing::warn!(group = self.settings.group, partitions = ?sources, "partitions lost; their new owners fence this one out");
+            tracing::warn!(group = self.group(), partitions = ?sources, "partitions lost; their new owners fence this one out");
             for source in &sources {
                 self.lanes.lock().remove(source);
                 self.supervisor.cast(Supervise::Drop(source.clone())).unwrap_or_default();
@@ -171,7 +170,7 @@ impl Routing {
         if sources.is_empty() {
             return;
         }
-        tracing::warn!(group = self.settings.group, partitions = ?sources, "assigning partitions anew: their place in the log is not there");
+        tracing::warn!(group = self.group(), partitions = ?sources, "assigning partitions anew: their place in the log is not there");
         let mut list = TopicPartitionList::new();
         for source in &sources {
             list.add_partition(&source.topic, source.partition);

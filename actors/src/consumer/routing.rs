@@ -1,4 +1,4 @@
-//! Which lanes there are, and how they and the consumer are.
+//! Which lanes a consumer fills, and how they and it are.
 
 use std::{
     collections::HashMap,
@@ -18,20 +18,18 @@ use rdkafka::{
 };
 use tokio::runtime::Handle;
 
-use super::{lane::Lane, member::Consumer};
-use crate::{
-    dead_letter::requeue_topic, partition::Supervise, record::TopicPartition, settings::GroupSettings,
-};
+use super::{lane::Lane, member::Consumer, subscription::Subscription};
+use crate::{partition::Supervise, record::TopicPartition, settings::GroupSettings};
 
 /// A commit that was not answered for this long never will be.
 const COMMIT_LOST: Duration = Duration::from_secs(60);
 /// Letting partitions go takes moments, or as long as a commit may wait for an answer.
 const STUCK: Duration = Duration::from_secs(15);
 
-/// The poll thread's view of the group, and librdkafka's context.
+/// A poll thread's view of its group, and librdkafka's context.
 pub(crate) struct Routing {
     pub(super) settings: GroupSettings,
-    pub(super) requeue_topic: String,
+    pub(super) subscription: Subscription,
     pub(super) supervisor: ActorRef<Supervise>,
     pub(super) runtime: Handle,
     pub(super) lanes: Mutex<HashMap<TopicPartition, Routed>>,
@@ -52,11 +50,15 @@ pub(super) struct Routed {
 }
 
 impl Routing {
-    pub(crate) fn new(settings: GroupSettings, supervisor: ActorRef<Supervise>, runtime: Handle) -> Self {
-        let requeue_topic = requeue_topic(&settings.group);
+    pub(super) fn new(
+        settings: GroupSettings,
+        subscription: Subscription,
+        supervisor: ActorRef<Supervise>,
+        runtime: Handle,
+    ) -> Self {
         Self {
             settings,
-            requeue_topic,
+            subscription,
             supervisor,
             runtime,
             lanes: Mutex::default(),
@@ -66,9 +68,9 @@ impl Routing {
         }
     }
 
-    /// What the group is called.
+    /// What Kafka calls the group.
     pub(super) fn group(&self) -> &str {
-        &self.settings.group
+        &self.subscription.group
     }
 
     /// What the consumer says of itself, every two seconds. Where the partitions end it learns with every fetch; and it may

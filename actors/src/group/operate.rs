@@ -95,8 +95,7 @@ impl Group {
     /// # Errors
     /// See [`OperateError`].
     pub async fn resume(&self, partition: TopicPartition) -> Result<(), OperateError> {
-        let halted =
-            self.inner.routing.lane(&partition.topic, partition.partition).filter(|lane| lane.is_halted());
+        let halted = self.inner.consumers.lane(&partition).filter(|lane| lane.is_halted());
         let paused = self.set_paused(partition.clone(), false).await;
         if halted.is_some() {
             self.start_over(partition);
@@ -117,7 +116,7 @@ impl Group {
             paused,
             "told by an operator"
         );
-        if let Some(lane) = self.inner.routing.lane(&partition.topic, partition.partition) {
+        if let Some(lane) = self.inner.consumers.lane(&partition) {
             lane.set_paused(paused);
             lane.wake();
         }
@@ -194,7 +193,7 @@ impl Group {
     }
 
     fn here(&self, partition: &TopicPartition) -> Result<(), OperateError> {
-        match self.inner.routing.lane(&partition.topic, partition.partition) {
+        match self.inner.consumers.lane(partition) {
             Some(_) => Ok(()),
             None => Err(OperateError::NotHere(partition.clone())),
         }
@@ -217,7 +216,7 @@ impl Group {
             what,
             "told by an operator"
         );
-        if let Some(lane) = self.inner.routing.lane(&partition.topic, partition.partition) {
+        if let Some(lane) = self.inner.consumers.lane(&partition) {
             lane.chains_changed();
         }
         Ok(())

@@ -107,7 +107,7 @@ async fn dies_at(point: Failpoint) {
         Scene::Join => {
             let mut doomed = Member::spawn(&world, &doomed);
             load.send(&world, half..load.len()).await;
-            doomed.until_said("partition claimed").await;
+            doomed.until_claimed(&world).await;
             let joining = Member::spawn(&world, &Manners::default());
             doomed.aborted().await;
             joining.stop().await;

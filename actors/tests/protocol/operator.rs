@@ -209,7 +209,7 @@ async fn group_is_at_work(world: &World) {
 async fn a_pause_is_heard_by_the_owner_wherever_it_was_asked_for() {
     let world = World::new(1).await;
     let owner = Member::spawn(&world, &Manners::default());
-    owner.until_said("partition claimed").await;
+    owner.until_claimed(&world).await;
     send(&world, "k", 0, "ok").await;
     world.until_counted("applied", 1).await;
     world.execute("UPDATE partition_lease SET paused = true").await;

@@ -70,12 +70,28 @@ async fn a_claim_that_comes_late_leaves_the_rightful_owner_at_work() {
     let late = Member::spawn(&world, &Manners::failing("claim-begun:1:freeze"));
     late.until_said("freezing").await;
     let owner = Member::spawn(&world, &Manners::default());
-    owner.until_said("partition claimed").await;
+    owner.until_claimed(&world).await;
     late.signal(Signal::CONT);
     load.send(&world, load.len() / 2..load.len()).await;
     load.check(&world, false).await;
     late.stop().await;
     owner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_share_the_busy_topic_and_the_quiet_one_each_evenly() {
+    const SHARES: &str =
+        "SELECT count(*) FROM (SELECT 1 FROM partition_lease GROUP BY owner, topic HAVING count(*) = 3) s";
+    let world = World::new(6).await;
+    let first = Member::spawn(&world, &Manners::default());
+    until("one has everything", || async {
+        world.number("SELECT count(*) FROM partition_lease WHERE NOT clean").await == 12
+    })
+    .await;
+    let second = Member::spawn(&world, &Manners::default());
+    until("each has three of either topic", || async { world.number(SHARES).await == 4 }).await;
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +104,7 @@ async fn twenty_members_come_and_go_and_nothing_is_lost_or_done_twice() {
     let churning = async {
         for round in 0..20 {
             let other = Member::spawn(&world, &Manners::default());
-            other.until_said("partition claimed").await;
+            other.until_claimed(&world).await;
             // One in four goes without a word.
             if round % 4 == 3 { other.kill().await } else { other.stop().await }
         }

@@ -109,6 +109,11 @@ impl Member {
         self.until_said_one_of(&[words]).await;
     }
 
+    /// Waits until it has claimed a partition of the toy topic.
+    pub(crate) async fn until_claimed(&self, world: &World) {
+        self.until_said(&format!("partition claimed topic=\"{}\"", world.topic)).await;
+    }
+
     /// Waits until it says one of these.
     pub(crate) async fn until_said_one_of(&self, choices: &[&str]) {
         let heard = || async { choices.iter().any(|words| self.has_said(words)) };

@@ -1,0 +1,94 @@
+//! The consumers of a group in this process.
+
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::{
+    lane::Lane,
+    poll::{PollThread, start},
+    routing::Routing,
+    subscription::Subscription,
+};
+use crate::{partition::Supervise, record::TopicPartition, settings::GroupSettings};
+
+/// One consumer for the group's sources and one for its requeue topic, each in a Kafka group of its own: an assignor evens
+/// out the number of partitions over all topics of a group, and would give one process the busy ones and another those that
+/// are nearly always empty.
+pub(crate) struct Consumers {
+    members: [Member; 2],
+}
+
+struct Member {
+    poll: PollThread,
+    routing: Arc<Routing>,
+}
+
+impl Consumers {
+    /// Subscribes and starts the poll threads.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses; a thread that the system refuses.
+    pub(crate) fn start(
+        settings: &GroupSettings,
+        supervisor: &ActorRef<Supervise>,
+        runtime: &Handle,
+    ) -> Result<Self, String> {
+        let member = |subscription| {
+            let routing = Routing::new(settings.clone(), subscription, supervisor.clone(), runtime.clone());
+            let (poll, routing) = start(routing)?;
+            Ok::<_, String>(Member { poll, routing })
+        };
+        let sources = member(Subscription::sources(settings))?;
+        match member(Subscription::requeue(settings)) {
+            Ok(requeue) => Ok(Self { members: [sources, requeue] }),
+            Err(error) => {
+                // Nobody waits for it to end.
+                drop(sources.poll.stop());
+                Err(error)
+            }
+        }
+    }
+
+    /// Every lane there is.
+    pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.members.iter().flat_map(|member| member.routing.lanes()).collect()
+    }
+
+    /// The lane of a partition, if this process has it.
+    pub(crate) fn lane(&self, partition: &TopicPartition) -> Option<Arc<Lane>> {
+        self.members.iter().find_map(|member| member.routing.lane(&partition.topic, partition.partition))
+    }
+
+    /// `None` once Kafka has told each what it owns and all are alive; else why not.
+    pub(crate) fn not_ready(&self) -> Option<String> {
+        self.members.iter().find_map(|Member { poll, routing }| {
+            let group = routing.group();
+            if !poll.is_alive() {
+                return Some(format!("the consumer of group {group} has ended; restart this process"));
+            }
+            (!routing.joined()).then(|| format!("group {group} has not been joined yet"))
+        })
+    }
+
+    /// Drains every lane and leaves, until `deadline`. True when nothing was left behind.
+    pub(crate) async fn stop(&self, deadline: Instant) -> bool {
+        let stopping = self.members.each_ref().map(|member| (member, member.poll.stop()));
+        let mut clean = true;
+        let mut leaving = Vec::new();
+        for (member, stopping) in stopping {
+            let drained = tokio::time::timeout_at(deadline, stopping.drained).await;
+            clean &= matches!(drained, Ok(Ok(true)));
+            leaving.push((member, stopping.left));
+        }
+        for (member, left) in leaving {
+            // Kafka may be gone: then the others wait for the session to time out, and nothing is lost by that.
+            if tokio::time::timeout_at(deadline, left).await.is_err() {
+                let group = member.routing.group();
+                tracing::warn!(group, "Kafka does not answer; leaving the group without a word");
+            }
+        }
+        clean
+    }
+}
