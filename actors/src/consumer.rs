@@ -1,5 +1,6 @@
 //! The consumers of a group: threads that own a Kafka consumer each, and the lanes they fill.
 
+mod bell;
 mod consumers;
 mod lane;
 mod member;

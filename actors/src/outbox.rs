@@ -12,7 +12,7 @@ mod writer;
 
 pub(crate) use self::{
     relay::Relay,
-    rows::{Row, delete_prefix, insert},
+    rows::{Row, Span, delete, insert},
     track::Track,
 };
 pub use self::{

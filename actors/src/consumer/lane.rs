@@ -5,13 +5,19 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 
-use super::window::{Taken, Window};
+use super::{
+    bell::Bell,
+    window::{Taken, Window},
+};
 use crate::{
     Cause,
     lease::{Place, Watermarks},
@@ -45,6 +51,9 @@ pub(crate) struct Lane {
     /// One past the last offset Kafka has, as far as is known.
     log_end: AtomicI64,
     waker: Mutex<Option<Waker>>,
+    /// Wakes the poll thread, which could not deliver.
+    bell: Arc<Bell>,
+    waited_for: AtomicBool,
     status: Mutex<Status>,
 }
 
@@ -67,7 +76,12 @@ struct Status {
 }
 
 impl Lane {
-    pub(crate) fn new(source: TopicPartition, kind: LaneKind, watermarks: Watermarks) -> Self {
+    pub(crate) fn new(
+        source: TopicPartition,
+        kind: LaneKind,
+        watermarks: Watermarks,
+        bell: Arc<Bell>,
+    ) -> Self {
         Self {
             source,
             kind,
@@ -80,6 +94,8 @@ impl Lane {
             chains_changed: AtomicBool::new(false),
             log_end: AtomicI64::new(watermarks.high),
             waker: Mutex::new(None),
+            bell,
+            waited_for: AtomicBool::new(false),
             status: Mutex::new(Status {
                 state: LaneState::Claiming,
                 reason: None,
@@ -101,9 +117,14 @@ impl Lane {
         }
     }
 
-    /// Whether the window holds more than may be.
-    pub(crate) fn over(&self, records: usize, bytes: usize) -> bool {
-        self.window.lock().over(records, bytes)
+    /// How many more records and bytes may come, where the window may hold so many; `None` when none may. Then the bell is
+    /// rung once that has changed.
+    pub(crate) fn room(&self, records: usize, bytes: usize) -> Option<(usize, usize)> {
+        let window = self.window.lock();
+        let room = window.room(records, bytes);
+        // Under the window's lock: what makes room comes before this or sees it.
+        self.waited_for.store(room.is_none(), Ordering::Relaxed);
+        room
     }
 
     /// Waits for the first claim, at most until `deadline`; the offset to start from.
@@ -115,6 +136,11 @@ impl Lane {
             }
         }
         window.position()
+    }
+
+    /// What Kafka delivers is not what comes next: it has to be sought.
+    pub(crate) fn gone_astray(&self) {
+        self.window.lock().gone_astray();
     }
 
     /// The offset wanted next, once it is known.
@@ -190,6 +216,7 @@ impl Lane {
         self.window.lock().claimed(next);
         self.status.lock().epoch = epoch;
         self.claimed.notify_all();
+        self.bell.ring();
     }
 
     /// Takes up to `max` records or bytes (at least one record) from the front, without removing them.
@@ -263,7 +290,11 @@ impl Lane {
 
     /// Everything below `next` is finished.
     pub(crate) fn finish(&self, next: NextOffset) {
-        self.window.lock().finish(next);
+        let mut window = self.window.lock();
+        window.finish(next);
+        if self.waited_for.swap(false, Ordering::Relaxed) {
+            self.bell.ring();
+        }
     }
 
     /// The actor works on these parked rows.

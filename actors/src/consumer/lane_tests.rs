@@ -16,8 +16,13 @@ fn record(offset: i64) -> Record {
     }
 }
 
+fn unclaimed() -> Lane {
+    let watermarks = Watermarks { low: 0, high: 100 };
+    Lane::new(TopicPartition::new("t", 0), LaneKind::Source, watermarks, Arc::default())
+}
+
 fn lane_at(next: i64) -> Lane {
-    let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, Watermarks { low: 0, high: 100 });
+    let lane = unclaimed();
     lane.claimed(1, NextOffset(next));
     lane.sought(next);
     lane
@@ -48,7 +53,7 @@ fn a_batch_is_bounded_by_bytes_but_never_empty() {
 
 #[test]
 fn nothing_is_accepted_before_the_claim_and_the_seek() {
-    let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, Watermarks { low: 0, high: 100 });
+    let lane = unclaimed();
     lane.offer([0].map(record).into_iter());
     lane.claimed(1, NextOffset(2));
     lane.offer([7].map(record).into_iter());

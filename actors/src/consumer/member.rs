@@ -1,36 +1,44 @@
 //! The Kafka consumer of a group's member: how it is made, what it calls back, and how it is replaced.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
 use rdkafka::{
     ClientContext, Statistics, TopicPartitionList,
     config::FromClientConfigAndContext,
-    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     types::RDKafkaRespErr,
 };
 
-use super::routing::{Routing, report};
-use crate::kafka::client_config;
+use super::{
+    bell::Bell,
+    routing::{Routing, report},
+};
+use crate::{kafka::client_config, record::TopicPartition};
 
 /// The consumer of a member.
 pub(super) type Consumer = BaseConsumer<Context>;
+
+/// What Kafka has delivered of one partition.
+pub(super) type Queue = PartitionQueue<Context>;
 
 /// What librdkafka calls back.
 pub(super) struct Context {
     routing: Arc<Routing>,
     /// Another consumer has taken its place: what this one still says concerns nobody.
     retired: AtomicBool,
+    /// The consumer itself; gone once it says farewell.
+    consumer: OnceLock<Weak<Consumer>>,
 }
 
 /// Creates the consumer and subscribes.
 ///
 /// # Errors
 /// Settings that librdkafka refuses.
-pub(super) fn connect(routing: &Arc<Routing>) -> Result<Consumer, String> {
+pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
     let (settings, subscription) = (&routing.settings, &routing.subscription);
     let session = settings.session_timeout.as_millis().to_string();
     let heartbeat = settings.heartbeat().as_millis().to_string();
@@ -47,9 +55,9 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Consumer, String> {
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("isolation.level", "read_committed"),
-            // Pausing throws prefetched records away: fetch little ahead.
-            ("queued.min.messages", "10000"),
-            ("queued.max.messages.kbytes", "16384"),
+            // Of each partition.
+            ("queued.min.messages", "4000"),
+            ("queued.max.messages.kbytes", "4096"),
             // The default waits a second once that little is there.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "100"),
@@ -58,16 +66,28 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Consumer, String> {
         ],
     );
     let topics: Vec<&str> = subscription.topics.iter().map(String::as_str).collect();
-    let context = Context { routing: routing.clone(), retired: AtomicBool::new(false) };
-    let consumer: Consumer =
+    let context =
+        Context { routing: routing.clone(), retired: AtomicBool::new(false), consumer: OnceLock::new() };
+    let mut consumer: Consumer =
         BaseConsumer::from_config_and_context(&config, context).map_err(|error| error.to_string())?;
+    let bell = routing.bell.clone();
+    consumer.set_nonempty_callback(move || bell.ring());
+    let consumer = Arc::new(consumer);
+    consumer.context().consumer.get_or_init(|| Arc::downgrade(&consumer));
     consumer.subscribe(&topics).map_err(|error| error.to_string())?;
     Ok(consumer)
 }
 
+/// The queue of a partition that is about to be assigned. `None` for what cannot be a partition.
+pub(super) fn queue(consumer: &Arc<Consumer>, source: &TopicPartition, bell: Arc<Bell>) -> Option<Queue> {
+    let mut queue = consumer.split_partition_queue(&source.topic, source.partition)?;
+    queue.set_nonempty_callback(move || bell.ring());
+    Some(queue)
+}
+
 /// Lets a consumer go that is of no use any more. One that is stuck may never finish to say farewell: not on the thread that
 /// has to go on.
-pub(super) fn retire(consumer: Consumer) {
+pub(super) fn retire(consumer: Arc<Consumer>) {
     consumer.context().retired.store(true, Ordering::Release);
     let farewell = std::thread::Builder::new().name("old-consumer".to_owned()).spawn(move || drop(consumer));
     if let Err(error) = farewell {
@@ -102,7 +122,11 @@ impl ConsumerContext for Context {
         }
         let result = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.routing.assigned(consumer, partitions)
+                match self.consumer.get().and_then(Weak::upgrade) {
+                    Some(consumer) => self.routing.assigned(&consumer, partitions),
+                    // It is saying farewell.
+                    None => consumer.incremental_unassign(partitions),
+                }
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 self.routing.revoked(consumer, partitions)

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::{
     lane::Lane,
-    member::{Consumer, connect, retire},
+    member::{Consumer, Queue, connect, retire},
     routing::Routing,
 };
 use crate::{
@@ -31,12 +31,10 @@ use crate::{
 
 /// Longest wait for a record, and so for a command.
 const POLL: Duration = Duration::from_millis(20);
-/// Records routed before lanes are looked after again.
-const ROUND: usize = 2_000;
+/// Records of one partition delivered before it is another's turn.
+const TURN: usize = 1_000;
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const REPEAT_ERROR: Duration = Duration::from_secs(10);
-/// Milliseconds in which a full lane is waited for before it is paused.
-const PATIENCE: u32 = 20;
 
 /// The running thread.
 #[derive(Debug)]
@@ -100,13 +98,12 @@ pub(super) fn start(routing: Routing) -> Result<(PollThread, Arc<Routing>), Stri
     Ok((PollThread { stop, alive }, routing))
 }
 
-fn run(mut consumer: Consumer, routing: &Arc<Routing>, stops: &mpsc::Receiver<Stop>, alive: Alive) {
+fn run(mut consumer: Arc<Consumer>, routing: &Arc<Routing>, stops: &mpsc::Receiver<Stop>, alive: Alive) {
     // Dropped before the consumer, also by a panic.
     let _alive = alive;
     let mut committed = HashMap::new();
     let mut last_commit = Instant::now();
     let mut last_error: Option<(String, Instant)> = None;
-    let mut waits = 0;
     loop {
         if let Ok(stop) = stops.try_recv() {
             let (clean, offsets) = routing.drain_all();
@@ -118,16 +115,13 @@ fn run(mut consumer: Consumer, routing: &Arc<Routing>, stops: &mpsc::Receiver<St
             stop.left.send(()).unwrap_or_default();
             return;
         }
-        // Pausing throws away what was fetched ahead: a lane that is full because Kafka is fast, not because its handler is
-        // slow, has room again in no time.
-        if waits < PATIENCE && routing.has_full() {
-            waits += 1;
-            std::thread::sleep(Duration::from_millis(1));
-            continue;
-        }
-        waits = 0;
         let mut broken = routing.is_stuck().then(|| "it is stuck in leaving its partitions".to_owned());
-        if let Err(error) = round(&consumer, routing) {
+        routing.seek(&consumer);
+        let delivered = round(&consumer, routing);
+        if let Ok(0) = delivered {
+            routing.bell.wait(POLL);
+        }
+        if let Err(error) = delivered {
             let text = error.to_string();
             let repeated =
                 last_error.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_ERROR);
@@ -146,9 +140,6 @@ fn run(mut consumer: Consumer, routing: &Arc<Routing>, stops: &mpsc::Receiver<St
             consumer = replaced(consumer, routing, &why);
             committed.clear();
         }
-        if let Err(error) = routing.maintain(&consumer) {
-            tracing::warn!(%error, "cannot pause or resume a partition");
-        }
         if last_commit.elapsed() >= COMMIT_EVERY {
             last_commit = Instant::now();
             routing.open_late(&consumer);
@@ -159,7 +150,7 @@ fn run(mut consumer: Consumer, routing: &Arc<Routing>, stops: &mpsc::Receiver<St
 }
 
 /// A new consumer in place of one that will not get anywhere any more. Where its partitions are is in PostgreSQL.
-fn replaced(old: Consumer, routing: &Arc<Routing>, why: &str) -> Consumer {
+fn replaced(old: Arc<Consumer>, routing: &Arc<Routing>, why: &str) -> Arc<Consumer> {
     let group = routing.group();
     tracing::error!(group, why, "the Kafka consumer is of no use any more; building a new one");
     routing.forget();
@@ -183,41 +174,44 @@ fn is_out_of_range(error: &KafkaError) -> bool {
     matches!(error, KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange))
 }
 
-/// Routes what Kafka has, at most [`ROUND`] records, waiting for the first at most [`POLL`].
-fn round(consumer: &Consumer, routing: &Routing) -> Result<(), KafkaError> {
-    let mut timeout = POLL;
-    let mut run: Option<(Arc<Lane>, Vec<Record>)> = None;
-    let mut result = Ok(());
-    for _ in 0..ROUND {
-        let message = match consumer.poll(timeout) {
+/// Carries out what the group wants and delivers what Kafka has, a turn of each partition. Returns how many records.
+fn round(consumer: &Consumer, routing: &Routing) -> Result<usize, KafkaError> {
+    // Records come by their partition's queue; here come rebalances, statistics and errors.
+    match consumer.poll(Duration::ZERO) {
+        None => {}
+        Some(Err(error)) => return Err(error),
+        Some(Ok(message)) => routing.gone_astray(&message),
+    }
+    let (records, bytes) = (routing.settings.lane_max_records, routing.settings.lane_max_bytes);
+    let mut delivered = 0;
+    for (lane, queue) in routing.feeds() {
+        if let Some((records, bytes)) = lane.room(records, bytes) {
+            delivered += turn(&lane, &queue, records.min(TURN), bytes)?;
+        }
+    }
+    Ok(delivered)
+}
+
+/// Delivers up to so many records, or bytes and one record more.
+fn turn(lane: &Lane, queue: &Queue, most: usize, bytes: usize) -> Result<usize, KafkaError> {
+    let (mut records, mut size, mut result) = (Vec::new(), 0, Ok(()));
+    while records.len() < most && size < bytes {
+        match queue.poll(Duration::ZERO) {
             None => break,
-            Some(Ok(message)) => message,
+            Some(Ok(message)) => {
+                let record = owned(&lane.source, &message);
+                size += record.size();
+                records.push(record);
+            }
             Some(Err(error)) => {
                 result = Err(error);
                 break;
             }
-        };
-        timeout = Duration::ZERO;
-        // Kafka delivers runs of one partition: look its lane up once per run.
-        let same = run.as_ref().is_some_and(|(lane, _)| {
-            lane.source.partition == message.partition() && *lane.source.topic == *message.topic()
-        });
-        if !same {
-            deliver(run.take());
-            run = routing.lane(message.topic(), message.partition()).map(|lane| (lane, Vec::new()));
-        }
-        if let Some((lane, records)) = &mut run {
-            records.push(owned(&lane.source, &message));
         }
     }
-    deliver(run);
-    result
-}
-
-fn deliver(run: Option<(Arc<Lane>, Vec<Record>)>) {
-    if let Some((lane, records)) = run {
-        lane.offer(records.into_iter());
-    }
+    let delivered = records.len();
+    lane.offer(records.into_iter());
+    result.map(|()| delivered)
 }
 
 fn owned<M: Message>(source: &TopicPartition, message: &M) -> Record {

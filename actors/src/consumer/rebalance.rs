@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     lane::Lane,
-    member::Consumer,
+    member::{Consumer, queue},
     routing::{Routed, Routing, report},
 };
 use crate::{lease::Watermarks, partition::Supervise, record::TopicPartition};
@@ -22,15 +22,21 @@ const WATERMARKS: Duration = Duration::from_secs(2);
 const FAILED_SEEKS: u32 = 100;
 
 impl Routing {
-    pub(super) fn assigned(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
+    pub(super) fn assigned(
+        &self,
+        consumer: &Arc<Consumer>,
+        partitions: &TopicPartitionList,
+    ) -> KafkaResult<()> {
         let sources = sources(partitions);
         for source in &sources {
             let lane = self.open(consumer, source);
-            self.lanes.lock().insert(source.clone(), Routed { lane, paused: false, failed_seeks: 0 });
+            // Before anything is fetched, so that all of it comes this way.
+            let queue = queue(consumer, source, self.bell.clone()).map(Arc::new);
+            self.lanes.lock().insert(source.clone(), Routed { lane, queue, failed_seeks: 0 });
         }
         let deadline = Instant::now() + CLAIMS;
         let mut list = TopicPartitionList::new();
-        let mut late = TopicPartitionList::new();
+        let mut late = 0;
         for source in &sources {
             let lane = self.lane(&source.topic, source.partition);
             match lane.as_ref().and_then(|lane| lane.wait_claimed(deadline)) {
@@ -43,22 +49,14 @@ impl Routing {
                 // The beginning is a place that exists; nothing is taken from there before the claim and a seek.
                 None => {
                     list.add_partition_offset(&source.topic, source.partition, Offset::Beginning)?;
-                    late.add_partition(&source.topic, source.partition);
-                    if let Some(routed) = self.lanes.lock().get_mut(source) {
-                        routed.paused = true;
-                    }
+                    late += 1;
                 }
             }
         }
         failpoint!(RebalanceAssigned);
         consumer.incremental_assign(&list)?;
-        // A pause of an earlier assignment may still be in force.
-        consumer.resume(&list)?;
-        if late.count() > 0 {
-            consumer.pause(&late)?;
-        }
         self.joined.store(true, Ordering::Release);
-        tracing::info!(group = self.group(), partitions = ?sources, claims_outstanding = late.count(), "partitions assigned");
+        tracing::info!(group = self.group(), partitions = ?sources, claims_outstanding = late, "partitions assigned");
         Ok(())
     }
 
@@ -72,7 +70,12 @@ impl Routing {
                 return None;
             }
         };
-        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, Watermarks { low, high }));
+        let lane = Arc::new(Lane::new(
+            source.clone(),
+            self.subscription.kind,
+            Watermarks { low, high },
+            self.bell.clone(),
+        ));
         self.supervisor.cast(Supervise::Open(lane.clone())).ok()?;
         Some(lane)
     }
@@ -142,7 +145,7 @@ impl Routing {
 
     /// Assigns those partitions anew whose next record is not in the log any more, or not yet: their new claim counts what
     /// is lost, or halts and says what to do.
-    pub(super) fn reopen_out_of_range(&self, consumer: &Consumer) {
+    pub(super) fn reopen_out_of_range(&self, consumer: &Arc<Consumer>) {
         let outside = |lane: &Arc<Lane>| {
             let Some(wanted) = lane.wanted() else { return false };
             let ends = consumer.fetch_watermarks(&lane.source.topic, lane.source.partition, WATERMARKS);
@@ -154,7 +157,7 @@ impl Routing {
     }
 
     /// Assigns partitions anew that Kafka has stopped fetching and that therefore cannot be sought.
-    pub(super) fn reopen_stuck(&self, consumer: &Consumer) {
+    pub(super) fn reopen_stuck(&self, consumer: &Arc<Consumer>) {
         let stuck = |routed: &Routed| routed.failed_seeks > FAILED_SEEKS;
         let sources = self
             .lanes
@@ -166,7 +169,7 @@ impl Routing {
         self.reopen(consumer, sources);
     }
 
-    fn reopen(&self, consumer: &Consumer, sources: Vec<TopicPartition>) {
+    fn reopen(&self, consumer: &Arc<Consumer>, sources: Vec<TopicPartition>) {
         if sources.is_empty() {
             return;
         }

@@ -12,13 +12,18 @@ use std::{
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use rdkafka::{
-    Offset, Statistics, TopicPartitionList,
+    Message, Offset, Statistics, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
     error::KafkaResult,
 };
 use tokio::runtime::Handle;
 
-use super::{lane::Lane, member::Consumer, subscription::Subscription};
+use super::{
+    bell::Bell,
+    lane::Lane,
+    member::{Consumer, Queue},
+    subscription::Subscription,
+};
 use crate::{partition::Supervise, record::TopicPartition, settings::GroupSettings};
 
 /// A commit that was not answered for this long never will be.
@@ -33,6 +38,8 @@ pub(crate) struct Routing {
     pub(super) supervisor: ActorRef<Supervise>,
     pub(super) runtime: Handle,
     pub(super) lanes: Mutex<HashMap<TopicPartition, Routed>>,
+    /// Wakes the poll thread.
+    pub(super) bell: Arc<Bell>,
     pub(super) joined: AtomicBool,
     /// Since when the consumer has been in a state that it should leave by itself within moments.
     unsettled: Mutex<Option<Instant>>,
@@ -44,7 +51,9 @@ pub(crate) struct Routing {
 pub(super) struct Routed {
     /// `None` until Kafka has said where the partition begins and ends.
     pub(super) lane: Option<Arc<Lane>>,
-    pub(super) paused: bool,
+    /// What Kafka has delivered of it. While nobody takes from it, librdkafka fetches no more than its bounds, and throws
+    /// nothing away, as it does when a partition is paused.
+    pub(super) queue: Option<Arc<Queue>>,
     /// Seeks that failed in a row: Kafka has stopped fetching it.
     pub(super) failed_seeks: u32,
 }
@@ -62,6 +71,7 @@ impl Routing {
             supervisor,
             runtime,
             lanes: Mutex::default(),
+            bell: Arc::default(),
             joined: AtomicBool::new(false),
             unsettled: Mutex::new(None),
             committing: Mutex::new(None),
@@ -150,56 +160,44 @@ impl Routing {
         }
     }
 
-    /// Whether a lane that Kafka delivers to holds as much as it may.
-    pub(super) fn has_full(&self) -> bool {
-        let (records, bytes) = (self.settings.lane_max_records, self.settings.lane_max_bytes);
-        let full = |routed: &Routed| routed.lane.as_ref().is_some_and(|lane| lane.over(records, bytes));
-        self.lanes.lock().values().any(|routed| !routed.paused && full(routed))
+    /// Every lane, with what Kafka has delivered of it.
+    pub(super) fn feeds(&self) -> Vec<(Arc<Lane>, Arc<Queue>)> {
+        let lanes = self.lanes.lock();
+        lanes.values().filter_map(|routed| routed.lane.clone().zip(routed.queue.clone())).collect()
     }
 
-    /// Pauses what is full, resumes what is half empty, seeks what was claimed late.
-    pub(super) fn maintain(&self, consumer: &Consumer) -> KafkaResult<()> {
-        let (records, bytes) = (self.settings.lane_max_records, self.settings.lane_max_bytes);
-        let mut pause = TopicPartitionList::new();
-        let mut resume = TopicPartitionList::new();
-        let mut lanes = self.lanes.lock();
-        for (source, routed) in lanes.iter_mut() {
+    /// A record came by another way than its partition's queue: out of order, as far as is known. It is fetched once more.
+    pub(super) fn gone_astray(&self, message: &impl Message) {
+        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            "a record came astray; reading the partition again from where it is"
+        );
+        if let Some(lane) = self.lane(topic, partition) {
+            lane.gone_astray();
+        }
+    }
+
+    /// Seeks what was claimed late, or claimed again elsewhere.
+    pub(super) fn seek(&self, consumer: &Consumer) {
+        for (source, routed) in self.lanes.lock().iter_mut() {
             let Some(lane) = &routed.lane else { continue };
-            if let Some(target) = lane.seek_target() {
-                match consumer.seek(
-                    &source.topic,
-                    source.partition,
-                    Offset::Offset(target),
-                    Duration::from_secs(2),
-                ) {
-                    Ok(()) => {
-                        routed.failed_seeks = 0;
-                        lane.sought(target);
-                    }
-                    // Not fetching yet: once more in the next round.
-                    Err(error) => {
-                        routed.failed_seeks += 1;
-                        tracing::debug!(topic = &*source.topic, partition = source.partition, %error, "seek not possible yet");
-                        continue;
-                    }
+            let Some(target) = lane.seek_target() else { continue };
+            let offset = Offset::Offset(target);
+            match consumer.seek(&source.topic, source.partition, offset, Duration::from_secs(2)) {
+                Ok(()) => {
+                    routed.failed_seeks = 0;
+                    lane.sought(target);
+                }
+                // Not fetching yet: once more in the next round.
+                Err(error) => {
+                    routed.failed_seeks += 1;
+                    tracing::debug!(topic = &*source.topic, partition = source.partition, %error, "seek not possible yet");
                 }
             }
-            if !routed.paused && lane.over(records, bytes) {
-                pause.add_partition(&source.topic, source.partition);
-                routed.paused = true;
-            } else if routed.paused && lane.position().is_some() && !lane.over(records / 2, bytes / 2) {
-                resume.add_partition(&source.topic, source.partition);
-                routed.paused = false;
-            }
         }
-        drop(lanes);
-        if pause.count() > 0 {
-            consumer.pause(&pause)?;
-        }
-        if resume.count() > 0 {
-            consumer.resume(&resume)?;
-        }
-        Ok(())
     }
 
     /// Where every lane is, for Kafka's lag monitors.

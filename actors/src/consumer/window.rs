@@ -86,8 +86,11 @@ impl Window {
         self.queue.len() > before
     }
 
-    pub(super) fn over(&self, records: usize, bytes: usize) -> bool {
-        self.queue.len() >= records || self.bytes >= bytes
+    /// How many more records and bytes may come; `None` when none may, or none is to be taken yet.
+    pub(super) fn room(&self, records: usize, bytes: usize) -> Option<(usize, usize)> {
+        let ready = self.position.is_some() && !self.needs_seek;
+        let (records, bytes) = (records.saturating_sub(self.queue.len()), bytes.saturating_sub(self.bytes));
+        (ready && records > 0 && bytes > 0).then_some((records, bytes))
     }
 
     pub(super) fn position(&self) -> Option<NextOffset> {
@@ -106,6 +109,11 @@ impl Window {
         if self.wanted == offset {
             self.needs_seek = false;
         }
+    }
+
+    /// Nothing is taken before Kafka was sought.
+    pub(super) fn gone_astray(&mut self) {
+        self.needs_seek = true;
     }
 
     /// The partition is at `next`. What is held below is finished; if the partition was moved otherwise than by what the

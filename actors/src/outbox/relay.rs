@@ -6,7 +6,7 @@ use deadpool_postgres::GenericClient;
 
 use super::{
     Track,
-    rows::{Row, page},
+    rows::{Row, Span, page},
 };
 use crate::{
     Backlog,
@@ -138,8 +138,8 @@ impl Relay {
         }
     }
 
-    /// The row up to which everything may be deleted.
-    pub(crate) fn deletable(&self) -> Option<i64> {
+    /// The rows that may be deleted.
+    pub(crate) fn deletable(&self) -> Option<Span> {
         self.track.prefix()
     }
 

@@ -19,6 +19,13 @@ pub(crate) struct Row {
     pub(crate) emit: Emit,
 }
 
+/// Rows of a lane by their numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
 /// Inserts rows.
 pub(crate) async fn insert<C: GenericClient>(client: &C, lane: &str, rows: &[Row]) -> Result<(), Error> {
     if rows.is_empty() {
@@ -42,9 +49,11 @@ pub(crate) async fn insert<C: GenericClient>(client: &C, lane: &str, rows: &[Row
 }
 
 /// Deletes what Kafka has acknowledged.
-pub(crate) async fn delete_prefix<C: GenericClient>(client: &C, lane: &str, upto: i64) -> Result<(), Error> {
-    let statement = client.prepare_cached("DELETE FROM outbox WHERE lane = $1 AND seq <= $2").await?;
-    client.execute(&statement, &[&lane, &upto]).await?;
+pub(crate) async fn delete<C: GenericClient>(client: &C, lane: &str, rows: Span) -> Result<(), Error> {
+    // Without its lower end PostgreSQL looks at every row of the lane that was deleted before and not yet vacuumed.
+    let statement =
+        client.prepare_cached("DELETE FROM outbox WHERE lane = $1 AND seq BETWEEN $2 AND $3").await?;
+    client.execute(&statement, &[&lane, &rows.first, &rows.last]).await?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::Span;
 use crate::{Backlog, Cause};
 
 /// Rows sent and not yet deleted, in order. Shared by the lane's owner and the producer's report thread.
@@ -102,10 +103,11 @@ impl Track {
         self.sent.lock().settled
     }
 
-    /// The last row of the acknowledged prefix: everything up to it may be deleted.
-    pub(crate) fn prefix(&self) -> Option<i64> {
+    /// The acknowledged prefix, which may be deleted. Nothing of the lane is in the table before it.
+    pub(crate) fn prefix(&self) -> Option<Span> {
         let sent = self.sent.lock();
-        sent.acknowledged.checked_sub(1).map(|at| sent.rows[at].seq)
+        let last = sent.acknowledged.checked_sub(1)?;
+        Some(Span { first: sent.rows.front()?.seq, last: sent.rows[last].seq })
     }
 
     /// Rows up to `seq` are deleted.
@@ -168,12 +170,12 @@ mod tests {
         assert_eq!(track.prefix(), None);
         assert_eq!(track.backlog().rows, 4);
         track.acknowledged(5);
-        assert_eq!(track.prefix(), Some(6));
+        assert_eq!(track.prefix(), Some(Span { first: 5, last: 6 }));
         track.deleted(6);
         assert_eq!((track.prefix(), track.backlog().rows), (None, 2));
         track.acknowledged(5);
         track.acknowledged(7);
-        assert_eq!((track.prefix(), track.backlog().rows), (Some(8), 0));
+        assert_eq!((track.prefix(), track.backlog().rows), (Some(Span { first: 7, last: 8 }), 0));
     }
 
     #[test]
@@ -193,7 +195,7 @@ mod tests {
         (1..=3).for_each(|seq| track.sent(seq));
         track.acknowledged(2);
         track.deleted(1);
-        assert_eq!((track.prefix(), track.backlog().rows), (Some(2), 1));
+        assert_eq!((track.prefix(), track.backlog().rows), (Some(Span { first: 2, last: 2 }), 1));
     }
 
     #[test]
@@ -203,6 +205,6 @@ mod tests {
         track.sent(2);
         track.unsent(2);
         track.acknowledged(1);
-        assert_eq!((track.prefix(), track.backlog().rows), (Some(1), 0));
+        assert_eq!((track.prefix(), track.backlog().rows), (Some(Span { first: 1, last: 1 }), 0));
     }
 }

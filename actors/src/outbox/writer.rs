@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Relay, Row, Track,
-    rows::{MAX_RECORD, delete_prefix, insert},
+    rows::{MAX_RECORD, Span, delete, insert},
 };
 use crate::{Backlog, Cause, handler::Emit, publisher::Publisher, sql};
 
@@ -252,7 +252,7 @@ async fn remove(
     lane: &str,
     seq: i64,
 ) -> Result<bool, tokio_postgres::Error> {
-    delete_prefix(client, lane, seq).await?;
+    delete(client, lane, Span { first: i64::MIN, last: seq }).await?;
     let statement = "DELETE FROM outbox_instance WHERE lane = $1
                      AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.lane = $1)";
     Ok(client.execute(statement, &[&lane]).await? > 0)
@@ -303,9 +303,9 @@ async fn tick(instance: &Instance, due: &mut Due) -> Result<(), Cause> {
             // The one thing that needs the relay for long: rows published meanwhile come after those it finds.
             instance.relay.lock().await.catch_up(&client).await?;
         }
-        if let Some(seq) = deletable {
-            delete_prefix(&client, &instance.lane, seq).await?;
-            instance.track.deleted(seq);
+        if let Some(rows) = deletable {
+            delete(&client, &instance.lane, rows).await?;
+            instance.track.deleted(rows.last);
             due.delete = now + DELETE;
         }
         if beat {

@@ -19,7 +19,7 @@ impl<H: Handler> Work<H> {
         let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
         // Asked first: what is acknowledged between the two questions must not be slept over.
         let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
-        let Some(seq) = self.relay.deletable() else {
+        let Some(rows) = self.relay.deletable() else {
             return Next::Sleep(due.into_iter().chain(unacknowledged).min());
         };
         let quiet = self.last_write.elapsed();
@@ -28,8 +28,8 @@ impl<H: Handler> Work<H> {
         }
         failpoint!(RelayAcknowledged);
         match self.shared.pool.get().await {
-            Ok(client) => match outbox::delete_prefix(&client, self.relay.lane(), seq).await {
-                Ok(()) => self.relay.deleted(seq),
+            Ok(client) => match outbox::delete(&client, self.relay.lane(), rows).await {
+                Ok(()) => self.relay.deleted(rows.last),
                 Err(error) => return self.failed(ours(&error), None),
             },
             Err(error) => return self.failed(no_connection(&error), None),
@@ -68,8 +68,8 @@ impl<H: Handler> Work<H> {
         let settled = tokio::time::timeout(limit, self.settle(limit)).await.unwrap_or(false);
         let finish = async {
             let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-            if let Some(seq) = self.relay.deletable() {
-                outbox::delete_prefix(&client, self.relay.lane(), seq).await.map_err(|error| ours(&error))?;
+            if let Some(rows) = self.relay.deletable() {
+                outbox::delete(&client, self.relay.lane(), rows).await.map_err(|error| ours(&error))?;
             }
             lease::release(&client, &self.shared.settings.group, &self.lane.source, &claim)
                 .await

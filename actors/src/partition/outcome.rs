@@ -23,8 +23,8 @@ impl<H: Handler> Work<H> {
         self.lane.finish(committed.claim.next_offset);
         self.relay.publish(&committed.rows);
         failpoint!(BatchPublished);
-        if let Some(seq) = committed.deleted {
-            self.relay.deleted(seq);
+        if let Some(rows) = committed.deleted {
+            self.relay.deleted(rows.last);
         }
         for change in committed.waiting {
             match change {

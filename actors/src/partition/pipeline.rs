@@ -29,7 +29,7 @@ use crate::{
     handler::Handler,
     lease::Claim,
     metrics::BATCH_SECONDS,
-    outbox::Row,
+    outbox::{Row, Span},
     record::TopicPartition,
     retry::{ChainKey, Chains, Circuit, Observation},
 };
@@ -42,7 +42,7 @@ pub(crate) struct Committed {
     /// To be published, in order.
     pub(crate) rows: Vec<Row>,
     /// Outbox rows deleted up to here.
-    pub(crate) deleted: Option<i64>,
+    pub(crate) deleted: Option<Span>,
     /// To be told to Redis.
     pub(crate) done: Vec<Uuid>,
     /// Changes to the lane's chains.
@@ -69,7 +69,7 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) claim: Claim,
     pub(crate) chains: &'a Chains,
     /// Outbox rows acknowledged by Kafka, to be deleted along the way.
-    pub(crate) deletable: Option<i64>,
+    pub(crate) deletable: Option<Span>,
     pub(crate) use_hints: bool,
     pub(crate) circuit: &'a Circuit,
     /// Time in which the lane could not work since its last commit.

@@ -24,7 +24,7 @@ use crate::{
         journal::{Mark, Runs},
     },
     metrics::RECORDS,
-    outbox::{self, Row},
+    outbox::{self, Row, Span},
     record::{Record, TopicPartition},
     retry::{self, Requeued},
 };
@@ -35,7 +35,7 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) source: &'a TopicPartition,
     pub(crate) lane: &'a str,
     pub(crate) claim: Claim,
-    pub(crate) deletable: Option<i64>,
+    pub(crate) deletable: Option<Span>,
 }
 
 /// Moves a batch. A record that nobody can place becomes a dead letter of its own.
@@ -118,8 +118,8 @@ async fn commit<H: Handler>(
     let written = async {
         retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
         outbox::insert(&tx, context.lane, &batch.rows).await?;
-        if let Some(seq) = context.deletable {
-            outbox::delete_prefix(&tx, context.lane, seq).await?;
+        if let Some(rows) = context.deletable {
+            outbox::delete(&tx, context.lane, rows).await?;
         }
         lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal).await
     };

@@ -75,8 +75,8 @@ pub(super) async fn commit<H: Handler>(
         if context.paused >= MILLISECOND && context.chains.len() > 0 {
             retry::add_pause(&tx, group, context.source, context.paused, now).await?;
         }
-        if let Some(seq) = context.deletable {
-            outbox::delete_prefix(&tx, context.lane, seq).await?;
+        if let Some(rows) = context.deletable {
+            outbox::delete(&tx, context.lane, rows).await?;
         }
         Ok(waiting)
     };
