@@ -56,7 +56,7 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
             ("enable.auto.offset.store", "false"),
             ("isolation.level", "read_committed"),
             // Of each partition.
-            ("queued.min.messages", "4000"),
+            ("queued.min.messages", "2000"),
             ("queued.max.messages.kbytes", "4096"),
             // The default waits a second once that little is there.
             ("fetch.queue.backoff.ms", "5"),
