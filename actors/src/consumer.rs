@@ -8,6 +8,7 @@ mod poll;
 mod rebalance;
 mod routing;
 mod subscription;
+mod wake;
 mod window;
 
 pub(crate) use self::{

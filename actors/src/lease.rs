@@ -15,7 +15,7 @@ pub(crate) use self::{
     admin::{reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Place, claim, write_intent},
 };
-use crate::record::{NextOffset, TopicPartition};
+use crate::record::{NextOffset, Offset, Record, TopicPartition};
 
 /// Outcomes, as changes to a lease's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,22 @@ pub(crate) struct Claim {
     pub(crate) next_offset: NextOffset,
     /// Number of the last row written to the lane's outbox.
     pub(crate) outbox_seq: i64,
+    /// The last record that was finished; unknown after a reset.
+    pub(crate) last: Option<Landmark>,
+}
+
+/// A record by its place and time: another one at that place shows that the log is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Landmark {
+    pub(crate) offset: Offset,
+    /// Milliseconds since the Unix epoch; 0 when the broker gave none.
+    pub(crate) timestamp_ms: i64,
+}
+
+impl From<&Record> for Landmark {
+    fn from(record: &Record) -> Self {
+        Self { offset: record.offset, timestamp_ms: record.timestamp_ms }
+    }
 }
 
 /// The partition's ends in Kafka, seen when it was assigned.
@@ -97,7 +113,7 @@ pub(crate) async fn advance<C: GenericClient>(
              UPDATE partition_lease
              SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
                  parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
-                 intent_offset = NULL, intent_parked = NULL, deaths = 0
+                 intent_offset = NULL, intent_parked = NULL, deaths = 0, last_offset = $16, last_timestamp_ms = $17
              WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
              RETURNING next_offset - first_offset + replayed
                      - (applied + duplicate + parked + dead + ignored + moved + gaps + lost)",
@@ -122,6 +138,8 @@ pub(crate) async fn advance<C: GenericClient>(
                 &counts.moved,
                 &counts.gaps,
                 &journal,
+                &to.last.map(|last| last.offset.0),
+                &to.last.map(|last| last.timestamp_ms),
             ],
         )
         .await?;

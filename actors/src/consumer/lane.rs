@@ -16,11 +16,12 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     bell::Bell,
+    wake::Wake,
     window::{Taken, Window},
 };
 use crate::{
     Cause,
-    lease::{Place, Watermarks},
+    lease::{Landmark, Place, Watermarks},
     record::{NextOffset, Offset, Record, TopicPartition},
     status::{LaneState, PartitionStatus},
 };
@@ -42,7 +43,6 @@ pub(crate) struct Lane {
     pub(crate) watermarks: Watermarks,
     window: Mutex<Window>,
     claimed: Condvar,
-    scheduled: AtomicBool,
     closing: AtomicBool,
     /// By an operator.
     paused: AtomicBool,
@@ -50,19 +50,11 @@ pub(crate) struct Lane {
     chains_changed: AtomicBool,
     /// One past the last offset Kafka has, as far as is known.
     log_end: AtomicI64,
-    waker: Mutex<Option<Waker>>,
+    wake: Wake,
     /// Wakes the poll thread, which could not deliver.
     bell: Arc<Bell>,
     waited_for: AtomicBool,
     status: Mutex<Status>,
-}
-
-struct Waker(Box<dyn Fn() + Send + Sync>);
-
-impl std::fmt::Debug for Waker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Waker")
-    }
 }
 
 #[derive(Debug)]
@@ -88,12 +80,11 @@ impl Lane {
             watermarks,
             window: Mutex::new(Window::new()),
             claimed: Condvar::new(),
-            scheduled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             chains_changed: AtomicBool::new(false),
             log_end: AtomicI64::new(watermarks.high),
-            waker: Mutex::new(None),
+            wake: Wake::default(),
             bell,
             waited_for: AtomicBool::new(false),
             status: Mutex::new(Status {
@@ -128,14 +119,14 @@ impl Lane {
     }
 
     /// Waits for the first claim, at most until `deadline`; the offset to start from.
-    pub(crate) fn wait_claimed(&self, deadline: Instant) -> Option<NextOffset> {
+    pub(crate) fn wait_claimed(&self, deadline: Instant) -> Option<i64> {
         let mut window = self.window.lock();
         while window.position().is_none() {
             if self.claimed.wait_until(&mut window, deadline).timed_out() {
                 break;
             }
         }
-        window.position()
+        window.seek_target()
     }
 
     /// What Kafka delivers is not what comes next: it has to be sought.
@@ -143,7 +134,7 @@ impl Lane {
         self.window.lock().gone_astray();
     }
 
-    /// The offset wanted next, once it is known.
+    /// The offset Kafka has to have, once it is known.
     pub(crate) fn wanted(&self) -> Option<i64> {
         self.window.lock().wanted()
     }
@@ -192,28 +183,24 @@ impl Lane {
 
     /// Who is to be woken when there is work.
     pub(crate) fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
-        *self.waker.lock() = Some(Waker(Box::new(waker)));
-        self.scheduled.store(false, Ordering::Release);
-        self.wake();
+        self.wake.set(waker);
     }
 
     /// Wakes the actor unless it is about to look anyway.
     pub(crate) fn wake(&self) {
-        if !self.scheduled.swap(true, Ordering::AcqRel)
-            && let Some(waker) = &*self.waker.lock()
-        {
-            (waker.0)();
-        }
+        self.wake.wake();
     }
 
     /// The actor is about to look: what comes from now on wakes it again.
     pub(crate) fn looking(&self) {
-        self.scheduled.store(false, Ordering::Release);
+        self.wake.looking();
     }
 
-    /// The partition is claimed, and is at `next`.
-    pub(crate) fn claimed(&self, epoch: i64, next: NextOffset) {
-        self.window.lock().claimed(next);
+    /// The partition is claimed, and is at `next`. `last` was finished before that: if it is still there, reading begins
+    /// with it, to see that this is the log it was read from.
+    pub(crate) fn claimed(&self, epoch: i64, next: NextOffset, last: Option<Landmark>) {
+        let last = last.filter(|last| last.offset.0 >= self.watermarks.low);
+        self.window.lock().claimed(next, last);
         self.status.lock().epoch = epoch;
         self.claimed.notify_all();
         self.bell.ring();
@@ -281,6 +268,11 @@ impl Lane {
         let ahead = window.position().is_some_and(|position| position.0 <= offset.0);
         let first = |front: Offset| front <= offset;
         ahead && window.front().map_or(self.log_end.load(Ordering::Relaxed) > offset.0, first)
+    }
+
+    /// Why this is not the log that the partition was read from, if it is not.
+    pub(crate) fn strange(&self) -> Option<Cause> {
+        self.window.lock().strange()
     }
 
     /// Counts what was committed here.

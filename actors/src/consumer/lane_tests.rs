@@ -23,7 +23,7 @@ fn unclaimed() -> Lane {
 
 fn lane_at(next: i64) -> Lane {
     let lane = unclaimed();
-    lane.claimed(1, NextOffset(next));
+    lane.claimed(1, NextOffset(next), None);
     lane.sought(next);
     lane
 }
@@ -55,7 +55,7 @@ fn a_batch_is_bounded_by_bytes_but_never_empty() {
 fn nothing_is_accepted_before_the_claim_and_the_seek() {
     let lane = unclaimed();
     lane.offer([0].map(record).into_iter());
-    lane.claimed(1, NextOffset(2));
+    lane.claimed(1, NextOffset(2), None);
     lane.offer([7].map(record).into_iter());
     assert!(lane.take(10, usize::MAX).is_empty(), "7 would look like a gap from 2");
     assert_eq!(lane.seek_target(), Some(2));
@@ -65,13 +65,49 @@ fn nothing_is_accepted_before_the_claim_and_the_seek() {
 }
 
 #[test]
+fn reading_begins_with_the_last_record_and_another_in_its_place_is_strange() {
+    let at = |timestamp_ms| Some(Landmark { offset: Offset(4), timestamp_ms });
+    let lane = unclaimed();
+    lane.claimed(1, NextOffset(7), at(0));
+    assert_eq!((lane.seek_target(), lane.wanted()), (Some(4), Some(4)));
+    lane.sought(4);
+    lane.offer([4, 7].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [7], "5 and 6 hold no record");
+    assert!(lane.strange().is_none());
+
+    let lane = unclaimed();
+    lane.claimed(1, NextOffset(7), at(1));
+    lane.sought(4);
+    lane.offer([4, 7].map(record).into_iter());
+    assert!(lane.take(10, usize::MAX).is_empty() && lane.room(10, 10).is_none());
+    assert_eq!(lane.strange().map(|cause| cause.code), Some("another-log".into()));
+    assert_eq!(lane.seek_target(), None, "nothing more is wanted of it");
+    // A reset forgets what was there.
+    lane.claimed(2, NextOffset(7), None);
+    assert_eq!((lane.strange(), lane.seek_target()), (None, Some(7)));
+}
+
+#[test]
+fn a_last_record_that_is_gone_proves_nothing() {
+    let lane = unclaimed();
+    lane.claimed(1, NextOffset(7), Some(Landmark { offset: Offset(4), timestamp_ms: 1 }));
+    lane.sought(4);
+    lane.offer([8].map(record).into_iter());
+    assert_eq!(offsets(&lane.take(10, usize::MAX)), [8]);
+    let low = Watermarks { low: 5, high: 100 };
+    let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, low, Arc::default());
+    lane.claimed(1, NextOffset(7), Some(Landmark { offset: Offset(4), timestamp_ms: 1 }));
+    assert_eq!(lane.seek_target(), Some(7), "retention has deleted it");
+}
+
+#[test]
 fn a_partition_that_went_back_is_sought_again() {
     let lane = lane_at(5);
     lane.offer([5, 6].map(record).into_iter());
-    lane.claimed(2, NextOffset(3));
+    lane.claimed(2, NextOffset(3), None);
     assert_eq!(lane.seek_target(), Some(3));
     assert!(lane.take(10, usize::MAX).is_empty());
-    lane.claimed(3, NextOffset(4));
+    lane.claimed(3, NextOffset(4), None);
     assert_eq!(lane.seek_target(), Some(4));
 }
 
@@ -129,7 +165,7 @@ fn offsets_without_a_record_are_counted_where_they_were_seen() {
     let gaps: Vec<_> = lane.take(10, usize::MAX).iter().map(|taken| taken.gap).collect();
     assert_eq!(gaps, [2, 0, 3]);
     // A commit without an answer had happened up to 10.
-    lane.claimed(2, NextOffset(10));
+    lane.claimed(2, NextOffset(10), None);
     assert_eq!(lane.take(10, usize::MAX).iter().map(|taken| taken.gap).collect::<Vec<_>>(), [2]);
 }
 

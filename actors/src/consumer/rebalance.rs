@@ -40,10 +40,10 @@ impl Routing {
         for source in &sources {
             let lane = self.lane(&source.topic, source.partition);
             match lane.as_ref().and_then(|lane| lane.wait_claimed(deadline)) {
-                Some(next) => {
-                    list.add_partition_offset(&source.topic, source.partition, Offset::Offset(next.0))?;
+                Some(start) => {
+                    list.add_partition_offset(&source.topic, source.partition, Offset::Offset(start))?;
                     if let Some(lane) = lane {
-                        lane.sought(next.0);
+                        lane.sought(start);
                     }
                 }
                 // The beginning is a place that exists; nothing is taken from there before the claim and a seek.

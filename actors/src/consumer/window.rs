@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    lease::Place,
+    Cause,
+    lease::{Landmark, Place},
     record::{NextOffset, Offset, Record},
 };
 
@@ -34,8 +35,12 @@ pub(super) struct Window {
     position: Option<NextOffset>,
     /// The next offset wanted from Kafka.
     wanted: i64,
-    /// Kafka delivers from somewhere else until the poll thread has sought `wanted`.
+    /// Kafka delivers from somewhere else until the poll thread has sought where reading begins.
     needs_seek: bool,
+    /// A record before `wanted` that was finished in an earlier claim: reading begins with it.
+    landmark: Option<Landmark>,
+    /// Another record was found in its place: nothing is taken.
+    strange: Option<Cause>,
     /// Actors killed, by offset; only of records in the window.
     crashes: HashMap<i64, u32>,
     /// Below this offset records run one at a time.
@@ -76,6 +81,10 @@ impl Window {
         let at = Instant::now();
         let before = self.queue.len();
         for record in records {
+            if self.landmark.is_some() && !self.recognises(&record) {
+                // The actor has to hear of it.
+                return true;
+            }
             if record.offset.0 >= self.wanted {
                 let gap = record.offset.0 - self.wanted;
                 self.wanted = record.offset.next().0;
@@ -84,6 +93,30 @@ impl Window {
             }
         }
         self.queue.len() > before
+    }
+
+    /// Whether this may be the log that the partition was read from. A landmark that is compacted away proves nothing.
+    fn recognises(&mut self, record: &Record) -> bool {
+        let Some(last) = self.landmark.take_if(|last| last.offset <= record.offset) else { return true };
+        if last.offset == record.offset && last.timestamp_ms != record.timestamp_ms {
+            self.landmark = Some(last);
+            self.needs_seek = true;
+            self.strange = Some(Cause::new(
+                "another-log",
+                format!(
+                    "the record at offset {} was written at {} ms and the one handled there at {} ms: the topic was made \
+                     anew or Kafka lost data; reset the partition once it is known what is missing (docs/operations.md)",
+                    record.offset, record.timestamp_ms, last.timestamp_ms
+                ),
+            ));
+            return false;
+        }
+        true
+    }
+
+    /// Why nothing is taken.
+    pub(super) fn strange(&self) -> Option<Cause> {
+        self.strange.clone()
     }
 
     /// How many more records and bytes may come; `None` when none may, or none is to be taken yet.
@@ -98,15 +131,15 @@ impl Window {
     }
 
     pub(super) fn wanted(&self) -> Option<i64> {
-        self.position.map(|_| self.wanted)
+        self.position.map(|_| self.start())
     }
 
     pub(super) fn seek_target(&self) -> Option<i64> {
-        (self.position.is_some() && self.needs_seek).then_some(self.wanted)
+        (self.position.is_some() && self.needs_seek && self.strange.is_none()).then(|| self.start())
     }
 
     pub(super) fn sought(&mut self, offset: i64) {
-        if self.wanted == offset {
+        if self.start() == offset {
             self.needs_seek = false;
         }
     }
@@ -116,9 +149,14 @@ impl Window {
         self.needs_seek = true;
     }
 
+    /// Where reading begins: with the landmark, as long as it was not seen.
+    fn start(&self) -> i64 {
+        self.landmark.map_or(self.wanted, |last| last.offset.0.min(self.wanted))
+    }
+
     /// The partition is at `next`. What is held below is finished; if the partition was moved otherwise than by what the
-    /// window holds, Kafka has to be sought.
-    pub(super) fn claimed(&mut self, next: NextOffset) {
+    /// window holds, Kafka has to be sought, and what it has there compared with `last`.
+    pub(super) fn claimed(&mut self, next: NextOffset, last: Option<Landmark>) {
         let moved = self.position.is_some_and(|position| next < position) || next.0 > self.wanted;
         if moved {
             self.queue.clear();
@@ -126,6 +164,10 @@ impl Window {
             self.bytes = 0;
             self.needs_seek = true;
             self.wanted = next.0;
+        }
+        self.strange = None;
+        if self.needs_seek {
+            self.landmark = last;
         }
         self.put_back();
         self.advance(next);

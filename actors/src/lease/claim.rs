@@ -3,7 +3,7 @@
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
-use super::{Claim, Watermarks};
+use super::{Claim, Landmark, Watermarks};
 use crate::{
     Cause,
     record::{NextOffset, Offset, TopicPartition},
@@ -80,7 +80,8 @@ pub(crate) async fn claim(
              SET epoch = lease.epoch + 1, owner = excluded.owner, clean = false, claimed_at = now(),
                  deaths = CASE WHEN $7 AND (lease.intent_offset IS NOT NULL OR lease.intent_parked IS NOT NULL)
                           THEN lease.deaths + 1 ELSE lease.deaths END
-             RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths",
+             RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths,
+                       last_offset, last_timestamp_ms",
         )
         .await?;
     let row = tx
@@ -89,7 +90,13 @@ pub(crate) async fn claim(
             &[&consumer, &&*source.topic, &source.partition, &owner, &watermarks.low, &cluster_id, &unclean],
         )
         .await?;
-    let mut claim = Claim { epoch: row.get(0), next_offset: NextOffset(row.get(1)), outbox_seq: row.get(2) };
+    let last = row.get::<_, Option<i64>>(8).zip(row.get(9));
+    let mut claim = Claim {
+        epoch: row.get(0),
+        next_offset: NextOffset(row.get(1)),
+        outbox_seq: row.get(2),
+        last: last.map(|(offset, timestamp_ms)| Landmark { offset: Offset(offset), timestamp_ms }),
+    };
     let known_cluster: &str = row.get(3);
     if known_cluster != cluster_id {
         return Err(ClaimError::Halt(Cause::new(

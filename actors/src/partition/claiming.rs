@@ -25,7 +25,7 @@ impl<H: Handler> Work<H> {
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
                 self.take_care(&claimed);
-                self.lane.claimed(claim.epoch, claim.next_offset);
+                self.lane.claimed(claim.epoch, claim.next_offset, claim.last);
                 tracing::info!(
                     topic = &*self.lane.source.topic,
                     partition = self.lane.source.partition,

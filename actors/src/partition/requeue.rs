@@ -20,7 +20,7 @@ use crate::{
     handler::Handler,
     headers::Headers,
     lease::{
-        self, Claim, Counts,
+        self, Claim, Counts, Landmark,
         journal::{Mark, Runs},
     },
     metrics::RECORDS,
@@ -48,6 +48,7 @@ pub(crate) async fn run<H: Handler>(
     let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
     for Taken { record, gap, .. } in taken {
         claim.next_offset = record.offset.next();
+        claim.last = Some(Landmark::from(&**record));
         counts.gaps += gap;
         journal.push(Mark::Gap, *gap);
         if record.value.is_none() {

@@ -98,6 +98,9 @@ impl<H: Handler> Work<H> {
             self.reload_chains().await;
         }
         let Some(claim) = self.claim else { return self.take_claim().await };
+        if let Some(cause) = self.lane.strange() {
+            return self.halt(&cause);
+        }
         if self.relay.is_behind() {
             return self.catch_up().await;
         }

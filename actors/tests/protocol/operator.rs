@@ -114,6 +114,32 @@ async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_that_has_grown_past_the_old_place_halts() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    for n in 0..3 {
+        send(&world, "k", n, "ok").await;
+    }
+    world.until_counted("applied", 3).await;
+    group.shutdown(Duration::from_secs(10)).await;
+    world.make_topic_anew().await;
+    for n in 3..10 {
+        send(&world, "k", n, "ok").await;
+    }
+    let group = world.start().await;
+    until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
+    let reason = reason(&group, &world);
+    assert!(reason.contains("another-log") && reason.contains("reset"), "{reason}");
+    assert_eq!(world.list("k").await, [0, 1, 2], "nothing is taken from the middle of it");
+    group.resume(source(&world)).await.expect("asked");
+    until("it halts again", || async { is(&group, &world, LaneState::Halted) }).await;
+    assert_eq!(group.reset(source(&world), ResetTo::Start, false).await.expect("reset"), (3, 0));
+    world.until_counted("applied", 10).await;
+    assert_eq!(world.list("k").await, (0..10).collect::<Vec<_>>());
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_cluster_halts_the_partition() {
     let world = World::new(1).await;
     let group = world.start().await;

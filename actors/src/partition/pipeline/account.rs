@@ -3,7 +3,7 @@
 use crate::{
     handler::Handler,
     lease::{
-        Claim, Counts,
+        Claim, Counts, Landmark,
         journal::{Mark, Runs},
     },
     partition::batch::{Fate, Slot},
@@ -16,6 +16,12 @@ pub(super) fn next_offset<H: Handler>(claim: &Claim, slots: &[Slot<H>]) -> NextO
         Some(slot) if slot.item.parked.is_none() => slot.item.record.offset.next(),
         _ => claim.next_offset,
     }
+}
+
+/// The last record that is finished.
+pub(super) fn last<H: Handler>(claim: &Claim, slots: &[Slot<H>]) -> Option<Landmark> {
+    let fresh = slots.last().filter(|slot| slot.item.parked.is_none());
+    fresh.map_or(claim.last, |slot| Some(Landmark::from(&*slot.item.record)))
 }
 
 /// How the batch changes the lease's counts. The gaps are the window's own, noted when the records were delivered: a record

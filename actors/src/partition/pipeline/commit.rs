@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     BatchError, Committed, Context, Waiting,
-    account::{counts, journal, next_offset},
+    account::{counts, journal, last, next_offset},
     commit_error,
     decide::{Decided, decide, mark_duplicates},
     fenced, no_connection,
@@ -66,6 +66,7 @@ pub(super) async fn commit<H: Handler>(
     let claim = Claim {
         next_offset: next,
         outbox_seq: rows.last().map_or(context.claim.outbox_seq, |row| row.seq),
+        last: last(&context.claim, slots),
         ..context.claim
     };
     let records = async {

@@ -166,12 +166,29 @@ impl World {
 
     /// Deletes the first partition's records below `offset`, as retention does.
     pub(crate) async fn delete_before(&self, offset: i64) {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.settings.kafka.brokers);
-        let admin: AdminClient<DefaultClientContext> = config.create().expect("admin client");
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, 0, Offset::Offset(offset)).expect("offset");
-        admin.delete_records(&list, &AdminOptions::new()).await.expect("deleted");
+        self.admin().delete_records(&list, &AdminOptions::new()).await.expect("deleted");
+    }
+
+    /// Deletes the topic and creates it again, empty.
+    pub(crate) async fn make_topic_anew(&self) {
+        let admin = self.admin();
+        let deleted = admin.delete_topics(&[&self.topic], &AdminOptions::new()).await.expect("asked");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        until("the topic is gone", || async {
+            let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(5)).expect("metadata");
+            metadata.topics().iter().all(|topic| topic.name() != self.topic)
+        })
+        .await;
+        let topic = TopicSpec::new(&self.topic, 1);
+        actors::ensure_topics(&self.settings.kafka, &[topic], true).await.expect("the topic again");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.settings.kafka.brokers);
+        config.create().expect("admin client")
     }
 
     /// The list of each key, in the order its numbers took effect.
@@ -317,6 +334,7 @@ async fn create_database(name: &str) -> Pool {
     let runtime = [
         include_str!("../../../../migrations/runtime/V1__runtime.sql"),
         include_str!("../../../../migrations/runtime/V2__protocol.sql"),
+        include_str!("../../../../migrations/runtime/V3__landmark.sql"),
     ];
     for migration in runtime {
         client.batch_execute(migration).await.expect("runtime tables");

@@ -1,0 +1,46 @@
+//! Wakes a lane's actor, once until it looks.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::Mutex;
+
+type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// Who is woken when there is work, and whether it was.
+#[derive(Default)]
+pub(super) struct Wake {
+    scheduled: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Wake {
+    /// Whom to wake from now on: at once, since it does not know what there is.
+    pub(super) fn set(&self, waker: impl Fn() + Send + Sync + 'static) {
+        *self.waker.lock() = Some(Box::new(waker));
+        self.scheduled.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the actor unless it is about to look anyway.
+    pub(super) fn wake(&self) {
+        if !self.scheduled.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &*self.waker.lock()
+        {
+            waker();
+        }
+    }
+
+    /// The actor is about to look: what comes from now on wakes it again.
+    pub(super) fn looking(&self) {
+        self.scheduled.store(false, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wake").field("scheduled", &self.scheduled).finish_non_exhaustive()
+    }
+}
