@@ -4,13 +4,30 @@ mod database;
 mod kafka;
 mod runtime;
 
-use clap::{Args, ValueEnum};
+use std::ffi::OsStr;
+
+use clap::{Args, Command, Parser, ValueEnum, builder::Resettable};
 
 pub use self::{
     database::DatabaseArgs,
     kafka::{KafkaArgs, KafkaArgsError},
     runtime::RuntimeArgs,
 };
+
+/// Reads the command line and the environment, in which an empty variable is one that is not set: what a compose file makes of
+/// `${NAME:-}`. Ends the process with a message where they say what cannot be.
+pub fn parse<S: Parser>() -> S {
+    let command =
+        without_empty(S::command(), |name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+    S::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.format(&mut S::command()).exit())
+}
+
+fn without_empty(command: Command, is_empty: impl Fn(&OsStr) -> bool) -> Command {
+    command.mut_args(|arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    })
+}
 
 /// What every consumer service is told.
 #[derive(Args, Clone, Debug)]
@@ -70,10 +87,10 @@ fn positive(text: &str) -> Result<usize, String> {
 mod tests {
     use std::time::Duration;
 
-    use actors::{GroupSettings, KafkaSettings, RetryPolicy};
-    use clap::Parser;
+    use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
+    use actors::{GroupSettings, KafkaSettings, RetryPolicy};
 
     #[derive(Parser)]
     struct Settings {
@@ -94,6 +111,20 @@ mod tests {
         common.runtime.apply(&mut settings);
         assert_eq!(settings.retry, RetryPolicy { initial: Duration::from_millis(7), ..default.retry });
         assert_eq!((settings.crash_limit, settings.batch_max_records), (2, default.batch_max_records));
+    }
+
+    #[test]
+    fn an_empty_variable_is_one_that_is_not_set() {
+        #[derive(Parser)]
+        struct Line {
+            #[arg(long, env = "PATH")]
+            search: Option<std::path::PathBuf>,
+        }
+        for (empty, found) in [(false, true), (true, false)] {
+            let command = without_empty(Line::command(), |name| empty && name == "PATH");
+            let line = Line::from_arg_matches(&command.get_matches_from(["line"])).expect("valid");
+            assert_eq!(line.search.is_some(), found);
+        }
     }
 
     #[test]

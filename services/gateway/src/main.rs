@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use gateway::Settings;
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
+    let settings = chassis::settings::parse::<Settings>();
     let telemetry = settings.telemetry.clone();
     chassis::process::run(gateway::NAME, &telemetry, |stop| gateway::run(settings, stop))
 }

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use payments::settings::Settings;
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
+    let settings = chassis::settings::parse::<Settings>();
     let telemetry = settings.common.telemetry.clone();
     chassis::process::run("payments", &telemetry, |stop| payments::run(settings, stop))
 }
