@@ -2,6 +2,7 @@
 
 mod bell;
 mod consumers;
+mod feed;
 mod lane;
 mod member;
 mod poll;

@@ -174,6 +174,11 @@ impl Group {
         self.inner.consumers.not_ready()
     }
 
+    /// What does not work and need not for this process to be of use.
+    pub fn degraded(&self) -> Option<String> {
+        self.inner.consumers.degraded()
+    }
+
     /// Leaves: no batch is half done, offsets are committed, outboxes flushed as far as Kafka answers, leases marked clean.
     /// True when all of it was done within `limit`.
     pub async fn shutdown(&self, limit: Duration) -> bool {

@@ -17,12 +17,19 @@ use crate::{partition::Supervise, record::TopicPartition, settings::GroupSetting
 /// out the number of partitions over all topics of a group, and would give one process the busy ones and another those that
 /// are nearly always empty.
 pub(crate) struct Consumers {
-    members: [Member; 2],
+    sources: Member,
+    requeue: Member,
 }
 
 struct Member {
     poll: PollThread,
     routing: Arc<Routing>,
+}
+
+impl Member {
+    fn not_joined(&self) -> Option<String> {
+        (!self.routing.joined()).then(|| format!("group {} has not been joined yet", self.routing.group()))
+    }
 }
 
 impl Consumers {
@@ -42,7 +49,7 @@ impl Consumers {
         };
         let sources = member(Subscription::sources(settings))?;
         match member(Subscription::requeue(settings)) {
-            Ok(requeue) => Ok(Self { members: [sources, requeue] }),
+            Ok(requeue) => Ok(Self { sources, requeue }),
             Err(error) => {
                 // Nobody waits for it to end.
                 drop(sources.poll.stop());
@@ -51,30 +58,39 @@ impl Consumers {
         }
     }
 
+    fn members(&self) -> [&Member; 2] {
+        [&self.sources, &self.requeue]
+    }
+
     /// Every lane there is.
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
-        self.members.iter().flat_map(|member| member.routing.lanes()).collect()
+        self.members().into_iter().flat_map(|member| member.routing.lanes()).collect()
     }
 
     /// The lane of a partition, if this process has it.
     pub(crate) fn lane(&self, partition: &TopicPartition) -> Option<Arc<Lane>> {
-        self.members.iter().find_map(|member| member.routing.lane(&partition.topic, partition.partition))
+        self.members()
+            .into_iter()
+            .find_map(|member| member.routing.lane(&partition.topic, partition.partition))
     }
 
-    /// `None` once Kafka has told each what it owns and all are alive; else why not.
+    /// `None` once Kafka has said which source partitions are this process's; else why it cannot work.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        self.members.iter().find_map(|Member { poll, routing }| {
-            let group = routing.group();
-            if !poll.is_alive() {
-                return Some(format!("the consumer of group {group} has ended; restart this process"));
-            }
-            (!routing.joined()).then(|| format!("group {group} has not been joined yet"))
-        })
+        let ended = self.members().into_iter().find(|member| !member.poll.is_alive());
+        let ended = ended.map(|member| member.routing.group());
+        ended
+            .map(|group| format!("the consumer of group {group} has ended; restart this process"))
+            .or_else(|| self.sources.not_joined())
+    }
+
+    /// Why what comes back from the dead letters waits, if it does.
+    pub(crate) fn degraded(&self) -> Option<String> {
+        self.requeue.not_joined()
     }
 
     /// Drains every lane and leaves, until `deadline`. True when nothing was left behind.
     pub(crate) async fn stop(&self, deadline: Instant) -> bool {
-        let stopping = self.members.each_ref().map(|member| (member, member.poll.stop()));
+        let stopping = self.members().map(|member| (member, member.poll.stop()));
         let mut clean = true;
         let mut leaving = Vec::new();
         for (member, stopping) in stopping {

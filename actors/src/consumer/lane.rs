@@ -134,11 +134,6 @@ impl Lane {
         self.window.lock().gone_astray();
     }
 
-    /// The offset Kafka has to have, once it is known.
-    pub(crate) fn wanted(&self) -> Option<i64> {
-        self.window.lock().wanted()
-    }
-
     /// The offset Kafka has to be sought to, if it has to.
     pub(crate) fn seek_target(&self) -> Option<i64> {
         self.window.lock().seek_target()

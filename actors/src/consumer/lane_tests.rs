@@ -69,7 +69,7 @@ fn reading_begins_with_the_last_record_and_another_in_its_place_is_strange() {
     let at = |timestamp_ms| Some(Landmark { offset: Offset(4), timestamp_ms });
     let lane = unclaimed();
     lane.claimed(1, NextOffset(7), at(0));
-    assert_eq!((lane.seek_target(), lane.wanted()), (Some(4), Some(4)));
+    assert_eq!(lane.seek_target(), Some(4));
     lane.sought(4);
     lane.offer([4, 7].map(record).into_iter());
     assert_eq!(offsets(&lane.take(10, usize::MAX)), [7], "5 and 6 hold no record");
@@ -85,6 +85,23 @@ fn reading_begins_with_the_last_record_and_another_in_its_place_is_strange() {
     // A reset forgets what was there.
     lane.claimed(2, NextOffset(7), None);
     assert_eq!((lane.strange(), lane.seek_target()), (None, Some(7)));
+}
+
+#[test]
+fn what_has_gone_astray_is_read_again_from_the_last_record() {
+    let lane = lane_at(5);
+    lane.offer([5, 6].map(record).into_iter());
+    lane.gone_astray();
+    lane.offer([8].map(record).into_iter());
+    assert_eq!((lane.room(10, 1_000), lane.seek_target()), (None, Some(6)));
+    lane.sought(6);
+    lane.offer([6, 7, 8].map(record).into_iter());
+    let taken: Vec<_> = lane.take(10, usize::MAX).iter().map(|one| (one.record.offset.0, one.gap)).collect();
+    assert_eq!(taken, [(5, 0), (6, 0), (7, 0), (8, 0)]);
+    lane.gone_astray();
+    lane.sought(8);
+    lane.offer([Record { timestamp_ms: 9, ..record(8) }].into_iter());
+    assert!(lane.strange().is_some(), "the log was made anew meanwhile");
 }
 
 #[test]

@@ -101,14 +101,17 @@ impl Context {
     }
 }
 
+// Each call rings the bell: of what librdkafka has to say, a round hears one thing.
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        self.routing.bell.ring();
         if !self.is_retired() {
             self.routing.hear(&statistics);
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.routing.bell.ring();
         if !self.is_retired() {
             tracing::warn!(group = self.routing.group(), %error, reason, "the Kafka consumer reports an error");
         }
@@ -117,6 +120,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &Consumer, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        self.routing.bell.ring();
         if self.is_retired() {
             return report("let an old consumer's partitions go", consumer.incremental_unassign(partitions));
         }
@@ -141,6 +145,7 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        self.routing.bell.ring();
         self.routing.commit_answered();
         match result {
             // Nothing was new, or the partition left meanwhile.

@@ -13,26 +13,21 @@ use std::{
 };
 
 use rdkafka::{
-    Message, Offset as KafkaOffset, Timestamp, TopicPartitionList,
+    Offset as KafkaOffset, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
     error::KafkaError,
 };
 use tokio::sync::oneshot;
 
 use super::{
-    lane::Lane,
-    member::{Consumer, Queue, connect, retire},
+    feed::round,
+    member::{Consumer, connect, retire},
     routing::Routing,
 };
-use crate::{
-    headers::Headers,
-    record::{Offset, Record, TopicPartition},
-};
+use crate::record::TopicPartition;
 
 /// Longest wait for a record, and so for a command.
 const POLL: Duration = Duration::from_millis(20);
-/// Records of one partition delivered before it is another's turn.
-const TURN: usize = 1_000;
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const REPEAT_ERROR: Duration = Duration::from_secs(10);
 
@@ -57,12 +52,18 @@ pub(crate) struct Stopping {
     pub(crate) left: oneshot::Receiver<()>,
 }
 
-/// Says that the thread has ended, however it ends: the consumer's own farewell may take long after that.
-struct Alive(Arc<AtomicBool>);
+/// Says that the thread has ended, however it ends, and gives its partitions up: the consumer's own farewell comes after that, and
+/// may take long.
+struct Alive {
+    alive: Arc<AtomicBool>,
+    routing: Arc<Routing>,
+}
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.alive.store(false, Ordering::Release);
+        // The queues of its partitions would keep the consumer, and so its membership.
+        self.routing.forget();
     }
 }
 
@@ -90,20 +91,20 @@ pub(super) fn start(routing: Routing) -> Result<(PollThread, Arc<Routing>), Stri
     let consumer = connect(&routing)?;
     let (stop, stops) = mpsc::sync_channel(1);
     let alive = Arc::new(AtomicBool::new(true));
-    let (guard, routed) = (Alive(alive.clone()), routing.clone());
+    let guard = Alive { alive: alive.clone(), routing: routing.clone() };
     std::thread::Builder::new()
         .name(format!("poll-{}", routing.group()))
-        .spawn(move || run(consumer, &routed, &stops, guard))
+        .spawn(move || run(consumer, &stops, &guard))
         .map_err(|error| error.to_string())?;
     Ok((PollThread { stop, alive }, routing))
 }
 
-fn run(mut consumer: Arc<Consumer>, routing: &Arc<Routing>, stops: &mpsc::Receiver<Stop>, alive: Alive) {
-    // Dropped before the consumer, also by a panic.
-    let _alive = alive;
+fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
+    let (mut consumer, routing) = (consumer, &alive.routing);
     let mut committed = HashMap::new();
     let mut last_commit = Instant::now();
     let mut last_error: Option<(String, Instant)> = None;
+    let mut broken: Option<String> = None;
     loop {
         if let Ok(stop) = stops.try_recv() {
             let (clean, offsets) = routing.drain_all();
@@ -115,30 +116,39 @@ fn run(mut consumer: Arc<Consumer>, routing: &Arc<Routing>, stops: &mpsc::Receiv
             stop.left.send(()).unwrap_or_default();
             return;
         }
-        let mut broken = routing.is_stuck().then(|| "it is stuck in leaving its partitions".to_owned());
+        if routing.is_stuck() {
+            broken = Some("it is stuck in leaving its partitions".to_owned());
+        }
         routing.seek(&consumer);
-        let delivered = round(&consumer, routing);
-        if let Ok(0) = delivered {
-            routing.bell.wait(POLL);
+        match round(&consumer, routing) {
+            Ok(0) => routing.bell.wait(POLL),
+            Ok(_) => {}
+            Err(error) => {
+                let text = error.to_string();
+                let repeated = last_error
+                    .as_ref()
+                    .is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_ERROR);
+                if !repeated {
+                    tracing::warn!(
+                        group = routing.group(),
+                        error = text,
+                        "reading from Kafka fails; trying again"
+                    );
+                    last_error = Some((text.clone(), Instant::now()));
+                }
+                if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                    broken = Some(text);
+                }
+            }
         }
-        if let Err(error) = delivered {
-            let text = error.to_string();
-            let repeated =
-                last_error.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_ERROR);
-            if !repeated {
-                tracing::warn!(error = text, "reading from Kafka fails; trying again");
-                last_error = Some((text.clone(), Instant::now()));
+        if let Some(why) = broken.take() {
+            match replacement(routing, &why) {
+                Some(fresh) => {
+                    retire(std::mem::replace(&mut consumer, fresh));
+                    committed.clear();
+                }
+                None => broken = Some(why),
             }
-            if is_out_of_range(&error) {
-                routing.reopen_out_of_range(&consumer);
-            }
-            if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-                broken = Some(text);
-            }
-        }
-        if let Some(why) = broken {
-            consumer = replaced(consumer, routing, &why);
-            committed.clear();
         }
         if last_commit.elapsed() >= COMMIT_EVERY {
             last_commit = Instant::now();
@@ -150,81 +160,18 @@ fn run(mut consumer: Arc<Consumer>, routing: &Arc<Routing>, stops: &mpsc::Receiv
 }
 
 /// A new consumer in place of one that will not get anywhere any more. Where its partitions are is in PostgreSQL.
-fn replaced(old: Arc<Consumer>, routing: &Arc<Routing>, why: &str) -> Arc<Consumer> {
+fn replacement(routing: &Arc<Routing>, why: &str) -> Option<Arc<Consumer>> {
     let group = routing.group();
     tracing::error!(group, why, "the Kafka consumer is of no use any more; building a new one");
     routing.forget();
     match connect(routing) {
-        Ok(fresh) => {
-            retire(old);
-            fresh
-        }
+        Ok(fresh) => Some(fresh),
         Err(error) => {
             // The same settings have worked before: most likely the system is out of something.
             tracing::error!(group, error, "cannot build a new Kafka consumer; trying again");
             std::thread::sleep(COMMIT_EVERY);
-            old
+            None
         }
-    }
-}
-
-/// The log does not hold, or no longer, what a partition wants next. Kafka does not say which partition's.
-fn is_out_of_range(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
-    matches!(error, KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange))
-}
-
-/// Carries out what the group wants and delivers what Kafka has, a turn of each partition. Returns how many records.
-fn round(consumer: &Consumer, routing: &Routing) -> Result<usize, KafkaError> {
-    // Records come by their partition's queue; here come rebalances, statistics and errors.
-    match consumer.poll(Duration::ZERO) {
-        None => {}
-        Some(Err(error)) => return Err(error),
-        Some(Ok(message)) => routing.gone_astray(&message),
-    }
-    let (records, bytes) = (routing.settings.lane_max_records, routing.settings.lane_max_bytes);
-    let mut delivered = 0;
-    for (lane, queue) in routing.feeds() {
-        if let Some((records, bytes)) = lane.room(records, bytes) {
-            delivered += turn(&lane, &queue, records.min(TURN), bytes)?;
-        }
-    }
-    Ok(delivered)
-}
-
-/// Delivers up to so many records, or bytes and one record more.
-fn turn(lane: &Lane, queue: &Queue, most: usize, bytes: usize) -> Result<usize, KafkaError> {
-    let (mut records, mut size, mut result) = (Vec::new(), 0, Ok(()));
-    while records.len() < most && size < bytes {
-        match queue.poll(Duration::ZERO) {
-            None => break,
-            Some(Ok(message)) => {
-                let record = owned(&lane.source, &message);
-                size += record.size();
-                records.push(record);
-            }
-            Some(Err(error)) => {
-                result = Err(error);
-                break;
-            }
-        }
-    }
-    let delivered = records.len();
-    lane.offer(records.into_iter());
-    result.map(|()| delivered)
-}
-
-fn owned<M: Message>(source: &TopicPartition, message: &M) -> Record {
-    Record {
-        source: source.clone(),
-        offset: Offset(message.offset()),
-        timestamp_ms: match message.timestamp() {
-            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
-            Timestamp::NotAvailable => 0,
-        },
-        key: message.key().map(Into::into),
-        value: message.payload().map(Into::into),
-        headers: Headers::from_kafka(message),
     }
 }
 

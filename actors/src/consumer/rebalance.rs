@@ -9,8 +9,9 @@ use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaR
 use tokio::sync::oneshot;
 
 use super::{
+    feed::{Flow, discard},
     lane::Lane,
-    member::{Consumer, queue},
+    member::{Consumer, Queue, queue},
     routing::{Routed, Routing, report},
 };
 use crate::{lease::Watermarks, partition::Supervise, record::TopicPartition};
@@ -18,8 +19,8 @@ use crate::{lease::Watermarks, partition::Supervise, record::TopicPartition};
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);
 const WATERMARKS: Duration = Duration::from_secs(2);
-/// A partition that was just assigned cannot be sought for a few rounds; one that fails for longer is stuck.
-const FAILED_SEEKS: u32 = 100;
+/// A partition that was just assigned cannot be sought for a moment; one that fails for longer is stuck.
+const UNSOUGHT: Duration = Duration::from_secs(1);
 
 impl Routing {
     pub(super) fn assigned(
@@ -32,19 +33,19 @@ impl Routing {
             let lane = self.open(consumer, source);
             // Before anything is fetched, so that all of it comes this way.
             let queue = queue(consumer, source, self.bell.clone()).map(Arc::new);
-            self.lanes.lock().insert(source.clone(), Routed { lane, queue, failed_seeks: 0 });
+            self.lanes
+                .lock()
+                .insert(source.clone(), Routed { lane, queue, flow: Flow::Open, unsought: None });
         }
         let deadline = Instant::now() + CLAIMS;
         let mut list = TopicPartitionList::new();
-        let mut late = 0;
+        let (mut sought, mut late) = (Vec::new(), 0);
         for source in &sources {
             let lane = self.lane(&source.topic, source.partition);
             match lane.as_ref().and_then(|lane| lane.wait_claimed(deadline)) {
                 Some(start) => {
                     list.add_partition_offset(&source.topic, source.partition, Offset::Offset(start))?;
-                    if let Some(lane) = lane {
-                        lane.sought(start);
-                    }
+                    sought.extend(lane.map(|lane| (lane, start)));
                 }
                 // The beginning is a place that exists; nothing is taken from there before the claim and a seek.
                 None => {
@@ -55,6 +56,11 @@ impl Routing {
         }
         failpoint!(RebalanceAssigned);
         consumer.incremental_assign(&list)?;
+        for (lane, start) in sought {
+            lane.sought(start);
+        }
+        // One that was held back when it left.
+        consumer.resume(&list)?;
         self.joined.store(true, Ordering::Release);
         tracing::info!(group = self.group(), partitions = ?sources, claims_outstanding = late, "partitions assigned");
         Ok(())
@@ -82,6 +88,7 @@ impl Routing {
 
     pub(super) fn revoked(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
         let sources = sources(partitions);
+        let queues = self.queues(&sources);
         failpoint!(RebalanceRevoked);
         if consumer.assignment_lost() {
             tracing::warn!(group = self.group(), partitions = ?sources, "partitions lost; their new owners fence this one out");
@@ -94,7 +101,15 @@ impl Routing {
             failpoint!(RebalanceDrained);
             Self::commit(consumer, &offsets);
         }
-        consumer.incremental_unassign(partitions)
+        let unassigned = consumer.incremental_unassign(partitions);
+        // Nobody would read it any more, and librdkafka would keep it for the next time.
+        queues.iter().for_each(|queue| discard(queue));
+        unassigned
+    }
+
+    fn queues(&self, sources: &[TopicPartition]) -> Vec<Arc<Queue>> {
+        let lanes = self.lanes.lock();
+        sources.iter().filter_map(|source| lanes.get(source)?.queue.clone()).collect()
     }
 
     /// Lets the batches in hand finish, bounded. True when every lane left nothing behind; and where each lane is.
@@ -143,22 +158,10 @@ impl Routing {
         self.drain(&sources)
     }
 
-    /// Assigns those partitions anew whose next record is not in the log any more, or not yet: their new claim counts what
-    /// is lost, or halts and says what to do.
-    pub(super) fn reopen_out_of_range(&self, consumer: &Arc<Consumer>) {
-        let outside = |lane: &Arc<Lane>| {
-            let Some(wanted) = lane.wanted() else { return false };
-            let ends = consumer.fetch_watermarks(&lane.source.topic, lane.source.partition, WATERMARKS);
-            ends.is_ok_and(|(low, high)| wanted < low || wanted > high)
-        };
-        let sources =
-            self.lanes().iter().filter(|lane| outside(lane)).map(|lane| lane.source.clone()).collect();
-        self.reopen(consumer, sources);
-    }
-
-    /// Assigns partitions anew that Kafka has stopped fetching and that therefore cannot be sought.
+    /// Assigns partitions anew that Kafka has stopped fetching and that therefore cannot be sought: most likely the next
+    /// record is not in the log any more, or not yet. Their new claim counts what is lost, or halts and says what to do.
     pub(super) fn reopen_stuck(&self, consumer: &Arc<Consumer>) {
-        let stuck = |routed: &Routed| routed.failed_seeks > FAILED_SEEKS;
+        let stuck = |routed: &Routed| routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT);
         let sources = self
             .lanes
             .lock()
@@ -178,8 +181,10 @@ impl Routing {
         for source in &sources {
             list.add_partition(&source.topic, source.partition);
         }
+        let queues = self.queues(&sources);
         let (_, _) = self.drain(&sources);
         report("let partitions go", consumer.incremental_unassign(&list));
+        queues.iter().for_each(|queue| discard(queue));
         report("assign partitions anew", self.assigned(consumer, &list));
     }
 

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 
 use super::{
     bell::Bell,
+    feed::Flow,
     lane::Lane,
     member::{Consumer, Queue},
     subscription::Subscription,
@@ -54,8 +55,9 @@ pub(super) struct Routed {
     /// What Kafka has delivered of it. While nobody takes from it, librdkafka fetches no more than its bounds, and throws
     /// nothing away, as it does when a partition is paused.
     pub(super) queue: Option<Arc<Queue>>,
-    /// Seeks that failed in a row: Kafka has stopped fetching it.
-    pub(super) failed_seeks: u32,
+    pub(super) flow: Flow,
+    /// Since when seeks fail: Kafka has stopped fetching it.
+    pub(super) unsought: Option<Instant>,
 }
 
 impl Routing {
@@ -160,12 +162,6 @@ impl Routing {
         }
     }
 
-    /// Every lane, with what Kafka has delivered of it.
-    pub(super) fn feeds(&self) -> Vec<(Arc<Lane>, Arc<Queue>)> {
-        let lanes = self.lanes.lock();
-        lanes.values().filter_map(|routed| routed.lane.clone().zip(routed.queue.clone())).collect()
-    }
-
     /// A record came by another way than its partition's queue: out of order, as far as is known. It is fetched once more.
     pub(super) fn gone_astray(&self, message: &impl Message) {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
@@ -188,12 +184,12 @@ impl Routing {
             let offset = Offset::Offset(target);
             match consumer.seek(&source.topic, source.partition, offset, Duration::from_secs(2)) {
                 Ok(()) => {
-                    routed.failed_seeks = 0;
+                    routed.unsought = None;
                     lane.sought(target);
                 }
                 // Not fetching yet: once more in the next round.
                 Err(error) => {
-                    routed.failed_seeks += 1;
+                    routed.unsought.get_or_insert_with(Instant::now);
                     tracing::debug!(topic = &*source.topic, partition = source.partition, %error, "seek not possible yet");
                 }
             }

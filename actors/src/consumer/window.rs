@@ -37,9 +37,11 @@ pub(super) struct Window {
     wanted: i64,
     /// Kafka delivers from somewhere else until the poll thread has sought where reading begins.
     needs_seek: bool,
-    /// A record before `wanted` that was finished in an earlier claim: reading begins with it.
+    /// A record before `wanted` that was delivered before, or finished in an earlier claim: reading begins with it.
     landmark: Option<Landmark>,
-    /// Another record was found in its place: nothing is taken.
+    /// The last record that was delivered, or finished before the claim.
+    last: Option<Landmark>,
+    /// Another record was found in the landmark's place: nothing is taken.
     strange: Option<Cause>,
     /// Actors killed, by offset; only of records in the window.
     crashes: HashMap<i64, u32>,
@@ -88,6 +90,7 @@ impl Window {
             if record.offset.0 >= self.wanted {
                 let gap = record.offset.0 - self.wanted;
                 self.wanted = record.offset.next().0;
+                self.last = Some(Landmark::from(&record));
                 self.bytes += record.size();
                 self.queue.push_back(Delivered { record: Arc::new(record), gap, at });
             }
@@ -130,10 +133,6 @@ impl Window {
         self.position
     }
 
-    pub(super) fn wanted(&self) -> Option<i64> {
-        self.position.map(|_| self.start())
-    }
-
     pub(super) fn seek_target(&self) -> Option<i64> {
         (self.position.is_some() && self.needs_seek && self.strange.is_none()).then(|| self.start())
     }
@@ -144,9 +143,10 @@ impl Window {
         }
     }
 
-    /// Nothing is taken before Kafka was sought.
+    /// Nothing is taken before Kafka was sought, and shows the last record again.
     pub(super) fn gone_astray(&mut self) {
         self.needs_seek = true;
+        self.landmark = self.last;
     }
 
     /// Where reading begins: with the landmark, as long as it was not seen.
@@ -167,7 +167,7 @@ impl Window {
         }
         self.strange = None;
         if self.needs_seek {
-            self.landmark = last;
+            (self.landmark, self.last) = (last, last);
         }
         self.put_back();
         self.advance(next);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::{Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, dead_letter::Class};
 
 use crate::{
-    delivery::id,
+    delivery::{id, keys},
     support::{
         World,
         member::{Manners, Member},
@@ -137,6 +137,29 @@ async fn a_topic_made_anew_that_has_grown_past_the_old_place_halts() {
     world.until_counted("applied", 10).await;
     assert_eq!(world.list("k").await, (0..10).collect::<Vec<_>>());
     group.shutdown(Duration::from_secs(10)).await;
+}
+
+/// A partition is paused with more behind it than its lane holds, and its topic is made anew: what it goes on with is not what
+/// it was paused at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_behind_a_full_lane_is_noticed_when_it_goes_on() {
+    let world = World::new(1).await;
+    let keys = keys(50);
+    let owner = Member::spawn(&world, &Manners::default());
+    send(&world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
+    world.execute("UPDATE partition_lease SET paused = true").await;
+    owner.until_said("paused by an operator").await;
+    world.send_lists(&keys, 30).await;
+    owner.until_said("Kafka is held back").await;
+    world.make_topic_anew().await;
+    world.send_lists(&keys, 60).await;
+    world.execute("UPDATE partition_lease SET paused = false").await;
+    owner.until_said_one_of(&["another-log", "past-log-end"]).await;
+    let lists = world.lists().await;
+    let sound = |list: &Vec<i64>| list.len() <= 30 && list.iter().copied().eq((0..).take(list.len()));
+    assert!(lists.values().all(sound), "nothing of the new log took effect: {lists:?}");
+    owner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

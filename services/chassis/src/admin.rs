@@ -35,6 +35,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub trait Lanes: Send + Sync + 'static {
     /// Why it cannot work yet; `None` when it can.
     fn not_ready(&self) -> Option<String>;
+    /// What of it does not work, beside its lanes.
+    fn degraded(&self) -> Option<String>;
     /// Its lanes, by topic and partition.
     fn partitions(&self) -> Vec<PartitionStatus>;
     /// Its waiting records, oldest first, at most `limit`.
@@ -46,6 +48,10 @@ pub trait Lanes: Send + Sync + 'static {
 impl Lanes for Group {
     fn not_ready(&self) -> Option<String> {
         Self::not_ready(self)
+    }
+
+    fn degraded(&self) -> Option<String> {
+        Self::degraded(self)
     }
 
     fn partitions(&self) -> Vec<PartitionStatus> {
@@ -167,6 +173,7 @@ impl Health {
             let reason = lanes.not_ready();
             ready &= reason.is_none();
             report.checks.insert("group", reason.unwrap_or_else(|| "ok".to_owned()));
+            report.degraded.extend(lanes.degraded());
             report.degraded.extend(lanes.partitions().iter().filter_map(degraded));
         }
         report.status = match (phase, ready) {

@@ -49,6 +49,8 @@ pub(crate) struct World {
 pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupSettings {
     let mut settings = GroupSettings::new("toy", group, &[topic], kafka);
     settings.session_timeout = Duration::from_secs(6);
+    // Few enough for a lane to be full now and then.
+    settings.lane_max_records = 1_000;
     settings.retry = RetryPolicy {
         initial: Duration::from_millis(50),
         max: Duration::from_millis(200),

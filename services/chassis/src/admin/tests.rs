@@ -7,12 +7,17 @@ use super::*;
 
 struct Fake {
     joined: bool,
+    requeue_joined: bool,
     state: LaneState,
 }
 
 impl Lanes for Fake {
     fn not_ready(&self) -> Option<String> {
         (!self.joined).then(|| "joining".to_owned())
+    }
+
+    fn degraded(&self) -> Option<String> {
+        (!self.requeue_joined).then(|| "requeue: joining".to_owned())
     }
 
     fn partitions(&self) -> Vec<PartitionStatus> {
@@ -93,10 +98,13 @@ async fn a_check_that_hangs_has_failed() {
 async fn a_halted_partition_degrades_and_a_group_that_has_not_joined_is_not_ready() {
     let health = Health::new("trial");
     health.serving();
-    health.show(Fake { joined: true, state: LaneState::Halted });
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Halted });
     let (status, body) = get_json(&health, "/readyz").await;
     assert_eq!((status, &body["degraded"]), (200, &json!(["orders/2 halted: because"])));
-    health.show(Fake { joined: false, state: LaneState::Running });
+    health.show(Fake { joined: true, requeue_joined: false, state: LaneState::Running });
+    let (status, body) = get_json(&health, "/readyz").await;
+    assert_eq!((status, &body["degraded"]), (200, &json!(["requeue: joining"])));
+    health.show(Fake { joined: false, requeue_joined: true, state: LaneState::Running });
     let (status, body) = get_json(&health, "/readyz").await;
     assert_eq!((status, &body["checks"]["group"]), (503, &json!("joining")));
     health.draining();
@@ -108,7 +116,7 @@ async fn partitions_and_parked_are_lists() {
     let health = Health::new("trial");
     assert_eq!(get_json(&health, "/partitions").await, (200, json!([])));
     assert_eq!(get_json(&health, "/parked").await, (200, json!([])));
-    health.show(Fake { joined: true, state: LaneState::Running });
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
     let (_, body) = get_json(&health, "/partitions").await;
     assert_eq!((&body[0]["topic"], &body[0]["state"]), (&json!("orders"), &json!("running")));
     assert_eq!(get_json(&health, "/parked?limit=5").await, (200, json!([])));
@@ -120,7 +128,7 @@ async fn partitions_and_parked_are_lists() {
 async fn an_operator_is_told_what_was_done_or_why_not() {
     let health = Health::new("trial");
     assert_eq!(post_json(&health, "/partitions/orders/2/pause", "").await.0, 404, "there is no group");
-    health.show(Fake { joined: true, state: LaneState::Running });
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
     for (path, body, done) in [
         ("/partitions/orders/2/pause", "", "Pause(orders/2)"),
         ("/partitions/orders/2/resume", "", "Resume(orders/2)"),
