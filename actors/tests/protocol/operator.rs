@@ -85,8 +85,8 @@ async fn a_waiting_key_is_hurried_or_given_up() {
     group.shutdown(Duration::from_secs(10)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
+/// A world whose one member has applied three records and left.
+async fn left_after_three() -> World {
     let world = World::new(1).await;
     let group = world.start().await;
     for n in 0..3 {
@@ -94,6 +94,12 @@ async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
     }
     world.until_counted("applied", 3).await;
     group.shutdown(Duration::from_secs(10)).await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
+    let world = left_after_three().await;
     // As after a Kafka that was restored from a backup older than PostgreSQL.
     world.execute("UPDATE partition_lease SET next_offset = next_offset + 100, lost = lost + 100 WHERE topic NOT LIKE '%requeue'").await;
 
@@ -115,13 +121,7 @@ async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_made_anew_that_has_grown_past_the_old_place_halts() {
-    let world = World::new(1).await;
-    let group = world.start().await;
-    for n in 0..3 {
-        send(&world, "k", n, "ok").await;
-    }
-    world.until_counted("applied", 3).await;
-    group.shutdown(Duration::from_secs(10)).await;
+    let world = left_after_three().await;
     world.make_topic_anew().await;
     for n in 3..10 {
         send(&world, "k", n, "ok").await;

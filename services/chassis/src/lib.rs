@@ -16,5 +16,7 @@ pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use self::{correlation::Correlation, problem::Problem, process::RunError, service::Service};

@@ -1,12 +1,11 @@
 //! The store against a real PostgreSQL. TEST_POSTGRES_URL names a server and a user who may create databases.
 
-mod database;
-
 use std::time::Duration;
 
 use actors::Lock;
 use chrono::{DateTime, Utc};
 use contracts::{Event, OrderCancelled, PaymentSuccess};
+use deadpool_postgres::Pool;
 use delivery::{
     domain::{self, Assignment, Status, Try},
     store,
@@ -14,7 +13,13 @@ use delivery::{
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::database::Database;
+mod schema {
+    refinery::embed_migrations!("../../migrations/delivery");
+}
+
+async fn database() -> Pool {
+    chassis::testing::migrated("delivery", schema::migrations::runner()).await
+}
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("in range")
@@ -45,8 +50,8 @@ async fn handle(transaction: &deadpool_postgres::Transaction<'_>, event: &Event)
 
 #[tokio::test]
 async fn the_seeded_fleet_is_large_and_free() {
-    let database = Database::create().await;
-    let client = database.client().await;
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
     let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
     let names: Vec<_> = couriers.iter().map(|courier| courier.name.as_str()).collect();
     assert_eq!((names[0], names[39], names.len()), ("courier-01", "courier-40", 40));
@@ -57,8 +62,8 @@ async fn the_seeded_fleet_is_large_and_free() {
 
 #[tokio::test]
 async fn what_was_saved_is_loaded() {
-    let database = Database::create().await;
-    let client = database.client().await;
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
     let saved: Vec<_> = [
         Status::Assigned { courier_id: 3, at: at(1) },
         Status::Released { courier_id: 40, assigned_at: at(1), at: at(2) },
@@ -77,8 +82,8 @@ async fn what_was_saved_is_loaded() {
 
 #[tokio::test]
 async fn load_in_the_table_is_what_is_assigned() {
-    let database = Database::create().await;
-    let mut client = database.client().await;
+    let database = database().await;
+    let mut client = database.get().await.expect("a connection");
     let orders: Vec<_> = (0..50).map(|_| Uuid::new_v4()).collect();
     for (count, event) in [(50, paid as fn(Uuid) -> Event), (0, cancelled)] {
         for order in &orders {
@@ -103,10 +108,11 @@ async fn load_in_the_table_is_what_is_assigned() {
 /// courier stays taken.
 #[tokio::test]
 async fn a_payment_and_a_cancellation_at_the_same_time_leave_nobody_on_the_way() {
-    let database = Database::create().await;
+    let database = database().await;
     for payment_first in [true, false] {
         let order = Uuid::new_v4();
-        let (mut first, mut second) = (database.client().await, database.client().await);
+        let (mut first, mut second) =
+            (database.get().await.expect("a connection"), database.get().await.expect("a connection"));
         let (one, other) =
             if payment_first { (paid(order), cancelled(order)) } else { (cancelled(order), paid(order)) };
         let transaction = first.transaction().await.expect("begun");
@@ -116,7 +122,7 @@ async fn a_payment_and_a_cancellation_at_the_same_time_leave_nobody_on_the_way()
             handle(&transaction, &other).await;
             transaction.commit().await.expect("committed");
         });
-        let watcher = database.client().await;
+        let watcher = database.get().await.expect("a connection");
         wait_until_somebody_is_blocked(&watcher).await;
         transaction.commit().await.expect("committed");
         waiting.await.expect("no panic");
@@ -147,8 +153,8 @@ async fn wait_until_somebody_is_blocked(watcher: &deadpool_postgres::Object) {
 
 #[tokio::test]
 async fn the_database_itself_refuses_more_than_a_courier_can_carry() {
-    let database = Database::create().await;
-    let client = database.client().await;
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
     let error = client.execute("update couriers set load = capacity + 1 where id = 1", &[]).await;
     assert_eq!(error.expect_err("refused").code(), Some(&SqlState::CHECK_VIOLATION));
     let assigned = Assignment { status: Status::Assigned { courier_id: 999, at: at(0) }, order_version: 1 };

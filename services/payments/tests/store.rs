@@ -1,9 +1,8 @@
 //! The store against a real PostgreSQL. TEST_POSTGRES_URL names a server and a user who may create databases.
 
-mod database;
-
 use actors::Lock;
 use chrono::{DateTime, Utc};
+use deadpool_postgres::Pool;
 use payments::{
     domain::{Charge, Entry, Kind, Payment, Status},
     provider::Reference,
@@ -12,7 +11,13 @@ use payments::{
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::database::Database;
+mod schema {
+    refinery::embed_migrations!("../../migrations/payments");
+}
+
+async fn database() -> Pool {
+    chassis::testing::migrated("payments", schema::migrations::runner()).await
+}
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("in range")
@@ -36,8 +41,8 @@ fn charged() -> Payment {
 
 #[tokio::test]
 async fn what_was_saved_is_loaded() {
-    let database = Database::create().await;
-    let client = database.client().await;
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
     let saved: Vec<_> = [
         payment(Status::Closed, vec![]),
         charged(),
@@ -69,8 +74,8 @@ async fn what_was_saved_is_loaded() {
 
 #[tokio::test]
 async fn a_refund_adds_to_the_ledger_and_replaces_the_state() {
-    let database = Database::create().await;
-    let client = database.client().await;
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
     let order = Uuid::new_v4();
     store::save(&client, &[(order, charged())]).await.expect("saved");
     let refunded = payment(Status::Refunded(charge()), vec![entry(Kind::Refund, "re_1")]);
@@ -83,8 +88,8 @@ async fn a_refund_adds_to_the_ledger_and_replaces_the_state() {
 
 #[tokio::test]
 async fn the_database_itself_refuses_a_second_charge() {
-    let database = Database::create().await;
-    let client = database.client().await;
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
     let order = Uuid::new_v4();
     store::save(&client, &[(order, charged())]).await.expect("saved");
     let error = store::save(&client, &[(order, charged())]).await.expect_err("a second charge");
@@ -93,8 +98,9 @@ async fn the_database_itself_refuses_a_second_charge() {
 
 #[tokio::test]
 async fn loading_for_update_locks_and_loading_without_does_not() {
-    let database = Database::create().await;
-    let (mut first, second) = (database.client().await, database.client().await);
+    let database = database().await;
+    let (mut first, second) =
+        (database.get().await.expect("a connection"), database.get().await.expect("a connection"));
     let order = Uuid::new_v4();
     store::save(&second, &[(order, charged())]).await.expect("saved");
     let transaction = first.transaction().await.expect("begun");

@@ -4,12 +4,15 @@ mod intake;
 mod store;
 mod support;
 
-use chassis::database::DatabaseError;
+use chassis::{
+    database::DatabaseError,
+    testing::{empty_database, reach},
+};
 
 /// Two processes that start at the same moment on an empty database.
 #[tokio::test]
 async fn concurrent_starts_migrate_once_and_a_later_one_finds_nothing_to_do() {
-    let database = support::reach(&support::empty_database().await);
+    let database = reach(&empty_database("orders").await);
     let start = || database.migrate(orders::migrations());
     let (one, other) = tokio::join!(start(), start());
     one.expect("the one migrates");
@@ -37,8 +40,8 @@ async fn a_connection_cannot_hang() {
 
 #[tokio::test]
 async fn a_wrong_password_or_name_ends_the_start_at_once() {
-    let url = support::empty_database().await;
+    let url = empty_database("orders").await;
     let wrong = url.replace("test_orders_", "no_such_");
-    let error = support::reach(&wrong).migrate(orders::migrations()).await.expect_err("no such database");
+    let error = reach(&wrong).migrate(orders::migrations()).await.expect_err("no such database");
     assert!(matches!(error, DatabaseError::Connect(_)), "{error:?}");
 }

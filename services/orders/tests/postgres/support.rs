@@ -3,7 +3,6 @@
 use actors::{KafkaSettings, Publisher};
 use chassis::{
     Correlation,
-    database::{Database, TlsFiles},
     shutdown::{Trigger, trigger},
 };
 use deadpool_postgres::Pool;
@@ -12,42 +11,12 @@ use orders::{
     request::Request,
 };
 use tokio::task::JoinHandle;
-use tokio_postgres::{NoTls, error::SqlState};
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
-
-/// The URL of the server, as a superuser.
-fn server() -> String {
-    std::env::var("TEST_POSTGRES_URL").expect(
-        "TEST_POSTGRES_URL is not set: these tests need a PostgreSQL superuser's URL, as `./dev test` provides",
-    )
-}
-
-/// Creates an empty database and returns its URL.
-pub(crate) async fn empty_database() -> String {
-    let server = server();
-    let (client, connection) =
-        tokio_postgres::connect(&server, NoTls).await.expect("TEST_POSTGRES_URL answers");
-    tokio::spawn(connection);
-    let name = format!("test_orders_{}", Uuid::new_v4().simple());
-    client.batch_execute(&format!("create database {name}")).await.expect("a superuser may create databases");
-    let (base, query) = match server.split_once('?') {
-        Some((base, query)) => (base, format!("?{query}")),
-        None => (server.as_str(), String::new()),
-    };
-    let authority_ends = base.rfind('/').filter(|at| !base[..*at].ends_with('/')).unwrap_or(base.len());
-    format!("{}/{name}{query}", &base[..authority_ends])
-}
-
-/// The database at `url`, as the service reaches it.
-pub(crate) fn reach(url: &str) -> Database {
-    Database::new(url, "trial", &TlsFiles::default()).expect("a sound URL")
-}
 
 /// A pool on a migrated database.
 pub(crate) async fn database() -> Pool {
-    let database = reach(&empty_database().await);
-    database.migrate(orders::migrations()).await.expect("migrates");
-    database.pool(8).expect("a pool")
+    chassis::testing::migrated("orders", orders::migrations()).await
 }
 
 /// A producer of a Kafka that is not there: everything stays in the outbox.
