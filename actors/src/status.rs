@@ -46,6 +46,8 @@ pub struct PartitionStatus {
     pub lag: i64,
     /// Records delivered and not finished.
     pub window: usize,
+    /// The window has been full for a while: Kafka is held back until there is room.
+    pub held: bool,
     /// Records in the batch in hand, parked ones included.
     pub in_hand: usize,
     /// Records waiting in `parked`.

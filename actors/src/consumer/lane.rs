@@ -54,6 +54,8 @@ pub(crate) struct Lane {
     /// Wakes the poll thread, which could not deliver.
     bell: Arc<Bell>,
     waited_for: AtomicBool,
+    /// Kafka is held back.
+    held: AtomicBool,
     status: Mutex<Status>,
 }
 
@@ -87,6 +89,7 @@ impl Lane {
             wake: Wake::default(),
             bell,
             waited_for: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             status: Mutex::new(Status {
                 state: LaneState::Claiming,
                 reason: None,
@@ -147,6 +150,11 @@ impl Lane {
     /// Where the partition is, for Kafka's lag monitors.
     pub(crate) fn position(&self) -> Option<NextOffset> {
         self.window.lock().position()
+    }
+
+    /// Whether Kafka is held back, for the operator.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 
     /// Kafka has records up to, and not at, `offset`.
@@ -365,6 +373,7 @@ impl Lane {
             next_offset,
             lag: (self.log_end.load(Ordering::Relaxed) - next_offset).max(0),
             window: window.len(),
+            held: self.held.load(Ordering::Relaxed),
             in_hand: window.in_hand(),
             parked: status.parked,
             outbox: status.outbox,

@@ -57,6 +57,32 @@ async fn a_paused_partition_waits_wherever_it_goes_until_it_is_resumed() {
     group.shutdown(Duration::from_secs(10)).await;
 }
 
+/// Kafka has more than the lane may hold, for longer than librdkafka is let fetch ahead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_lane_stays_within_its_bounds_shows_its_lag_and_goes_on_in_order() {
+    let mut world = World::new(1).await;
+    world.settings.lane_max_records = 10;
+    let group = world.start().await;
+    send(&world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
+    group.pause(source(&world)).await.expect("paused");
+    let shows =
+        |window, lag| lane(&group, &world).is_some_and(|lane| (lane.window, lane.lag) == (window, lag));
+    for (sent, upto) in [(1, 31), (31, 41)] {
+        for n in sent..upto {
+            send(&world, "k", n, "ok").await;
+        }
+        until("all of it is seen to wait", || async { shows(10, upto - 1) }).await;
+        // The second lot comes when nothing is fetched any more: then Kafka is asked where the partition ends.
+        until("Kafka is held back", || async { lane(&group, &world).is_some_and(|lane| lane.held) }).await;
+    }
+    group.resume(source(&world)).await.expect("resumed");
+    world.until_counted("applied", 41).await;
+    assert_eq!(world.list("k").await, (0..41).collect::<Vec<_>>());
+    assert_eq!(world.unaccounted().await, 0);
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_key_is_hurried_or_given_up() {
     let mut world = World::new(1).await;

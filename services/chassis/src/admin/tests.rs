@@ -30,6 +30,7 @@ impl Lanes for Fake {
             next_offset: 7,
             lag: 0,
             window: 0,
+            held: false,
             in_hand: 0,
             parked: 0,
             outbox: 0,
