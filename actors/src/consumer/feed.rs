@@ -25,6 +25,8 @@ const HELD_AFTER: Duration = Duration::from_secs(5);
 
 /// How long the poll thread waits for the end of a partition.
 const END: Duration = Duration::from_millis(500);
+/// How long it is not asked again, whether or not there was an answer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether a partition is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ fn turn(feed: &Feed) -> Result<usize, KafkaError> {
             // Whether it is passed over (a damaged batch) or never read again (an offset that is not there): what comes next
             // would not be what is wanted next. A seek reads it again, or fails, and then the partition is assigned anew.
             feed.lane.gone_astray();
+            tracing::debug!(topic = &*feed.lane.source.topic, partition = feed.lane.source.partition,
+                offset = feed.lane.seek_target(), %error, "a partition cannot be read; trying again from its last record");
             Err(error)
         }
     }
@@ -128,12 +132,15 @@ impl Routing {
     pub(super) fn ask_end(&self, consumer: &Consumer) {
         let lane = {
             let mut lanes = self.lanes.lock();
+            let now = Instant::now();
             let held = lanes.values_mut().filter_map(|routed| match &mut routed.flow {
-                Flow::Held(asked) => Some((asked, routed.lane.clone()?)),
+                Flow::Held(asked) if now.duration_since(*asked) >= ASK_AGAIN => {
+                    Some((asked, routed.lane.clone()?))
+                }
                 _ => None,
             });
             let Some((asked, lane)) = held.min_by_key(|(asked, _)| **asked) else { return };
-            *asked = Instant::now();
+            *asked = now;
             lane
         };
         let TopicPartition { topic, partition } = &lane.source;

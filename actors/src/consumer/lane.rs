@@ -203,8 +203,14 @@ impl Lane {
     /// with it, to see that this is the log it was read from.
     pub(crate) fn claimed(&self, epoch: i64, next: NextOffset, last: Option<Landmark>) {
         let last = last.filter(|last| last.offset.0 >= self.watermarks.low);
-        self.window.lock().claimed(next, last);
-        self.status.lock().epoch = epoch;
+        let mut window = self.window.lock();
+        let known = std::mem::replace(&mut self.status.lock().epoch, epoch);
+        if epoch != known + 1 {
+            // Somebody else had it, or reset it, perhaps on another log.
+            window.forget();
+        }
+        window.claimed(next, last);
+        drop(window);
         self.claimed.notify_all();
         self.bell.ring();
     }
@@ -271,6 +277,11 @@ impl Lane {
         let ahead = window.position().is_some_and(|position| position.0 <= offset.0);
         let first = |front: Offset| front <= offset;
         ahead && window.front().map_or(self.log_end.load(Ordering::Relaxed) > offset.0, first)
+    }
+
+    /// Whether nothing of it is lost to this process when it leaves: nothing waits for its turn, or nothing is taken anyway.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.is_halted() || self.window.lock().len() == 0
     }
 
     /// Why this is not the log that the partition was read from, if it is not.

@@ -105,6 +105,20 @@ fn what_has_gone_astray_is_read_again_from_the_last_record() {
 }
 
 #[test]
+fn what_was_delivered_under_another_claim_does_not_count_after_a_reset() {
+    let lane = lane_at(5);
+    lane.offer((5..9).map(record));
+    // The next claim of its own keeps them, and the crash they are suspected of.
+    lane.take(1, usize::MAX);
+    lane.actor_died("boom");
+    lane.claimed(2, NextOffset(5), None);
+    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 1);
+    // A reset, to a place in the window: perhaps of a topic that was made anew.
+    lane.claimed(4, NextOffset(6), None);
+    assert_eq!((lane.take(10, usize::MAX).len(), lane.seek_target()), (0, Some(6)));
+}
+
+#[test]
 fn a_last_record_that_is_gone_proves_nothing() {
     let lane = unclaimed();
     lane.claimed(1, NextOffset(7), Some(Landmark { offset: Offset(4), timestamp_ms: 1 }));

@@ -124,6 +124,7 @@ fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
             Ok(0) => routing.bell.wait(POLL),
             Ok(_) => {}
             Err(error) => {
+                routing.bell.wait(POLL);
                 let text = error.to_string();
                 let repeated = last_error
                     .as_ref()

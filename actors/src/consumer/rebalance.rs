@@ -161,49 +161,48 @@ impl Routing {
     /// Assigns partitions anew that Kafka has stopped fetching and that therefore cannot be sought: most likely the next
     /// record is not in the log any more, or not yet. Their new claim counts what is lost, or halts and says what to do.
     pub(super) fn reopen_stuck(&self, consumer: &Arc<Consumer>) {
-        let stuck = |routed: &Routed| routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT);
-        let sources = self
-            .lanes
-            .lock()
-            .iter()
-            .filter(|(_, one)| stuck(one))
-            .map(|(source, _)| source.clone())
-            .collect();
-        self.reopen(consumer, sources);
+        // What was delivered before comes first: it may not be there any more.
+        let stuck = |routed: &Routed| {
+            routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT)
+                && routed.lane.as_ref().is_some_and(|lane| lane.may_leave())
+        };
+        for source in self.those(stuck) {
+            self.reopen(consumer, source);
+        }
     }
 
-    fn reopen(&self, consumer: &Arc<Consumer>, sources: Vec<TopicPartition>) {
-        if sources.is_empty() {
-            return;
-        }
-        tracing::warn!(group = self.group(), partitions = ?sources, "assigning partitions anew: their place in the log is not there");
+    fn reopen(&self, consumer: &Arc<Consumer>, source: TopicPartition) {
+        tracing::warn!(
+            topic = &*source.topic,
+            partition = source.partition,
+            "assigning the partition anew: its place in the log is not there"
+        );
         let mut list = TopicPartitionList::new();
-        for source in &sources {
-            list.add_partition(&source.topic, source.partition);
-        }
+        list.add_partition(&source.topic, source.partition);
+        let sources = [source];
         let queues = self.queues(&sources);
         let (_, _) = self.drain(&sources);
-        report("let partitions go", consumer.incremental_unassign(&list));
+        report("let a partition go", consumer.incremental_unassign(&list));
         queues.iter().for_each(|queue| discard(queue));
-        report("assign partitions anew", self.assigned(consumer, &list));
+        // Their farewell takes the bell from the queue, which is the next one's too.
+        drop(queues);
+        report("assign a partition anew", self.assigned(consumer, &list));
     }
 
-    /// Opens the lanes whose ends Kafka did not know at their assignment.
+    /// Opens a lane whose ends Kafka did not know at its assignment: one at a time, since each may have to be waited for.
     pub(super) fn open_late(&self, consumer: &Consumer) {
-        let waiting = |routed: &Routed| routed.lane.is_none();
-        let sources: Vec<_> = self
-            .lanes
-            .lock()
-            .iter()
-            .filter(|(_, routed)| waiting(routed))
-            .map(|(source, _)| source.clone())
-            .collect();
-        for source in sources {
-            let lane = self.open(consumer, &source);
-            if let Some(routed) = self.lanes.lock().get_mut(&source) {
+        let late = self.those(|routed| routed.lane.is_none());
+        if let Some(source) = late.get(self.rounds.fetch_add(1, Ordering::Relaxed) % late.len().max(1)) {
+            let lane = self.open(consumer, source);
+            if let Some(routed) = self.lanes.lock().get_mut(source) {
                 routed.lane = lane;
             }
         }
+    }
+
+    fn those(&self, wanted: impl Fn(&Routed) -> bool) -> Vec<TopicPartition> {
+        let lanes = self.lanes.lock();
+        lanes.iter().filter(|(_, routed)| wanted(routed)).map(|(source, _)| source.clone()).collect()
     }
 }
 

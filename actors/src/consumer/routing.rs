@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -29,6 +29,7 @@ use crate::{partition::Supervise, record::TopicPartition, settings::GroupSetting
 
 /// A commit that was not answered for this long never will be.
 const COMMIT_LOST: Duration = Duration::from_secs(60);
+const SEEK: Duration = Duration::from_secs(2);
 /// Letting partitions go takes moments, or as long as a commit may wait for an answer.
 const STUCK: Duration = Duration::from_secs(15);
 
@@ -42,6 +43,8 @@ pub(crate) struct Routing {
     /// Wakes the poll thread.
     pub(super) bell: Arc<Bell>,
     pub(super) joined: AtomicBool,
+    /// Counts the times that late lanes were looked after, so that each has its turn.
+    pub(super) rounds: AtomicUsize,
     /// Since when the consumer has been in a state that it should leave by itself within moments.
     unsettled: Mutex<Option<Instant>>,
     /// Since when a commit to Kafka is under way.
@@ -75,6 +78,7 @@ impl Routing {
             lanes: Mutex::default(),
             bell: Arc::default(),
             joined: AtomicBool::new(false),
+            rounds: AtomicUsize::new(0),
             unsettled: Mutex::new(None),
             committing: Mutex::new(None),
         }
@@ -130,9 +134,10 @@ impl Routing {
         *self.unsettled.lock() = None;
         self.commit_answered();
         self.joined.store(false, Ordering::Release);
-        let sources: Vec<_> = self.lanes.lock().drain().map(|(source, _)| source).collect();
-        for source in sources {
-            self.supervisor.cast(Supervise::Drop(source)).unwrap_or_default();
+        // Dropped without the lock: with the last queue the consumer may go, which says farewell to its lanes.
+        let gone = std::mem::take(&mut *self.lanes.lock());
+        for source in gone.keys() {
+            self.supervisor.cast(Supervise::Drop(source.clone())).unwrap_or_default();
         }
     }
 
@@ -176,13 +181,16 @@ impl Routing {
         }
     }
 
-    /// Seeks what was claimed late, or claimed again elsewhere.
+    /// Seeks what was claimed late, or claimed again elsewhere, or has to be read again.
     pub(super) fn seek(&self, consumer: &Consumer) {
-        for (source, routed) in self.lanes.lock().iter_mut() {
-            let Some(lane) = &routed.lane else { continue };
+        // Without the lock: a seek may take its time.
+        for lane in self.lanes() {
             let Some(target) = lane.seek_target() else { continue };
-            let offset = Offset::Offset(target);
-            match consumer.seek(&source.topic, source.partition, offset, Duration::from_secs(2)) {
+            let TopicPartition { topic, partition } = &lane.source;
+            let sought = consumer.seek(topic, *partition, Offset::Offset(target), SEEK);
+            let mut lanes = self.lanes.lock();
+            let Some(routed) = lanes.get_mut(&lane.source) else { continue };
+            match sought {
                 Ok(()) => {
                     routed.unsought = None;
                     lane.sought(target);
@@ -190,7 +198,7 @@ impl Routing {
                 // Not fetching yet: once more in the next round.
                 Err(error) => {
                     routed.unsought.get_or_insert_with(Instant::now);
-                    tracing::debug!(topic = &*source.topic, partition = source.partition, %error, "seek not possible yet");
+                    tracing::debug!(topic = &**topic, partition, %error, "seek not possible yet");
                 }
             }
         }

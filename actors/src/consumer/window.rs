@@ -154,15 +154,22 @@ impl Window {
         self.landmark.map_or(self.wanted, |last| last.offset.0.min(self.wanted))
     }
 
+    /// Nothing that was delivered counts any more.
+    pub(super) fn forget(&mut self) {
+        self.queue.clear();
+        self.crashes.clear();
+        self.bytes = 0;
+        self.needs_seek = true;
+    }
+
     /// The partition is at `next`. What is held below is finished; if the partition was moved otherwise than by what the
     /// window holds, Kafka has to be sought, and what it has there compared with `last`.
     pub(super) fn claimed(&mut self, next: NextOffset, last: Option<Landmark>) {
         let moved = self.position.is_some_and(|position| next < position) || next.0 > self.wanted;
-        if moved {
-            self.queue.clear();
-            self.crashes.clear();
-            self.bytes = 0;
-            self.needs_seek = true;
+        if moved || self.strange.is_some() {
+            self.forget();
+        }
+        if self.queue.is_empty() && self.needs_seek {
             self.wanted = next.0;
         }
         self.strange = None;

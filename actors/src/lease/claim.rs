@@ -90,7 +90,9 @@ pub(crate) async fn claim(
             &[&consumer, &&*source.topic, &source.partition, &owner, &watermarks.low, &cluster_id, &unclean],
         )
         .await?;
-    let last = row.get::<_, Option<i64>>(8).zip(row.get(9));
+    // A version that does not know of it has gone on since, where it is not the last one.
+    let at = row.get::<_, Option<i64>>(8).filter(|offset| Some(*offset + 1) == row.get(1));
+    let last = at.zip(row.get(9));
     let mut claim = Claim {
         epoch: row.get(0),
         next_offset: NextOffset(row.get(1)),

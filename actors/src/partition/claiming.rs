@@ -69,7 +69,7 @@ impl<H: Handler> Work<H> {
         let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         // The ends seen at the assignment say nothing against an offset that was reached since.
         let watermarks = match self.claimed_before || self.lane.position().is_some() {
-            true => Watermarks { high: i64::MAX, ..self.lane.watermarks },
+            true => Watermarks { low: 0, high: i64::MAX },
             false => self.lane.watermarks,
         };
         let request = ClaimRequest {

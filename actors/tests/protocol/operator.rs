@@ -171,21 +171,37 @@ async fn a_topic_made_anew_that_has_grown_past_the_old_place_halts() {
 async fn a_topic_made_anew_behind_a_full_lane_is_noticed_when_it_goes_on() {
     let world = World::new(1).await;
     let keys = keys(50);
-    let owner = Member::spawn(&world, &Manners::default());
+    // Where the old log begins says nothing of the new one.
+    world.send_lists(&["gone".to_owned()], 10).await;
+    world.delete_before(10).await;
+    let group = world.start().await;
     send(&world, "k", 0, "ok").await;
     world.until_counted("applied", 1).await;
-    world.execute("UPDATE partition_lease SET paused = true").await;
-    owner.until_said("paused by an operator").await;
+    group.pause(source(&world)).await.expect("paused");
     world.send_lists(&keys, 30).await;
-    owner.until_said("Kafka is held back").await;
+    until("Kafka is held back", || async { lane(&group, &world).is_some_and(|lane| lane.held) }).await;
     world.make_topic_anew().await;
     world.send_lists(&keys, 60).await;
-    world.execute("UPDATE partition_lease SET paused = false").await;
-    owner.until_said_one_of(&["another-log", "past-log-end"]).await;
-    let lists = world.lists().await;
+    group.resume(source(&world)).await.expect("resumed");
+    until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
+    let reason = reason(&group, &world);
+    assert!(reason.contains("another-log") || reason.contains("past-log-end"), "{reason}");
+    let before = world.lists().await;
     let sound = |list: &Vec<i64>| list.len() <= 30 && list.iter().copied().eq((0..).take(list.len()));
-    assert!(lists.values().all(sound), "nothing of the new log took effect: {lists:?}");
-    owner.stop().await;
+    assert!(before.values().all(sound), "nothing of the new log took effect: {before:?}");
+
+    // All of the new log, and nothing more of the old one.
+    let (_, to) = group.reset(source(&world), ResetTo::Start, false).await.expect("reset");
+    assert_eq!(to, 0);
+    let applied = before.values().map(Vec::len).sum::<usize>() + keys.len() * 60;
+    world.until_counted("applied", i64::try_from(applied).expect("few")).await;
+    let lists = world.lists().await;
+    for key in &keys {
+        let old = before.get(key).map_or(0, Vec::len);
+        assert!(lists[key][old..].iter().copied().eq(0..60), "{key}: {:?}", lists[key]);
+    }
+    assert_eq!((world.counted("lost").await, world.unaccounted().await), (0, 0));
+    group.shutdown(Duration::from_secs(10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

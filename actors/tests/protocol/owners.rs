@@ -94,6 +94,21 @@ async fn two_members_share_the_busy_topic_and_the_quiet_one_each_evenly() {
     second.stop().await;
 }
 
+/// Whichever of the member's two consumers it is: the other one goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_thread_that_panics_leaves_its_partitions_to_others() {
+    let world = World::new(2).await;
+    let broken = Member::spawn(&world, &Manners::failing("rebalance-revoked:1:panic"));
+    let claimed = "SELECT count(*) FROM partition_lease";
+    until("it has everything", || async { world.number(claimed).await == 4 }).await;
+    let other = Member::spawn(&world, &Manners::default());
+    broken.until_said("panicked at").await;
+    let left = "SELECT count(*) FROM (SELECT 1 FROM partition_lease GROUP BY topic HAVING min(epoch) > 1) AS left_behind";
+    until("another has all of a topic", || async { world.number(left).await > 0 }).await;
+    other.stop().await;
+    broken.kill().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_members_come_and_go_and_nothing_is_lost_or_done_twice() {
     const EACH: i64 = 500;
