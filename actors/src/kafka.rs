@@ -94,6 +94,10 @@ impl ClientContext for Complaint {
         match error.rdkafka_error_code() {
             // It follows the reason and has none of its own.
             None | Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            // When the handshake ends within the call that opens the connection, librdkafka takes it for the transport's fault.
+            Some(_) if reason.contains("certificate verify failed") => {
+                *self.0.lock() = Some((RDKafkaErrorCode::SSL, reason.to_owned()));
+            }
             Some(code) => *self.0.lock() = Some((code, reason.to_owned())),
         }
     }
@@ -121,5 +125,29 @@ impl Headers {
     /// The headers for a record to be written to Kafka.
     pub fn to_kafka(&self) -> OwnedHeaders {
         self.iter().fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_trusted_is_not_merely_out_of_reach() {
+        for (code, reason, expected) in [
+            (RDKafkaErrorCode::BrokerTransportFailure, "connection refused", "kafka-unreachable"),
+            (RDKafkaErrorCode::Authentication, "SASL: Authentication failed", "kafka-refused"),
+            (RDKafkaErrorCode::SSL, "SSL handshake failed", "kafka-refused"),
+            (
+                RDKafkaErrorCode::BrokerTransportFailure,
+                "error:0A000086:SSL routines::certificate verify failed",
+                "kafka-refused",
+            ),
+        ] {
+            let complaint = Complaint::default();
+            complaint.error(KafkaError::Global(code), reason);
+            let cause = complaint.explain(KafkaError::Canceled);
+            assert_eq!(cause.code, expected, "{reason}");
+        }
     }
 }
