@@ -48,6 +48,13 @@ pub(crate) struct Claim {
     pub(crate) last: Option<Landmark>,
 }
 
+impl Claim {
+    /// The same once `record` is finished.
+    pub(crate) fn past(self, record: &Record) -> Self {
+        Self { next_offset: record.offset.next(), last: Some(Landmark::from(record)), ..self }
+    }
+}
+
 /// A record by its place and time: another one at that place shows that the log is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Landmark {

@@ -69,18 +69,16 @@ impl Consumers {
 
     /// The lane of a partition, if this process has it.
     pub(crate) fn lane(&self, partition: &TopicPartition) -> Option<Arc<Lane>> {
-        self.members()
-            .into_iter()
-            .find_map(|member| member.routing.lane(&partition.topic, partition.partition))
+        self.members().into_iter().find_map(|member| member.routing.lane(partition))
     }
 
     /// `None` once Kafka has said which source partitions are this process's; else why it cannot work.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let ended = self.members().into_iter().find(|member| !member.poll.is_alive());
-        let ended = ended.map(|member| member.routing.group());
-        ended
-            .map(|group| format!("the consumer of group {group} has ended; restart this process"))
-            .or_else(|| self.sources.not_joined())
+        match ended.map(|member| member.routing.group()) {
+            Some(group) => Some(format!("the consumer of group {group} has ended; restart this process")),
+            None => self.sources.not_joined(),
+        }
     }
 
     /// Why what comes back from the dead letters waits, if it does.

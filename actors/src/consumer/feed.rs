@@ -186,7 +186,8 @@ impl Routed {
     }
 }
 
-fn one(source: &TopicPartition) -> TopicPartitionList {
+/// A list of one partition.
+pub(super) fn one(source: &TopicPartition) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     list.add_partition(&source.topic, source.partition);
     list

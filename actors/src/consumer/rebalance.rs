@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaR
 use tokio::sync::oneshot;
 
 use super::{
-    feed::{Flow, discard},
+    feed::{Flow, discard, one},
     lane::Lane,
     member::{Consumer, Queue, queue},
     routing::{Routed, Routing, report},
@@ -41,7 +41,7 @@ impl Routing {
         let mut list = TopicPartitionList::new();
         let (mut sought, mut late) = (Vec::new(), 0);
         for source in &sources {
-            let lane = self.lane(&source.topic, source.partition);
+            let lane = self.lane(source);
             match lane.as_ref().and_then(|lane| lane.wait_claimed(deadline)) {
                 Some(start) => {
                     list.add_partition_offset(&source.topic, source.partition, Offset::Offset(start))?;
@@ -177,8 +177,7 @@ impl Routing {
             partition = source.partition,
             "assigning the partition anew: its place in the log is not there"
         );
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&source.topic, source.partition);
+        let list = one(&source);
         let sources = [source];
         let queues = self.queues(&sources);
         let (_, _) = self.drain(&sources);

@@ -152,9 +152,8 @@ impl Routing {
     }
 
     /// The lane of a partition.
-    pub(crate) fn lane(&self, topic: &str, partition: i32) -> Option<Arc<Lane>> {
-        let lanes = self.lanes.lock();
-        lanes.iter().find(|(key, _)| key.partition == partition && &*key.topic == topic)?.1.lane.clone()
+    pub(crate) fn lane(&self, source: &TopicPartition) -> Option<Arc<Lane>> {
+        self.lanes.lock().get(source)?.lane.clone()
     }
 
     /// Tells Kafka where leaving lanes are, for lag monitors.
@@ -176,7 +175,7 @@ impl Routing {
             offset,
             "a record came astray; reading the partition again from where it is"
         );
-        if let Some(lane) = self.lane(topic, partition) {
+        if let Some(lane) = self.lane(&TopicPartition::new(topic, partition)) {
             lane.gone_astray();
         }
     }

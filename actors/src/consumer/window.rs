@@ -102,7 +102,6 @@ impl Window {
     fn recognises(&mut self, record: &Record) -> bool {
         let Some(last) = self.landmark.take_if(|last| last.offset <= record.offset) else { return true };
         if last.offset == record.offset && last.timestamp_ms != record.timestamp_ms {
-            self.landmark = Some(last);
             self.needs_seek = true;
             self.strange = Some(Cause::new(
                 "another-log",

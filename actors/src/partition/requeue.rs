@@ -20,7 +20,7 @@ use crate::{
     handler::Handler,
     headers::Headers,
     lease::{
-        self, Claim, Counts, Landmark,
+        self, Claim, Counts,
         journal::{Mark, Runs},
     },
     metrics::RECORDS,
@@ -47,8 +47,7 @@ pub(crate) async fn run<H: Handler>(
     let (mut requeued, mut rows) = (Vec::with_capacity(taken.len()), Vec::new());
     let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
     for Taken { record, gap, .. } in taken {
-        claim.next_offset = record.offset.next();
-        claim.last = Some(Landmark::from(&**record));
+        claim = claim.past(record);
         counts.gaps += gap;
         journal.push(Mark::Gap, *gap);
         if record.value.is_none() {

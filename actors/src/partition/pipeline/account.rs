@@ -3,25 +3,18 @@
 use crate::{
     handler::Handler,
     lease::{
-        Claim, Counts, Landmark,
+        Claim, Counts,
         journal::{Mark, Runs},
     },
     partition::batch::{Fate, Slot},
-    record::NextOffset,
 };
 
 /// Where the lease moves: past the last fresh record, which come after those that waited; nowhere without one.
-pub(super) fn next_offset<H: Handler>(claim: &Claim, slots: &[Slot<H>]) -> NextOffset {
+pub(super) fn moved<H: Handler>(claim: Claim, slots: &[Slot<H>]) -> Claim {
     match slots.last() {
-        Some(slot) if slot.item.parked.is_none() => slot.item.record.offset.next(),
-        _ => claim.next_offset,
+        Some(slot) if slot.item.parked.is_none() => claim.past(&slot.item.record),
+        _ => claim,
     }
-}
-
-/// The last record that is finished.
-pub(super) fn last<H: Handler>(claim: &Claim, slots: &[Slot<H>]) -> Option<Landmark> {
-    let fresh = slots.last().filter(|slot| slot.item.parked.is_none());
-    fresh.map_or(claim.last, |slot| Some(Landmark::from(&*slot.item.record)))
 }
 
 /// How the batch changes the lease's counts. The gaps are the window's own, noted when the records were delivered: a record

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     BatchError, Committed, Context, Waiting,
-    account::{counts, journal, last, next_offset},
+    account::{counts, journal, moved},
     commit_error,
     decide::{Decided, decide, mark_duplicates},
     fenced, no_connection,
@@ -42,7 +42,6 @@ pub(super) async fn commit<H: Handler>(
 ) -> Result<Committed, BatchError> {
     let shared = context.shared;
     let group = shared.settings.group.as_str();
-    let next = next_offset(&context.claim, slots);
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
 
@@ -64,10 +63,8 @@ pub(super) async fn commit<H: Handler>(
     }
     let rows = rows(context, slots, emits, now);
     let claim = Claim {
-        next_offset: next,
         outbox_seq: rows.last().map_or(context.claim.outbox_seq, |row| row.seq),
-        last: last(&context.claim, slots),
-        ..context.claim
+        ..moved(context.claim, slots)
     };
     let records = async {
         close_inbox(&tx, group, slots, &new).await?;
