@@ -15,7 +15,8 @@ use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
-    Backlog, Cause, Handler, ParkedStatus, PartitionStatus,
+    Backlog, Cause, Condition, Handler, ParkedStatus, PartitionStatus,
+    condition::Conditions,
     consumer::{Consumers, Lane},
     dedupe::Hints,
     metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
@@ -63,6 +64,8 @@ pub(crate) struct Shared<H: Handler> {
     /// This member's name in leases.
     pub(crate) owner: String,
     pub(crate) cluster_id: String,
+    /// What does not work, beside the lanes.
+    pub(crate) conditions: Conditions,
     supervisor: OnceLock<ActorRef<Supervise>>,
 }
 
@@ -102,6 +105,7 @@ struct Inner {
     cluster_id: String,
     pool: Pool,
     consumers: Arc<Consumers>,
+    conditions: Conditions,
     supervisor: ActorRef<Supervise>,
     watch: JoinHandle<()>,
 }
@@ -124,6 +128,7 @@ impl Group {
         #[cfg(feature = "failpoints")]
         crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
         let cluster_id = topics::cluster_id(&settings.kafka).await?;
+        let conditions = Conditions::default();
         let shared = Arc::new(Shared {
             handler,
             pool: deps.pool.clone(),
@@ -132,6 +137,7 @@ impl Group {
             transactions: Semaphore::new(settings.batch_transactions.max(1)),
             owner: format!("{}/{}", settings.service, Uuid::now_v7()),
             cluster_id: cluster_id.clone(),
+            conditions: conditions.clone(),
             supervisor: OnceLock::new(),
             settings: settings.clone(),
         });
@@ -147,8 +153,17 @@ impl Group {
         let watch = tokio::spawn(watch.run());
         let GroupSettings { group: name, kafka, retention, .. } = settings;
         let retention = retention.inbox;
-        let inner =
-            Inner { name, kafka, retention, cluster_id, pool: deps.pool, consumers, supervisor, watch };
+        let inner = Inner {
+            name,
+            kafka,
+            retention,
+            cluster_id,
+            pool: deps.pool,
+            consumers,
+            conditions,
+            supervisor,
+            watch,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -174,9 +189,14 @@ impl Group {
         self.inner.consumers.not_ready()
     }
 
-    /// What does not work and need not for this process to be of use.
-    pub fn degraded(&self) -> Option<String> {
-        self.inner.consumers.degraded()
+    /// What does not work and need not for this process to be of use: partitions, topics, servers.
+    pub fn degraded(&self) -> Vec<Condition> {
+        let mut all = self.inner.conditions.list();
+        let mut lanes = self.inner.consumers.lanes();
+        lanes.sort_by(|a, b| a.source.cmp(&b.source));
+        all.extend(self.inner.consumers.degraded());
+        all.extend(lanes.iter().filter_map(|lane| lane.condition()));
+        all
     }
 
     /// Leaves: no batch is half done, offsets are committed, outboxes flushed as far as Kafka answers, leases marked clean.

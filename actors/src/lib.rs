@@ -13,6 +13,7 @@
 #[macro_use]
 mod macros;
 
+mod condition;
 mod consumer;
 mod dedupe;
 mod failure;
@@ -39,6 +40,7 @@ pub mod failpoint;
 pub mod metrics;
 
 pub use self::{
+    condition::Condition,
     dedupe::Hints,
     failure::{Cause, Failure, Rejection},
     group::{Deps, Group, OperateError, ResetTo, StartError},

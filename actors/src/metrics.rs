@@ -3,38 +3,38 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Records by outcome: `applied`, `duplicate`, `parked`, `dead`, `ignored`, `moved`. Labels: group, topic, outcome.
-pub const RECORDS: &str = "records_total";
+pub const RECORDS: &str = "backburner_records_total";
 /// Time of one batch from taken to committed, seconds. Labels: group.
-pub const BATCH_SECONDS: &str = "batch_seconds";
+pub const BATCH_SECONDS: &str = "backburner_batch_seconds";
 /// Dead letters by class. Labels: group, class.
-pub const DEAD_LETTERS: &str = "dlq_records_total";
+pub const DEAD_LETTERS: &str = "backburner_dlq_records_total";
 /// Further attempts at parked records. Labels: group.
-pub const RETRIES: &str = "retries_total";
+pub const RETRIES: &str = "backburner_retries_total";
 /// Restarted partition actors. Labels: group, topic, partition.
-pub const ACTOR_RESTARTS: &str = "actor_restarts_total";
+pub const ACTOR_RESTARTS: &str = "backburner_actor_restarts_total";
 /// Times a lane found that most keys fail alike. Labels: group.
-pub const CIRCUIT_OPENED: &str = "circuit_opened_total";
+pub const CIRCUIT_OPENED: &str = "backburner_circuit_opened_total";
 /// Duplicates by who noticed: `redis` (skipped an external call) or `inbox`. Labels: group, source.
-pub const DEDUPE_HITS: &str = "dedupe_hits_total";
+pub const DEDUPE_HITS: &str = "backburner_dedupe_hits_total";
 /// Records acknowledged by Kafka. Labels: topic.
-pub const PUBLISHED: &str = "kafka_publish_success_total";
+pub const PUBLISHED: &str = "backburner_kafka_publish_success_total";
 /// Records Kafka refused; they stay in the outbox and are sent again. Labels: topic.
-pub const PUBLISH_FAILURES: &str = "kafka_publish_failure_total";
+pub const PUBLISH_FAILURES: &str = "backburner_kafka_publish_failure_total";
 /// Records waiting in `parked`. Labels: group, topic, partition.
-pub const PARKED: &str = "parked_records";
+pub const PARKED: &str = "backburner_parked_records";
 /// Outbox rows that Kafka has not acknowledged. Labels: lane.
-pub const OUTBOX_ROWS: &str = "outbox_unacknowledged_rows";
+pub const OUTBOX_ROWS: &str = "backburner_outbox_unacknowledged_rows";
 /// Age of the oldest of them, seconds. Labels: lane.
-pub const OUTBOX_AGE: &str = "outbox_oldest_seconds";
+pub const OUTBOX_AGE: &str = "backburner_outbox_oldest_seconds";
 /// Offsets without an outcome; anything but 0 is a bug. Labels: group, topic, partition.
-pub const UNACCOUNTED: &str = "unaccounted_records";
+pub const UNACCOUNTED: &str = "backburner_unaccounted_records";
 /// Offsets between a lane and its log's end. Labels: group, topic, partition.
-pub const LAG: &str = "lane_lag_records";
+pub const LAG: &str = "backburner_lane_lag_records";
 /// Age of a lane's oldest delivered and unfinished record, seconds. Labels: group, topic, partition.
-pub const OLDEST: &str = "lane_oldest_seconds";
+pub const OLDEST: &str = "backburner_lane_oldest_seconds";
 /// Partitions that work with a server gone, have an open circuit, are paused, wait for a restart or are halted. Labels: group,
 /// state.
-pub const DEGRADED: &str = "degraded_partitions";
+pub const DEGRADED: &str = "backburner_degraded_partitions";
 
 /// Describes all of them to the installed recorder.
 pub fn describe() {

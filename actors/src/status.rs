@@ -26,6 +26,20 @@ pub enum LaneState {
     Halted,
 }
 
+impl LaneState {
+    /// The state's name where it keeps a partition from its work.
+    pub(crate) fn trouble(self) -> Option<&'static str> {
+        match self {
+            Self::Claiming | Self::Running => None,
+            Self::Degraded => Some("degraded"),
+            Self::Open => Some("open"),
+            Self::Paused => Some("paused"),
+            Self::Restarting => Some("restarting"),
+            Self::Halted => Some("halted"),
+        }
+    }
+}
+
 /// One partition as `/partitions` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartitionStatus {
@@ -35,6 +49,8 @@ pub struct PartitionStatus {
     pub partition: i32,
     /// What it is doing.
     pub state: LaneState,
+    /// Since when it is in this state, for this reason.
+    pub since: DateTime<Utc>,
     /// Why it is degraded or halted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

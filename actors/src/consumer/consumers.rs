@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use ractor::ActorRef;
 use tokio::{runtime::Handle, time::Instant};
 
@@ -11,7 +12,7 @@ use super::{
     routing::Routing,
     subscription::Subscription,
 };
-use crate::{partition::Supervise, record::TopicPartition, settings::GroupSettings};
+use crate::{Condition, partition::Supervise, record::TopicPartition, settings::GroupSettings};
 
 /// One consumer for the group's sources and one for its requeue topic, each in a Kafka group of its own: an assignor evens
 /// out the number of partitions over all topics of a group, and would give one process the busy ones and another those that
@@ -19,6 +20,7 @@ use crate::{partition::Supervise, record::TopicPartition, settings::GroupSetting
 pub(crate) struct Consumers {
     sources: Member,
     requeue: Member,
+    since: DateTime<Utc>,
 }
 
 struct Member {
@@ -49,7 +51,7 @@ impl Consumers {
         };
         let sources = member(Subscription::sources(settings))?;
         match member(Subscription::requeue(settings)) {
-            Ok(requeue) => Ok(Self { sources, requeue }),
+            Ok(requeue) => Ok(Self { sources, requeue, since: Utc::now() }),
             Err(error) => {
                 // Nobody waits for it to end.
                 drop(sources.poll.stop());
@@ -82,8 +84,11 @@ impl Consumers {
     }
 
     /// Why what comes back from the dead letters waits, if it does.
-    pub(crate) fn degraded(&self) -> Option<String> {
-        self.requeue.not_joined()
+    pub(crate) fn degraded(&self) -> Option<Condition> {
+        let message = self.requeue.not_joined()?;
+        let topic = Some(self.requeue.routing.group().to_owned());
+        let code = "not-joined".into();
+        Some(Condition { topic, partition: None, state: "degraded", code, message, since: self.since })
     }
 
     /// Drains every lane and leaves, until `deadline`. True when nothing was left behind.

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
     window::{Taken, Window},
 };
 use crate::{
-    Cause,
+    Cause, Condition,
     lease::{Landmark, Place, Watermarks},
     record::{NextOffset, Offset, Record, TopicPartition},
     status::{LaneState, PartitionStatus},
@@ -62,7 +63,8 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 struct Status {
     state: LaneState,
-    reason: Option<String>,
+    reason: Option<Cause>,
+    since: DateTime<Utc>,
     epoch: i64,
     parked: usize,
     outbox: usize,
@@ -93,6 +95,7 @@ impl Lane {
             status: Mutex::new(Status {
                 state: LaneState::Claiming,
                 reason: None,
+                since: Utc::now(),
                 epoch: 0,
                 parked: 0,
                 outbox: 0,
@@ -336,8 +339,12 @@ impl Lane {
     /// Says how the partition is.
     pub(crate) fn set_state(&self, state: LaneState, reason: Option<&Cause>) {
         let mut status = self.status.lock();
+        let code = |cause: &Cause| cause.code.clone();
+        if status.state != state || status.reason.as_ref().map(code) != reason.map(code) {
+            status.since = Utc::now();
+        }
         status.state = state;
-        status.reason = reason.map(ToString::to_string);
+        status.reason = reason.cloned();
     }
 
     /// How the partition is.
@@ -370,6 +377,24 @@ impl Lane {
         self.window.lock().oldest()
     }
 
+    /// What keeps the partition from its work, if something does.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        let status = self.status.lock();
+        let state = status.state.trouble()?;
+        let (code, message) = match &status.reason {
+            Some(cause) => (cause.code.clone(), cause.message.clone()),
+            None => (state.into(), "no reason given".to_owned()),
+        };
+        Some(Condition {
+            topic: Some(self.source.topic.to_string()),
+            partition: Some(self.source.partition),
+            state,
+            code,
+            message,
+            since: status.since,
+        })
+    }
+
     /// What `/partitions` shows.
     pub(crate) fn snapshot(&self) -> PartitionStatus {
         let window = self.window.lock();
@@ -379,7 +404,8 @@ impl Lane {
             topic: self.source.topic.to_string(),
             partition: self.source.partition,
             state: status.state,
-            reason: status.reason.clone(),
+            reason: status.reason.as_ref().map(ToString::to_string),
+            since: status.since,
             epoch: status.epoch,
             next_offset,
             lag: (self.log_end.load(Ordering::Relaxed) - next_offset).max(0),

@@ -4,10 +4,16 @@
 
 mod operate;
 
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 pub use self::operate::Operation;
-use actors::{Cause, Group, LaneState, OperateError, ParkedStatus, PartitionStatus};
+use actors::{Cause, Condition, Group, OperateError, ParkedStatus, PartitionStatus};
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -15,6 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -35,8 +42,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub trait Lanes: Send + Sync + 'static {
     /// Why it cannot work yet; `None` when it can.
     fn not_ready(&self) -> Option<String>;
-    /// What of it does not work, beside its lanes.
-    fn degraded(&self) -> Option<String>;
+    /// What of it does not work, its lanes among it.
+    fn degraded(&self) -> Vec<Condition>;
     /// Its lanes, by topic and partition.
     fn partitions(&self) -> Vec<PartitionStatus>;
     /// Its waiting records, oldest first, at most `limit`.
@@ -50,7 +57,7 @@ impl Lanes for Group {
         Self::not_ready(self)
     }
 
-    fn degraded(&self) -> Option<String> {
+    fn degraded(&self) -> Vec<Condition> {
         Self::degraded(self)
     }
 
@@ -93,6 +100,8 @@ struct Inner {
     service: &'static str,
     phase: Phase,
     checks: Vec<(&'static str, Need, CheckFn)>,
+    /// Checks that failed when they were last made, and since when.
+    failing: HashMap<&'static str, DateTime<Utc>>,
     lanes: Option<Arc<dyn Lanes>>,
 }
 
@@ -109,13 +118,19 @@ struct Report {
     service: &'static str,
     status: &'static str,
     checks: BTreeMap<&'static str, String>,
-    degraded: Vec<String>,
+    degraded: Vec<Condition>,
 }
 
 impl Health {
     /// Of a process that is starting.
     pub fn new(service: &'static str) -> Self {
-        let inner = Inner { service, phase: Phase::Starting, checks: Vec::new(), lanes: None };
+        let inner = Inner {
+            service,
+            phase: Phase::Starting,
+            checks: Vec::new(),
+            failing: HashMap::new(),
+            lanes: None,
+        };
         Self(Arc::new(RwLock::new(inner)))
     }
 
@@ -143,6 +158,17 @@ impl Health {
         self.0.write().phase = Phase::Draining;
     }
 
+    /// Since when the check called `name` has failed; now, if it has not.
+    fn failing_since(&self, name: &'static str, failing: bool) -> DateTime<Utc> {
+        let now = Utc::now();
+        let since = &mut self.0.write().failing;
+        if failing {
+            return *since.entry(name).or_insert(now);
+        }
+        since.remove(name);
+        now
+    }
+
     fn lanes(&self) -> Option<Arc<dyn Lanes>> {
         self.0.read().lanes.clone()
     }
@@ -161,10 +187,18 @@ impl Health {
             (name, need, result)
         }));
         for (name, need, result) in results.await {
+            let since = self.failing_since(name, result.is_err());
             if let Err(error) = &result {
                 match need {
                     Need::Required => ready = false,
-                    Need::Optional => report.degraded.push(format!("{name}: {error}")),
+                    Need::Optional => report.degraded.push(Condition {
+                        topic: None,
+                        partition: None,
+                        state: "degraded",
+                        code: name.into(),
+                        message: format!("{name}: {error}"),
+                        since,
+                    }),
                 }
             }
             report.checks.insert(name, result.err().unwrap_or_else(|| "ok".to_owned()));
@@ -174,7 +208,6 @@ impl Health {
             ready &= reason.is_none();
             report.checks.insert("group", reason.unwrap_or_else(|| "ok".to_owned()));
             report.degraded.extend(lanes.degraded());
-            report.degraded.extend(lanes.partitions().iter().filter_map(degraded));
         }
         report.status = match (phase, ready) {
             (Phase::Starting, _) => "starting",
@@ -184,19 +217,6 @@ impl Health {
         };
         (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, report)
     }
-}
-
-fn degraded(lane: &PartitionStatus) -> Option<String> {
-    let state = match lane.state {
-        LaneState::Claiming | LaneState::Running => return None,
-        LaneState::Degraded => "degraded",
-        LaneState::Open => "open",
-        LaneState::Paused => "paused",
-        LaneState::Restarting => "restarting",
-        LaneState::Halted => "halted",
-    };
-    let reason = lane.reason.as_deref().unwrap_or("no reason given");
-    Some(format!("{}/{} {state}: {reason}", lane.topic, lane.partition))
 }
 
 /// Serves the admin port until stopped.

@@ -62,9 +62,9 @@ impl Server {
 }
 
 /// Requests answered. Labels: method, route, status.
-pub const REQUESTS: &str = "http_requests_total";
+pub const REQUESTS: &str = "backburner_http_requests_total";
 /// Time until a request was answered, seconds. Label: route.
-pub const REQUEST_SECONDS: &str = "http_request_seconds";
+pub const REQUEST_SECONDS: &str = "backburner_http_request_duration_seconds";
 
 /// Counts and times the requests of a router's routes.
 pub fn measured<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
@@ -162,7 +162,7 @@ mod tests {
         let request = Request::get("/things/42").body(RequestBody::empty()).expect("valid");
         app.oneshot(request).await.expect("infallible");
         let text = handle.render();
-        let line = r#"http_requests_total{method="GET",route="/things/{id}",status="200"} 1"#;
+        let line = r#"backburner_http_requests_total{method="GET",route="/things/{id}",status="200"} 1"#;
         assert!(text.contains(line), "{text}");
     }
 

@@ -76,6 +76,6 @@ mod tests {
         metrics::counter!(actors::metrics::RECORDS, "outcome" => "applied").increment(1);
         let text = handle.render();
         assert!(text.contains(r#"trial_seconds_bucket{le="0.005"} 1"#), "{text}");
-        assert!(text.contains("# HELP records_total Records by outcome"), "{text}");
+        assert!(text.contains("# HELP backburner_records_total Records by outcome"), "{text}");
     }
 }

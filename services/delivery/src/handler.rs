@@ -15,7 +15,7 @@ use crate::{
 
 /// Deliveries by what became of them. Labels: result (`assigned`, `released`, `failed`, `closed`). Counted before the
 /// commit: a batch that is rolled back and redone counts twice; the table is the authority.
-pub const ASSIGNMENTS: &str = "assignments_total";
+pub const ASSIGNMENTS: &str = "backburner_assignments_total";
 
 /// Handles what the payments and the orders services say.
 #[derive(Debug)]

@@ -3,13 +3,13 @@
 use metrics::{Unit, describe_counter, describe_histogram};
 
 /// Orders accepted.
-pub const CREATED: &str = "orders_created_total";
+pub const CREATED: &str = "backburner_orders_created_total";
 /// Orders that reached an end. Label: state.
-pub const TERMINAL: &str = "orders_terminal_total";
+pub const TERMINAL: &str = "backburner_orders_terminal_total";
 /// Time from acceptance to the end, seconds. Label: state.
-pub const PROCESSING: &str = "order_processing_seconds";
+pub const PROCESSING: &str = "backburner_order_processing_seconds";
 /// Transactions in which orders were accepted: orders divided by this is the size of a batch.
-pub const INTAKE_BATCHES: &str = "orders_intake_batches_total";
+pub const INTAKE_BATCHES: &str = "backburner_orders_intake_batches_total";
 
 /// Describes all of them.
 pub fn describe() {

@@ -18,9 +18,9 @@ use crate::{
 
 /// Charges that were decided. Labels: result (`success`, `failed`). Counted before the commit: a batch that is rolled
 /// back and redone counts twice; the ledger is the authority.
-pub const PAYMENTS: &str = "payments_total";
+pub const PAYMENTS: &str = "backburner_payments_total";
 /// Refunds, counted likewise.
-pub const REFUNDS: &str = "refunds_total";
+pub const REFUNDS: &str = "backburner_refunds_total";
 
 /// Handles what the orders service says.
 #[derive(Debug)]

@@ -325,6 +325,18 @@ pub(crate) fn pool(name: &str) -> Pool {
     Pool::builder(Manager::new(config, tokio_postgres::NoTls)).max_size(8).build().expect("pool")
 }
 
+/// The runtime's tables, in the order they are made.
+fn migrations() -> Vec<String> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/runtime");
+    let files = std::fs::read_dir(directory).expect("the runtime's migrations");
+    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    let version = |path: &std::path::Path| -> Option<u32> {
+        path.file_name()?.to_str()?.strip_prefix('V')?.split_once("__")?.0.parse().ok()
+    };
+    files.sort_by_key(|path| version(path).unwrap_or_else(|| panic!("{} is no migration", path.display())));
+    files.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect()
+}
+
 async fn create_database(name: &str) -> Pool {
     let admin: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
     let (client, connection) = admin.connect(tokio_postgres::NoTls).await.expect("PostgreSQL");
@@ -333,13 +345,8 @@ async fn create_database(name: &str) -> Pool {
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("database");
     let pool = pool(name);
     let client = pool.get().await.expect("connection");
-    let runtime = [
-        include_str!("../../../../migrations/runtime/V1__runtime.sql"),
-        include_str!("../../../../migrations/runtime/V2__protocol.sql"),
-        include_str!("../../../../migrations/runtime/V3__landmark.sql"),
-    ];
-    for migration in runtime {
-        client.batch_execute(migration).await.expect("runtime tables");
+    for migration in migrations() {
+        client.batch_execute(&migration).await.expect("runtime tables");
     }
     client
         .batch_execute(

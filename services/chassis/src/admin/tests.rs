@@ -1,3 +1,4 @@
+use actors::LaneState;
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -16,8 +17,18 @@ impl Lanes for Fake {
         (!self.joined).then(|| "joining".to_owned())
     }
 
-    fn degraded(&self) -> Option<String> {
-        (!self.requeue_joined).then(|| "requeue: joining".to_owned())
+    fn degraded(&self) -> Vec<Condition> {
+        let condition = |state, message: &str| Condition {
+            topic: Some("orders".into()),
+            partition: Some(2),
+            state,
+            code: "because".into(),
+            message: message.to_owned(),
+            since: DateTime::UNIX_EPOCH,
+        };
+        let joining = (!self.requeue_joined).then(|| condition("degraded", "joining"));
+        let halted = (self.state == LaneState::Halted).then(|| condition("halted", "halted"));
+        joining.into_iter().chain(halted).collect()
     }
 
     fn partitions(&self) -> Vec<PartitionStatus> {
@@ -25,6 +36,7 @@ impl Lanes for Fake {
             topic: "orders".into(),
             partition: 2,
             state: self.state,
+            since: DateTime::UNIX_EPOCH,
             reason: Some("because".into()),
             epoch: 1,
             next_offset: 7,
@@ -81,7 +93,10 @@ async fn ready_means_that_all_it_needs_is_there() {
     );
     health.check("redis", Need::Optional, async || Err("gone".to_owned()));
     let (status, body) = get_json(&health, "/readyz").await;
-    assert_eq!((status, &body["degraded"]), (200, &json!(["redis: gone"])), "Redis only degrades");
+    let redis = &body["degraded"][0];
+    assert_eq!((status, &redis["code"], &redis["message"]), (200, &json!("redis"), &json!("redis: gone")));
+    let again = get_json(&health, "/readyz").await.1;
+    assert_eq!(again["degraded"][0]["since"], redis["since"], "it began when it was first seen");
     health.check("other", Need::Required, async || Err("gone".to_owned()));
     let (status, body) = get_json(&health, "/readyz").await;
     assert_eq!((status, &body["status"], &body["checks"]["other"]), (503, &json!("unready"), &json!("gone")));
@@ -101,10 +116,12 @@ async fn a_halted_partition_degrades_and_a_group_that_has_not_joined_is_not_read
     health.serving();
     health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Halted });
     let (status, body) = get_json(&health, "/readyz").await;
-    assert_eq!((status, &body["degraded"]), (200, &json!(["orders/2 halted: because"])));
+    let halted = json!([{"topic": "orders", "partition": 2, "state": "halted", "code": "because", "message": "halted",
+                         "since": "1970-01-01T00:00:00Z"}]);
+    assert_eq!((status, &body["degraded"]), (200, &halted));
     health.show(Fake { joined: true, requeue_joined: false, state: LaneState::Running });
     let (status, body) = get_json(&health, "/readyz").await;
-    assert_eq!((status, &body["degraded"]), (200, &json!(["requeue: joining"])));
+    assert_eq!((status, &body["degraded"][0]["message"]), (200, &json!("joining")));
     health.show(Fake { joined: false, requeue_joined: true, state: LaneState::Running });
     let (status, body) = get_json(&health, "/readyz").await;
     assert_eq!((status, &body["checks"]["group"]), (503, &json!("joining")));

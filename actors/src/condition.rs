@@ -1,0 +1,105 @@
+//! What does not work as it should, for as long as it does not.
+//!
+//! Status by presence: whoever meets trouble raises a condition, whoever sees it over clears it, and everything an operator looks
+//! at (`/readyz`, the metrics, the log) is made from what is held here at that moment. Nothing is remembered that is not so any
+//! more, and the time at which it began is that of its first raising.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::{Cause, record::TopicPartition};
+
+/// Something that does not work as it should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// The topic it is about, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The partition, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
+    /// The partition's state where it has one, else `degraded`.
+    pub state: &'static str,
+    /// Stable, kebab-case: what alerts and run books name.
+    pub code: Cow<'static, str>,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+    /// Since when, UTC.
+    pub since: DateTime<Utc>,
+}
+
+/// What a condition is about.
+#[allow(dead_code, reason = "raised by what comes next")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// The process, or a server it needs.
+    Process,
+    /// A topic.
+    Topic(Arc<str>),
+    /// A partition.
+    Partition(TopicPartition),
+}
+
+/// The conditions that hold now. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conditions(Arc<Mutex<BTreeMap<(Subject, Cow<'static, str>), Held>>>);
+
+#[derive(Clone, Debug)]
+struct Held {
+    message: String,
+    since: DateTime<Utc>,
+}
+
+impl Conditions {
+    /// It is so. One that was held already keeps its beginning and gets the newer words.
+    pub(crate) fn raise(&self, subject: Subject, cause: Cause) {
+        let Cause { code, message } = cause;
+        let mut held = self.0.lock();
+        let since = held.get(&(subject.clone(), code.clone())).map_or_else(Utc::now, |held| held.since);
+        held.insert((subject, code), Held { message, since });
+    }
+
+    /// It is not so any more.
+    pub(crate) fn clear(&self, subject: &Subject, code: &'static str) {
+        self.0.lock().remove(&(subject.clone(), Cow::Borrowed(code)));
+    }
+
+    /// All that hold, in order of subject and code.
+    pub(crate) fn list(&self) -> Vec<Condition> {
+        let held = self.0.lock();
+        held.iter().map(|((subject, code), held)| condition(subject, code, held)).collect()
+    }
+}
+
+fn condition(subject: &Subject, code: &Cow<'static, str>, held: &Held) -> Condition {
+    let (topic, partition) = match subject {
+        Subject::Process => (None, None),
+        Subject::Topic(topic) => (Some(topic.to_string()), None),
+        Subject::Partition(source) => (Some(source.topic.to_string()), Some(source.partition)),
+    };
+    let (message, since) = (held.message.clone(), held.since);
+    Condition { topic, partition, state: "degraded", code: code.clone(), message, since }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_beginning_until_it_is_over() {
+        let (conditions, orders) = (Conditions::default(), Subject::Topic("orders".into()));
+        conditions.raise(orders.clone(), Cause::new("topic-missing", "first"));
+        let since = conditions.list()[0].since;
+        conditions.raise(orders.clone(), Cause::new("topic-missing", "second"));
+        let held = conditions.list();
+        assert_eq!((held.len(), held[0].since, held[0].message.as_str()), (1, since, "second"));
+        assert_eq!((held[0].topic.as_deref(), held[0].partition), (Some("orders"), None));
+        conditions.clear(&Subject::Process, "topic-missing");
+        assert_eq!(conditions.list().len(), 1, "another subject's");
+        conditions.clear(&orders, "topic-missing");
+        assert_eq!(conditions.list(), []);
+    }
+}
