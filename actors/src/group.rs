@@ -19,12 +19,13 @@ use crate::{
     condition::Conditions,
     consumer::{Consumers, Lane},
     dedupe::Hints,
+    log_ends::LogEnds,
     metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
     partition::{Supervise, Supervisor},
     publisher::Publisher,
     record::TopicPartition,
     retry,
-    settings::{GroupSettings, KafkaSettings},
+    settings::GroupSettings,
     sql, topics,
     watch::Watch,
 };
@@ -66,6 +67,8 @@ pub(crate) struct Shared<H: Handler> {
     pub(crate) cluster_id: String,
     /// What does not work, beside the lanes.
     pub(crate) conditions: Conditions,
+    /// Where logs begin and end.
+    pub(crate) log_ends: LogEnds,
     supervisor: OnceLock<ActorRef<Supervise>>,
 }
 
@@ -99,7 +102,7 @@ pub struct Group {
 
 struct Inner {
     name: String,
-    kafka: KafkaSettings,
+    log_ends: LogEnds,
     /// How long outcomes are remembered.
     retention: Duration,
     cluster_id: String,
@@ -129,6 +132,7 @@ impl Group {
         crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
         let cluster_id = topics::cluster_id(&settings.kafka).await?;
         let conditions = Conditions::default();
+        let log_ends = LogEnds::new(&settings.kafka)?;
         let shared = Arc::new(Shared {
             handler,
             pool: deps.pool.clone(),
@@ -138,6 +142,7 @@ impl Group {
             owner: format!("{}/{}", settings.service, Uuid::now_v7()),
             cluster_id: cluster_id.clone(),
             conditions: conditions.clone(),
+            log_ends: log_ends.clone(),
             supervisor: OnceLock::new(),
             settings: settings.clone(),
         });
@@ -151,11 +156,11 @@ impl Group {
         let watch =
             Watch { settings: settings.clone(), pool: deps.pool.clone(), consumers: consumers.clone() };
         let watch = tokio::spawn(watch.run());
-        let GroupSettings { group: name, kafka, retention, .. } = settings;
+        let GroupSettings { group: name, retention, .. } = settings;
         let retention = retention.inbox;
         let inner = Inner {
             name,
-            kafka,
+            log_ends,
             retention,
             cluster_id,
             pool: deps.pool,

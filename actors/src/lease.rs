@@ -69,7 +69,7 @@ impl From<&Record> for Landmark {
     }
 }
 
-/// The partition's ends in Kafka, seen when it was assigned.
+/// The partition's ends in Kafka, as asked for the decision at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Watermarks {
     pub(crate) low: i64,

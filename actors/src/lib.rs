@@ -22,6 +22,7 @@ mod handler;
 mod headers;
 mod kafka;
 mod lease;
+mod log_ends;
 mod outbox;
 mod partition;
 mod publisher;

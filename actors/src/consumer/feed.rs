@@ -23,11 +23,6 @@ const TURN: usize = 1_000;
 /// with, other partitions' records included: after this long the partition is paused instead, which empties the queue.
 const HELD_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the poll thread waits for the end of a partition.
-const END: Duration = Duration::from_millis(500);
-/// How long it is not asked again, whether or not there was an answer.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
-
 /// Whether a partition is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -35,8 +30,8 @@ pub(super) enum Flow {
     Open,
     /// It has had none since then.
     Full(Instant),
-    /// Kafka was told to stop. Since then it does not say where the partition ends; it was asked at that time.
-    Held(Instant),
+    /// Kafka was told to stop. Since then it does not say where the partition ends.
+    Held,
 }
 
 /// A partition whose lane has room.
@@ -126,41 +121,16 @@ impl Routing {
         let mut lanes = self.lanes.lock();
         lanes.iter_mut().filter_map(|(source, routed)| routed.feed(consumer, source, most)).collect()
     }
-
-    /// Asks where a partition ends that is held back, so that its lag can be seen: each time the one that was not asked about
-    /// for longest.
-    pub(super) fn ask_end(&self, consumer: &Consumer) {
-        let lane = {
-            let mut lanes = self.lanes.lock();
-            let now = Instant::now();
-            let held = lanes.values_mut().filter_map(|routed| match &mut routed.flow {
-                Flow::Held(asked) if now.duration_since(*asked) >= ASK_AGAIN => {
-                    Some((asked, routed.lane.clone()?))
-                }
-                _ => None,
-            });
-            let Some((asked, lane)) = held.min_by_key(|(asked, _)| **asked) else { return };
-            *asked = now;
-            lane
-        };
-        let TopicPartition { topic, partition } = &lane.source;
-        match consumer.fetch_watermarks(topic, *partition, END) {
-            Ok((_, high)) => lane.set_log_end(high),
-            Err(error) => {
-                tracing::debug!(topic = &**topic, partition, %error, "Kafka does not say where the partition ends");
-            }
-        }
-    }
 }
 
 impl Routed {
     fn feed(&mut self, consumer: &Consumer, source: &TopicPartition, most: (usize, usize)) -> Option<Feed> {
-        let (lane, queue) = (self.lane.as_ref()?, self.queue.as_ref()?);
+        let (lane, queue) = (&self.lane, self.queue.as_ref()?);
         let room = lane.room(most.0, most.1);
         match (room, self.flow) {
-            (Some(_), Flow::Open) | (None, Flow::Held(_)) => {}
+            (Some(_), Flow::Open) | (None, Flow::Held) => {}
             (Some(_), Flow::Full(_)) => self.flow = Flow::Open,
-            (Some(_), Flow::Held(_)) => {
+            (Some(_), Flow::Held) => {
                 report("resume a partition", consumer.resume(&one(source)));
                 self.flow = Flow::Open;
                 lane.set_held(false);
@@ -172,7 +142,7 @@ impl Routed {
                 discard(queue);
                 // Much may have happened to the log by the time it is read again.
                 lane.gone_astray();
-                self.flow = Flow::Held(Instant::now());
+                self.flow = Flow::Held;
                 lane.set_held(true);
                 tracing::info!(
                     topic = &*source.topic,

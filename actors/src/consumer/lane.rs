@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Cause, Condition,
-    lease::{Landmark, Place, Watermarks},
+    lease::{Landmark, Place},
     record::{NextOffset, Offset, Record, TopicPartition},
     status::{LaneState, PartitionStatus},
 };
@@ -41,7 +41,6 @@ pub(crate) enum LaneKind {
 pub(crate) struct Lane {
     pub(crate) source: TopicPartition,
     pub(crate) kind: LaneKind,
-    pub(crate) watermarks: Watermarks,
     window: Mutex<Window>,
     claimed: Condvar,
     closing: AtomicBool,
@@ -75,19 +74,17 @@ impl Lane {
     pub(crate) fn new(
         source: TopicPartition,
         kind: LaneKind,
-        watermarks: Watermarks,
         bell: Arc<Bell>,
     ) -> Self {
         Self {
             source,
             kind,
-            watermarks,
             window: Mutex::new(Window::new()),
             claimed: Condvar::new(),
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             chains_changed: AtomicBool::new(false),
-            log_end: AtomicI64::new(watermarks.high),
+            log_end: AtomicI64::new(0),
             wake: Wake::default(),
             bell,
             waited_for: AtomicBool::new(false),
@@ -124,10 +121,11 @@ impl Lane {
         room
     }
 
-    /// Waits for the first claim, at most until `deadline`; the offset to start from.
+    /// Waits until it is decided whether the partition is claimed, at most until `deadline`; the offset to start from.
     pub(crate) fn wait_claimed(&self, deadline: Instant) -> Option<i64> {
         let mut window = self.window.lock();
-        while window.position().is_none() {
+        // A partition that is halted may stay so for ever: the others go on.
+        while window.position().is_none() && !self.is_halted() {
             if self.claimed.wait_until(&mut window, deadline).timed_out() {
                 break;
             }
@@ -205,7 +203,6 @@ impl Lane {
     /// The partition is claimed, and is at `next`. `last` was finished before that: if it is still there, reading begins
     /// with it, to see that this is the log it was read from.
     pub(crate) fn claimed(&self, epoch: i64, next: NextOffset, last: Option<Landmark>) {
-        let last = last.filter(|last| last.offset.0 >= self.watermarks.low);
         let mut window = self.window.lock();
         let known = std::mem::replace(&mut self.status.lock().epoch, epoch);
         if epoch != known + 1 {
@@ -345,6 +342,12 @@ impl Lane {
         }
         status.state = state;
         status.reason = reason.cloned();
+        drop(status);
+        if state == LaneState::Halted {
+            // Under the lock that is waited with: who waits has seen it, or hears of it.
+            drop(self.window.lock());
+            self.claimed.notify_all();
+        }
     }
 
     /// How the partition is.

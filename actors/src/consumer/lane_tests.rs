@@ -17,8 +17,7 @@ fn record(offset: i64) -> Record {
 }
 
 fn unclaimed() -> Lane {
-    let watermarks = Watermarks { low: 0, high: 100 };
-    Lane::new(TopicPartition::new("t", 0), LaneKind::Source, watermarks, Arc::default())
+    Lane::new(TopicPartition::new("t", 0), LaneKind::Source, Arc::default())
 }
 
 fn lane_at(next: i64) -> Lane {
@@ -125,10 +124,6 @@ fn a_last_record_that_is_gone_proves_nothing() {
     lane.sought(4);
     lane.offer([8].map(record).into_iter());
     assert_eq!(offsets(&lane.take(10, usize::MAX)), [8]);
-    let low = Watermarks { low: 5, high: 100 };
-    let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, low, Arc::default());
-    lane.claimed(1, NextOffset(7), Some(Landmark { offset: Offset(4), timestamp_ms: 1 }));
-    assert_eq!(lane.seek_target(), Some(7), "retention has deleted it");
 }
 
 #[test]

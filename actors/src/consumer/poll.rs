@@ -153,9 +153,7 @@ fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
         }
         if last_commit.elapsed() >= COMMIT_EVERY {
             last_commit = Instant::now();
-            routing.open_late(&consumer);
             routing.reopen_stuck(&consumer);
-            routing.ask_end(&consumer);
             commit(&consumer, routing, &mut committed);
         }
     }

@@ -14,11 +14,10 @@ use super::{
     member::{Consumer, Queue, queue},
     routing::{Routed, Routing, report},
 };
-use crate::{lease::Watermarks, partition::Supervise, record::TopicPartition};
+use crate::{partition::Supervise, record::TopicPartition};
 
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);
-const WATERMARKS: Duration = Duration::from_secs(2);
 /// A partition that was just assigned cannot be sought for a moment; one that fails for longer is stuck.
 const UNSOUGHT: Duration = Duration::from_secs(1);
 
@@ -30,7 +29,7 @@ impl Routing {
     ) -> KafkaResult<()> {
         let sources = sources(partitions);
         for source in &sources {
-            let lane = self.open(consumer, source);
+            let lane = self.open(source);
             // Before anything is fetched, so that all of it comes this way.
             let queue = queue(consumer, source, self.bell.clone()).map(Arc::new);
             self.lanes
@@ -66,24 +65,14 @@ impl Routing {
         Ok(())
     }
 
-    /// Opens a lane; `None` when Kafka does not say where the partition begins and ends, which is asked again later.
-    fn open(&self, consumer: &Consumer, source: &TopicPartition) -> Option<Arc<Lane>> {
-        let (low, high) = match consumer.fetch_watermarks(&source.topic, source.partition, WATERMARKS) {
-            Ok(watermarks) => watermarks,
-            Err(error) => {
-                tracing::warn!(topic = &*source.topic, partition = source.partition, %error,
-                    "Kafka does not say where the partition begins; asking again");
-                return None;
-            }
-        };
-        let lane = Arc::new(Lane::new(
-            source.clone(),
-            self.subscription.kind,
-            Watermarks { low, high },
-            self.bell.clone(),
-        ));
-        self.supervisor.cast(Supervise::Open(lane.clone())).ok()?;
-        Some(lane)
+    /// Opens a lane, whatever is known of its partition: its claim finds out, and says what it waits for.
+    fn open(&self, source: &TopicPartition) -> Arc<Lane> {
+        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, self.bell.clone()));
+        if self.supervisor.cast(Supervise::Open(lane.clone())).is_err() {
+            // The group is going away, and takes the lane with it.
+            lane.close();
+        }
+        lane
     }
 
     pub(super) fn revoked(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
@@ -117,9 +106,7 @@ impl Routing {
         let deadline = tokio::time::Instant::now() + self.settings.drain;
         let mut leaving = Vec::new();
         for source in sources {
-            let Some(lane) = self.lanes.lock().remove(source).and_then(|routed| routed.lane) else {
-                continue;
-            };
+            let Some(Routed { lane, .. }) = self.lanes.lock().remove(source) else { continue };
             lane.close();
             let (done, drained) = oneshot::channel();
             if self.supervisor.cast(Supervise::Drain(source.clone(), done)).is_ok() {
@@ -164,7 +151,7 @@ impl Routing {
         // What was delivered before comes first: it may not be there any more.
         let stuck = |routed: &Routed| {
             routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT)
-                && routed.lane.as_ref().is_some_and(|lane| lane.may_leave())
+                && routed.lane.may_leave()
         };
         for source in self.those(stuck) {
             self.reopen(consumer, source);
@@ -186,17 +173,6 @@ impl Routing {
         // Their farewell takes the bell from the queue, which is the next one's too.
         drop(queues);
         report("assign a partition anew", self.assigned(consumer, &list));
-    }
-
-    /// Opens a lane whose ends Kafka did not know at its assignment: one at a time, since each may have to be waited for.
-    pub(super) fn open_late(&self, consumer: &Consumer) {
-        let late = self.those(|routed| routed.lane.is_none());
-        if let Some(source) = late.get(self.rounds.fetch_add(1, Ordering::Relaxed) % late.len().max(1)) {
-            let lane = self.open(consumer, source);
-            if let Some(routed) = self.lanes.lock().get_mut(source) {
-                routed.lane = lane;
-            }
-        }
     }
 
     fn those(&self, wanted: impl Fn(&Routed) -> bool) -> Vec<TopicPartition> {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -43,8 +43,6 @@ pub(crate) struct Routing {
     /// Wakes the poll thread.
     pub(super) bell: Arc<Bell>,
     pub(super) joined: AtomicBool,
-    /// Counts the times that late lanes were looked after, so that each has its turn.
-    pub(super) rounds: AtomicUsize,
     /// Since when the consumer has been in a state that it should leave by itself within moments.
     unsettled: Mutex<Option<Instant>>,
     /// Since when a commit to Kafka is under way.
@@ -53,8 +51,7 @@ pub(crate) struct Routing {
 
 /// A partition that is assigned.
 pub(super) struct Routed {
-    /// `None` until Kafka has said where the partition begins and ends.
-    pub(super) lane: Option<Arc<Lane>>,
+    pub(super) lane: Arc<Lane>,
     /// What Kafka has delivered of it. While nobody takes from it, librdkafka fetches no more than its bounds, and throws
     /// nothing away, as it does when a partition is paused.
     pub(super) queue: Option<Arc<Queue>>,
@@ -78,7 +75,6 @@ impl Routing {
             lanes: Mutex::default(),
             bell: Arc::default(),
             joined: AtomicBool::new(false),
-            rounds: AtomicUsize::new(0),
             unsettled: Mutex::new(None),
             committing: Mutex::new(None),
         }
@@ -148,12 +144,12 @@ impl Routing {
 
     /// Every lane there is.
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
-        self.lanes.lock().values().filter_map(|routed| routed.lane.clone()).collect()
+        self.lanes.lock().values().map(|routed| routed.lane.clone()).collect()
     }
 
     /// The lane of a partition.
     pub(crate) fn lane(&self, source: &TopicPartition) -> Option<Arc<Lane>> {
-        self.lanes.lock().get(source)?.lane.clone()
+        Some(self.lanes.lock().get(source)?.lane.clone())
     }
 
     /// Tells Kafka where leaving lanes are, for lag monitors.

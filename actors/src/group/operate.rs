@@ -3,24 +3,17 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-};
 use thiserror::Error;
 
 use super::Group;
 use crate::{
     Cause,
-    kafka::client_config,
-    lease,
+    lease::{self, Watermarks},
     partition::Supervise,
     record::{NextOffset, TopicPartition},
     retry, sql,
 };
 
-const KAFKA_LIMIT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What was asked for was not done.
@@ -233,28 +226,14 @@ impl Group {
 
     /// Where a partition's log begins and ends, and from where on its events are remembered.
     async fn extent(&self, partition: &TopicPartition) -> Result<Extent, OperateError> {
-        let config = client_config(&self.inner.kafka, &[("group.id", "reset")]);
-        let (topic, number) = (partition.topic.clone(), partition.partition);
         // A day's grace: clocks differ, and an event is remembered from when it ended, not from when it was written.
         let age = self.inner.retention.saturating_sub(GRACE);
         let since = (Utc::now() - age).timestamp_millis();
-        let asked = tokio::task::spawn_blocking(move || -> Result<Extent, KafkaError> {
-            let consumer: BaseConsumer = config.create()?;
-            let (low, high) = consumer.fetch_watermarks(&topic, number, KAFKA_LIMIT)?;
-            let mut times = TopicPartitionList::new();
-            times.add_partition_offset(&topic, number, Offset::Offset(since))?;
-            let found = consumer.offsets_for_times(times, KAFKA_LIMIT)?;
-            let remembered = match found.find_partition(&topic, number).map(|element| element.offset()) {
-                Some(Offset::Offset(offset)) => offset,
-                // Nothing is as young as that.
-                _ => high,
-            };
-            Ok(Extent { low, high, remembered })
-        });
-        let extent = asked.await.map_err(|error| Cause::from_error("watermarks-task", &error));
-        let extent =
-            extent.and_then(|asked| asked.map_err(|error| Cause::from_error("kafka-unreachable", &error)));
-        extent.map_err(OperateError::Unavailable)
+        let log = &self.inner.log_ends;
+        let asked = tokio::try_join!(log.watermarks(partition), log.first_since(partition, since));
+        let (Watermarks { low, high }, first) = asked.map_err(OperateError::Unavailable)?;
+        // Nothing is as young as that.
+        Ok(Extent { low, high, remembered: first.unwrap_or(high) })
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{
     record::{NextOffset, Offset, TopicPartition},
 };
 
+/// How far behind the next offset the last record may be to be read again.
+const LANDMARK_WITHIN: i64 = 1_000;
+
 /// What a claim is made with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClaimRequest<'a> {
@@ -47,6 +50,8 @@ pub(crate) enum ClaimError {
     Postgres(Error),
     /// The lease does not fit this Kafka: an operator has to decide.
     Halt(Cause),
+    /// The lease is past the end of the log, as far as the request knew it.
+    PastLogEnd(Cause),
 }
 
 impl From<Error> for ClaimError {
@@ -90,8 +95,10 @@ pub(crate) async fn claim(
             &[&consumer, &&*source.topic, &source.partition, &owner, &watermarks.low, &cluster_id, &unclean],
         )
         .await?;
-    // A version that does not know of it has gone on since, where it is not the last one.
-    let at = row.get::<_, Option<i64>>(8).filter(|offset| Some(*offset + 1) == row.get(1));
+    // Offsets without a record may follow it. Where many do, a version that does not know of it has gone on since: reading
+    // would have to begin too far back.
+    let (next, last): (i64, Option<i64>) = (row.get(1), row.get(8));
+    let at = last.filter(|offset| (1..=LANDMARK_WITHIN).contains(&(next - offset)));
     let last = at.zip(row.get(9));
     let mut claim = Claim {
         epoch: row.get(0),
@@ -113,7 +120,7 @@ pub(crate) async fn claim(
         claim.next_offset = skip_lost(&tx, consumer, source, claim.next_offset.0, watermarks.low).await?;
     }
     if claim.next_offset.0 > watermarks.high {
-        return Err(ClaimError::Halt(Cause::new(
+        return Err(ClaimError::PastLogEnd(Cause::new(
             "past-log-end",
             format!(
                 "{source} is at offset {} and its log ends at {}: the topic was made anew or Kafka lost data; \

@@ -17,7 +17,7 @@ impl<H: Handler> Work<H> {
     pub(super) async fn take_claim(&mut self) -> Next {
         let claimed = self.try_claim().await;
         match claimed {
-            Ok(claimed) => {
+            Ok((claimed, low)) => {
                 let claim = claimed.claim;
                 self.claim = Some(claim);
                 self.claimed_before = true;
@@ -25,7 +25,7 @@ impl<H: Handler> Work<H> {
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
                 self.take_care(&claimed);
-                self.lane.claimed(claim.epoch, claim.next_offset, claim.last);
+                self.lane.claimed(claim.epoch, claim.next_offset, claim.last.filter(|last| last.offset.0 >= low));
                 tracing::info!(
                     topic = &*self.lane.source.topic,
                     partition = self.lane.source.partition,
@@ -64,24 +64,24 @@ impl<H: Handler> Work<H> {
         );
     }
 
-    async fn try_claim(&mut self) -> Result<Claimed, BatchError> {
+    /// The claim, and the first offset the log was asked to have.
+    async fn try_claim(&mut self) -> Result<(Claimed, i64), BatchError> {
         failpoint!(ClaimBegun);
+        let watermarks = self.log_ends().await?;
         let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-        // The ends seen at the assignment say nothing against an offset that was reached since.
-        let watermarks = match self.claimed_before || self.lane.position().is_some() {
-            true => Watermarks { low: 0, high: i64::MAX },
-            false => self.lane.watermarks,
+        let (claimed, low) = match self.claim_within(&mut client, watermarks).await {
+            Err(ClaimError::PastLogEnd(_)) => {
+                // While the claim waited for the former owner, that one may have gone on, on records written since. A person
+                // is called only if the log says so now.
+                let fresh = self.shared.log_ends.watermarks(&self.lane.source).await;
+                let fresh = fresh.map_err(BatchError::Unreachable)?;
+                (self.claim_within(&mut client, fresh).await, fresh.low)
+            }
+            claimed => (claimed, watermarks.low),
         };
-        let request = ClaimRequest {
-            consumer: &self.shared.settings.group,
-            source: &self.lane.source,
-            owner: &self.shared.owner,
-            cluster_id: &self.shared.cluster_id,
-            watermarks,
-        };
-        let claimed = lease::claim(&mut client, request).await.map_err(|error| match error {
+        let claimed = claimed.map_err(|error| match error {
             ClaimError::Postgres(error) => ours(&error),
-            ClaimError::Halt(cause) => BatchError::Halt(cause),
+            ClaimError::Halt(cause) | ClaimError::PastLogEnd(cause) => BatchError::Halt(cause),
         })?;
         failpoint!(ClaimCommitted);
         let crashed = self.lane.crashed_parked();
@@ -90,7 +90,33 @@ impl<H: Handler> Work<H> {
             self.lane.crash_counted(&crashed);
         }
         self.read_chains(&client).await?;
-        Ok(claimed)
+        Ok((claimed, low))
+    }
+
+    /// Where the log begins and ends, as far as it has to be known.
+    async fn log_ends(&self) -> Result<Watermarks, BatchError> {
+        if self.claimed_before || self.lane.position().is_some() {
+            // It was compared before: what is claimed again here needs no answer of Kafka's.
+            return Ok(Watermarks { low: 0, high: i64::MAX });
+        }
+        let asked = self.shared.log_ends.watermarks(&self.lane.source).await.map_err(BatchError::Unreachable)?;
+        self.lane.set_log_end(asked.high);
+        Ok(asked)
+    }
+
+    async fn claim_within(
+        &self,
+        client: &mut deadpool_postgres::Client,
+        watermarks: Watermarks,
+    ) -> Result<Claimed, ClaimError> {
+        let request = ClaimRequest {
+            consumer: &self.shared.settings.group,
+            source: &self.lane.source,
+            owner: &self.shared.owner,
+            cluster_id: &self.shared.cluster_id,
+            watermarks,
+        };
+        lease::claim(client, request).await
     }
 
     async fn read_chains(&mut self, client: &deadpool_postgres::Client) -> Result<(), BatchError> {
