@@ -3,11 +3,14 @@
 mod bell;
 mod consumers;
 mod feed;
+mod health;
 mod lane;
 mod member;
 mod poll;
+mod probe;
 mod rebalance;
 mod routing;
+mod standing;
 mod subscription;
 mod wake;
 mod window;
@@ -15,5 +18,6 @@ mod window;
 pub(crate) use self::{
     consumers::Consumers,
     lane::{Lane, LaneKind},
+    probe::Probe,
     window::Taken,
 };

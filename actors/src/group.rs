@@ -3,6 +3,7 @@
 mod operate;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use std::{
 use deadpool_postgres::Pool;
 use metrics::gauge;
 use ractor::{Actor, ActorRef};
+use rdkafka::metadata::Metadata;
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 use uuid::Uuid;
@@ -17,9 +19,12 @@ use uuid::Uuid;
 use crate::{
     Backlog, Cause, Condition, Handler, ParkedStatus, PartitionStatus,
     condition::Conditions,
-    consumer::{Consumers, Lane},
+    consumer::{Consumers, Lane, Probe},
+    dead_letter::{ACTIONS_TOPIC, dlq_topic, requeue_topic},
     dedupe::Hints,
+    kafka::MetadataClient,
     log_ends::LogEnds,
+    lookout::Lookout,
     metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
     partition::{Supervise, Supervisor},
     publisher::Publisher,
@@ -31,6 +36,9 @@ use crate::{
 };
 
 pub use self::operate::{OperateError, ResetTo};
+
+/// Longest wait for Kafka at the start.
+const START: Duration = Duration::from_secs(10);
 
 /// What a group works with.
 #[derive(Clone, Debug)]
@@ -111,6 +119,7 @@ struct Inner {
     conditions: Conditions,
     supervisor: ActorRef<Supervise>,
     watch: JoinHandle<()>,
+    lookout: JoinHandle<()>,
 }
 
 impl Group {
@@ -131,6 +140,8 @@ impl Group {
         #[cfg(feature = "failpoints")]
         crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
         let cluster_id = topics::cluster_id(&settings.kafka).await?;
+        let metadata = MetadataClient::new(&settings.kafka)?;
+        let topics = needed(&settings, &metadata.fetch(START).await?);
         let conditions = Conditions::default();
         let log_ends = LogEnds::new(&settings.kafka)?;
         let shared = Arc::new(Shared {
@@ -156,6 +167,15 @@ impl Group {
         let watch =
             Watch { settings: settings.clone(), pool: deps.pool.clone(), consumers: consumers.clone() };
         let watch = tokio::spawn(watch.run());
+        let lookout = Lookout {
+            probe: Probe::new(&settings.kafka, log_ends.clone())?,
+            log_ends: log_ends.clone(),
+            metadata,
+            consumers: consumers.clone(),
+            conditions: conditions.clone(),
+            topics,
+        };
+        let lookout = tokio::spawn(lookout.run());
         let GroupSettings { group: name, retention, .. } = settings;
         let retention = retention.inbox;
         let inner = Inner {
@@ -168,6 +188,7 @@ impl Group {
             conditions,
             supervisor,
             watch,
+            lookout,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -209,9 +230,24 @@ impl Group {
     pub async fn shutdown(&self, limit: Duration) -> bool {
         let clean = self.inner.consumers.stop(tokio::time::Instant::now() + limit).await;
         self.inner.watch.abort();
+        self.inner.lookout.abort();
         self.inner.supervisor.stop(None);
         clean
     }
+}
+
+/// The topics that the group needs, with the partitions they have; what it is told of them comes first.
+fn needed(settings: &GroupSettings, metadata: &Metadata) -> BTreeMap<String, Option<i32>> {
+    let own = [dlq_topic(&settings.group), requeue_topic(&settings.group), ACTIONS_TOPIC.to_owned()];
+    let names = settings.topics.iter().chain(&settings.writes).cloned().chain(own);
+    let there = |name: &str| {
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
+        topic.and_then(|topic| i32::try_from(topic.partitions().len()).ok()).filter(|count| *count > 0)
+    };
+    names
+        .map(|name| (settings.partitions.get(&name).copied().or_else(|| there(&name)), name))
+        .map(|(count, name)| (name, count))
+        .collect()
 }
 
 impl std::fmt::Debug for Group {

@@ -13,7 +13,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 
 pub(crate) use self::{
     admin::{reset, set_paused},
-    claim::{ClaimError, ClaimRequest, Claimed, Place, claim, write_intent},
+    claim::{ClaimError, ClaimRequest, Claimed, Place, claim, remember, write_intent},
 };
 use crate::record::{NextOffset, Offset, Record, TopicPartition};
 

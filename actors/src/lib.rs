@@ -23,6 +23,7 @@ mod headers;
 mod kafka;
 mod lease;
 mod log_ends;
+mod lookout;
 mod outbox;
 mod partition;
 mod publisher;

@@ -11,7 +11,9 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use crate::{Cause, kafka::client_config, lease::Watermarks, record::TopicPartition, settings::KafkaSettings};
+use crate::{
+    Cause, kafka::client_config, lease::Watermarks, record::TopicPartition, settings::KafkaSettings,
+};
 
 /// Longest wait for an answer.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -35,8 +37,9 @@ impl LogEnds {
     /// # Errors
     /// `kafka-partition` when Kafka does not say: it is gone, or the partition has no leader, or is not there.
     pub(crate) async fn watermarks(&self, source: &TopicPartition) -> Result<Watermarks, Cause> {
-        let (low, high) =
-            self.ask(source, |client, topic, partition| client.fetch_watermarks(topic, partition, LIMIT)).await?;
+        let (low, high) = self
+            .ask(source, |client, topic, partition| client.fetch_watermarks(topic, partition, LIMIT))
+            .await?;
         Ok(Watermarks { low, high })
     }
 
@@ -44,7 +47,11 @@ impl LogEnds {
     ///
     /// # Errors
     /// As [`LogEnds::watermarks`].
-    pub(crate) async fn first_since(&self, source: &TopicPartition, since_ms: i64) -> Result<Option<i64>, Cause> {
+    pub(crate) async fn first_since(
+        &self,
+        source: &TopicPartition,
+        since_ms: i64,
+    ) -> Result<Option<i64>, Cause> {
         self.ask(source, move |client, topic, partition| {
             let mut times = TopicPartitionList::new();
             times.add_partition_offset(topic, partition, Offset::Offset(since_ms))?;

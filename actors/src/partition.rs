@@ -5,6 +5,7 @@ mod batch;
 mod claiming;
 mod leaving;
 mod letters;
+mod log;
 mod outcome;
 mod pipeline;
 mod requeue;

@@ -1,6 +1,6 @@
 //! What a group can be told, each with its unit and a default that fits a small cluster.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 use thiserror::Error;
@@ -173,6 +173,10 @@ pub struct GroupSettings {
     pub build: String,
     /// Topics to read. The group's requeue topic is read as well, without being named here.
     pub topics: Vec<String>,
+    /// Topics that the handler, or the process beside it, writes to: looked at as well.
+    pub writes: Vec<String>,
+    /// Partitions of topics by name, where they are known. More of them than that are not read: records of a key would part.
+    pub partitions: BTreeMap<String, i32>,
     /// How to reach Kafka.
     pub kafka: KafkaSettings,
     /// A member silent for this long loses its partitions.
@@ -227,6 +231,8 @@ impl GroupSettings {
             service: service.to_owned(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            writes: Vec::new(),
+            partitions: BTreeMap::new(),
             kafka,
             session_timeout: Duration::from_secs(10),
             batch_max_records: 500,

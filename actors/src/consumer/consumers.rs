@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use ractor::ActorRef;
 use tokio::{runtime::Handle, time::Instant};
 
@@ -20,7 +19,6 @@ use crate::{Condition, partition::Supervise, record::TopicPartition, settings::G
 pub(crate) struct Consumers {
     sources: Member,
     requeue: Member,
-    since: DateTime<Utc>,
 }
 
 struct Member {
@@ -51,7 +49,7 @@ impl Consumers {
         };
         let sources = member(Subscription::sources(settings))?;
         match member(Subscription::requeue(settings)) {
-            Ok(requeue) => Ok(Self { sources, requeue, since: Utc::now() }),
+            Ok(requeue) => Ok(Self { sources, requeue }),
             Err(error) => {
                 // Nobody waits for it to end.
                 drop(sources.poll.stop());
@@ -83,12 +81,9 @@ impl Consumers {
         }
     }
 
-    /// Why what comes back from the dead letters waits, if it does.
-    pub(crate) fn degraded(&self) -> Option<Condition> {
-        let message = self.requeue.not_joined()?;
-        let topic = Some(self.requeue.routing.group().to_owned());
-        let code = "not-joined".into();
-        Some(Condition { topic, partition: None, state: "degraded", code, message, since: self.since })
+    /// What is wrong with the consumers, beside their lanes.
+    pub(crate) fn degraded(&self) -> Vec<Condition> {
+        self.members().into_iter().flat_map(|member| member.routing.degraded()).collect()
     }
 
     /// Drains every lane and leaves, until `deadline`. True when nothing was left behind.

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{Message, Timestamp, TopicPartitionList, consumer::Consumer as _, error::KafkaError};
+use rdkafka::{
+    Message, Offset as KafkaOffset, Timestamp, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
+};
 
 use super::{
     lane::Lane,
@@ -45,7 +47,7 @@ struct Feed {
 /// Carries out what the group wants and delivers what Kafka has, a turn of each partition. Returns how many records.
 ///
 /// # Errors
-/// What Kafka or librdkafka reports, of the group or of a partition.
+/// What Kafka or librdkafka reports of the group. What it reports of a partition, its lane says.
 pub(super) fn round(consumer: &Consumer, routing: &Routing) -> Result<usize, KafkaError> {
     // Records come by their partition's queue; here come rebalances, statistics and errors.
     match consumer.poll(Duration::ZERO) {
@@ -53,18 +55,11 @@ pub(super) fn round(consumer: &Consumer, routing: &Routing) -> Result<usize, Kaf
         Some(Err(error)) => return Err(error),
         Some(Ok(message)) => routing.gone_astray(&message),
     }
-    let (mut delivered, mut result) = (0, Ok(()));
-    for feed in routing.feeds(consumer) {
-        match turn(&feed) {
-            Ok(records) => delivered += records,
-            Err(error) => result = Err(error),
-        }
-    }
-    result.map(|()| delivered)
+    Ok(routing.feeds(consumer).iter().map(turn).sum())
 }
 
 /// Delivers up to so many records, or bytes and one record more.
-fn turn(feed: &Feed) -> Result<usize, KafkaError> {
+fn turn(feed: &Feed) -> usize {
     let (mut records, mut size, mut failure) = (Vec::new(), 0, None);
     while records.len() < feed.records.min(TURN) && size < feed.bytes {
         match feed.queue.poll(Duration::ZERO) {
@@ -82,17 +77,24 @@ fn turn(feed: &Feed) -> Result<usize, KafkaError> {
     }
     let delivered = records.len();
     feed.lane.offer(records.into_iter());
-    match failure {
-        None => Ok(delivered),
-        Some(error) => {
-            // Whether it is passed over (a damaged batch) or never read again (an offset that is not there): what comes next
-            // would not be what is wanted next. A seek reads it again, or fails, and then the partition is assigned anew.
-            feed.lane.gone_astray();
-            tracing::debug!(topic = &*feed.lane.source.topic, partition = feed.lane.source.partition,
-                offset = feed.lane.seek_target(), %error, "a partition cannot be read; trying again from its last record");
-            Err(error)
-        }
+    if let Some(error) = failure {
+        // Whether it is passed over (a damaged batch) or never read again (an offset that is not there): what comes next
+        // would not be what is wanted next. A seek reads it again, or fails, and then the partition is assigned anew.
+        feed.lane.cannot_read(&error.to_string(), is_damage(&error));
+        tracing::debug!(topic = &*feed.lane.source.topic, partition = feed.lane.source.partition,
+            offset = feed.lane.seek_target(), %error, "a partition cannot be read; trying again from its last record");
     }
+    delivered
+}
+
+/// Whether what Kafka holds there is at fault, rather than who holds it.
+fn is_damage(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode::{
+        BadCompression, BadMessage, InvalidMessage, InvalidMessageSize, MessageSizeTooLarge, NotImplemented,
+    };
+    let damage =
+        [BadCompression, BadMessage, InvalidMessage, InvalidMessageSize, MessageSizeTooLarge, NotImplemented];
+    error.rdkafka_error_code().is_some_and(|code| damage.contains(&code))
 }
 
 fn owned<M: Message>(source: &TopicPartition, message: &M) -> Record {
@@ -115,6 +117,21 @@ pub(super) fn discard(queue: &Queue) {
 }
 
 impl Routing {
+    /// Tells the lanes how far Kafka has delivered: past transactions' markers, which are no records. A position is known from the
+    /// first delivery after a seek on, and moves when a delivery is taken: what lies below it has come here.
+    pub(super) fn note_positions(&self, consumer: &Consumer) {
+        let positions = match consumer.position() {
+            Ok(positions) => positions,
+            Err(error) => return tracing::debug!(group = self.group(), %error, "the positions are not known"),
+        };
+        for element in positions.elements() {
+            let lane = self.lane(&TopicPartition::new(element.topic(), element.partition()));
+            if let (Some(lane), KafkaOffset::Offset(offset)) = (lane, element.offset()) {
+                lane.read_to(offset);
+            }
+        }
+    }
+
     /// Lanes with room. Those without are held back after a while, and let go once they have.
     fn feeds(&self, consumer: &Consumer) -> Vec<Feed> {
         let most = (self.settings.lane_max_records, self.settings.lane_max_bytes);

@@ -3,6 +3,8 @@
 //! A lane outlives its actor: a restarted one finds the window as it was, with the crash counted against the records its
 //! predecessor had in hand.
 
+mod shown;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -12,19 +14,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
     bell::Bell,
+    standing::Standing,
     wake::Wake,
     window::{Taken, Window},
 };
 use crate::{
-    Cause, Condition,
+    Cause,
     lease::{Landmark, Place},
     record::{NextOffset, Offset, Record, TopicPartition},
-    status::{LaneState, PartitionStatus},
 };
 
 /// What a lane's records are.
@@ -56,26 +57,15 @@ pub(crate) struct Lane {
     waited_for: AtomicBool,
     /// Kafka is held back.
     held: AtomicBool,
-    status: Mutex<Status>,
-}
-
-#[derive(Debug)]
-struct Status {
-    state: LaneState,
-    reason: Option<Cause>,
-    since: DateTime<Utc>,
-    epoch: i64,
-    parked: usize,
-    outbox: usize,
-    restarts: u32,
+    status: Mutex<Standing>,
+    /// Something kept records from coming.
+    hindered: AtomicBool,
+    /// The last offset that transactions let be read, and since when it has been the same.
+    stable: Mutex<Option<(i64, Instant)>>,
 }
 
 impl Lane {
-    pub(crate) fn new(
-        source: TopicPartition,
-        kind: LaneKind,
-        bell: Arc<Bell>,
-    ) -> Self {
+    pub(crate) fn new(source: TopicPartition, kind: LaneKind, bell: Arc<Bell>) -> Self {
         Self {
             source,
             kind,
@@ -89,15 +79,9 @@ impl Lane {
             bell,
             waited_for: AtomicBool::new(false),
             held: AtomicBool::new(false),
-            status: Mutex::new(Status {
-                state: LaneState::Claiming,
-                reason: None,
-                since: Utc::now(),
-                epoch: 0,
-                parked: 0,
-                outbox: 0,
-                restarts: 0,
-            }),
+            status: Mutex::default(),
+            hindered: AtomicBool::new(false),
+            stable: Mutex::new(None),
         }
     }
 
@@ -107,6 +91,9 @@ impl Lane {
     pub(crate) fn offer(&self, records: impl Iterator<Item = Record>) {
         let added = self.window.lock().offer(records);
         if added {
+            if self.hindered.swap(false, Ordering::Relaxed) {
+                self.status.lock().passed(shown::UNREADABLE);
+            }
             self.wake();
         }
     }
@@ -148,6 +135,26 @@ impl Lane {
         self.window.lock().sought(offset);
     }
 
+    /// Kafka has delivered everything below `offset` that there is: what holds no record at the end can be passed.
+    pub(crate) fn read_to(&self, offset: i64) {
+        let mut window = self.window.lock();
+        window.read_to(offset);
+        if window.trailing_gap().is_some() {
+            drop(window);
+            self.wake();
+        }
+    }
+
+    /// Where the partition will be once the offsets behind its last record are passed, if there are some.
+    pub(crate) fn trailing_gap(&self) -> Option<NextOffset> {
+        self.window.lock().trailing_gap()
+    }
+
+    /// Whether Kafka is held back.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Where the partition is, for Kafka's lag monitors.
     pub(crate) fn position(&self) -> Option<NextOffset> {
         self.window.lock().position()
@@ -156,11 +163,6 @@ impl Lane {
     /// Whether Kafka is held back, for the operator.
     pub(crate) fn set_held(&self, held: bool) {
         self.held.store(held, Ordering::Relaxed);
-    }
-
-    /// Kafka has records up to, and not at, `offset`.
-    pub(crate) fn set_log_end(&self, offset: i64) {
-        self.log_end.fetch_max(offset, Ordering::Relaxed);
     }
 
     /// No further batch is to be taken.
@@ -285,7 +287,7 @@ impl Lane {
     }
 
     /// Why this is not the log that the partition was read from, if it is not.
-    pub(crate) fn strange(&self) -> Option<Cause> {
+    pub(crate) fn strange(&self) -> Option<(Cause, Option<Landmark>)> {
         self.window.lock().strange()
     }
 
@@ -333,33 +335,6 @@ impl Lane {
         self.window.lock().crash_counted(ids);
     }
 
-    /// Says how the partition is.
-    pub(crate) fn set_state(&self, state: LaneState, reason: Option<&Cause>) {
-        let mut status = self.status.lock();
-        let code = |cause: &Cause| cause.code.clone();
-        if status.state != state || status.reason.as_ref().map(code) != reason.map(code) {
-            status.since = Utc::now();
-        }
-        status.state = state;
-        status.reason = reason.cloned();
-        drop(status);
-        if state == LaneState::Halted {
-            // Under the lock that is waited with: who waits has seen it, or hears of it.
-            drop(self.window.lock());
-            self.claimed.notify_all();
-        }
-    }
-
-    /// How the partition is.
-    pub(crate) fn state(&self) -> LaneState {
-        self.status.lock().state
-    }
-
-    /// True when only an operator can let it go on.
-    pub(crate) fn is_halted(&self) -> bool {
-        self.state() == LaneState::Halted
-    }
-
     /// Says what waits beside the window.
     pub(crate) fn set_counts(&self, parked: usize, outbox: usize) {
         let mut status = self.status.lock();
@@ -378,48 +353,6 @@ impl Lane {
     /// How long ago the oldest unfinished record was delivered.
     pub(crate) fn oldest(&self) -> Duration {
         self.window.lock().oldest()
-    }
-
-    /// What keeps the partition from its work, if something does.
-    pub(crate) fn condition(&self) -> Option<Condition> {
-        let status = self.status.lock();
-        let state = status.state.trouble()?;
-        let (code, message) = match &status.reason {
-            Some(cause) => (cause.code.clone(), cause.message.clone()),
-            None => (state.into(), "no reason given".to_owned()),
-        };
-        Some(Condition {
-            topic: Some(self.source.topic.to_string()),
-            partition: Some(self.source.partition),
-            state,
-            code,
-            message,
-            since: status.since,
-        })
-    }
-
-    /// What `/partitions` shows.
-    pub(crate) fn snapshot(&self) -> PartitionStatus {
-        let window = self.window.lock();
-        let status = self.status.lock();
-        let next_offset = window.position().map_or(0, |next| next.0);
-        PartitionStatus {
-            topic: self.source.topic.to_string(),
-            partition: self.source.partition,
-            state: status.state,
-            reason: status.reason.as_ref().map(ToString::to_string),
-            since: status.since,
-            epoch: status.epoch,
-            next_offset,
-            lag: (self.log_end.load(Ordering::Relaxed) - next_offset).max(0),
-            window: window.len(),
-            held: self.held.load(Ordering::Relaxed),
-            in_hand: window.in_hand(),
-            parked: status.parked,
-            outbox: status.outbox,
-            oldest_ms: u64::try_from(window.oldest().as_millis()).unwrap_or(u64::MAX),
-            restarts: status.restarts,
-        }
     }
 }
 

@@ -79,7 +79,7 @@ fn reading_begins_with_the_last_record_and_another_in_its_place_is_strange() {
     lane.sought(4);
     lane.offer([4, 7].map(record).into_iter());
     assert!(lane.take(10, usize::MAX).is_empty() && lane.room(10, 10).is_none());
-    assert_eq!(lane.strange().map(|cause| cause.code), Some("another-log".into()));
+    assert_eq!(lane.strange().map(|cause| cause.0.code), Some("another-log".into()));
     assert_eq!(lane.seek_target(), None, "nothing more is wanted of it");
     // A reset forgets what was there.
     lane.claimed(2, NextOffset(7), None);

@@ -61,6 +61,9 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
             // The default waits a second once that little is there.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "100"),
+            // What is missing (a topic, a leader, partitions) is asked for soon.
+            ("topic.metadata.refresh.interval.ms", "5000"),
+            ("log.connection.close", "false"),
             // Where the partitions end, for the lag; and whether it is stuck.
             ("statistics.interval.ms", "2000"),
         ],
@@ -112,9 +115,12 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.routing.bell.ring();
-        if !self.is_retired() {
-            tracing::warn!(group = self.routing.group(), %error, reason, "the Kafka consumer reports an error");
+        // Connections come and go; whether Kafka answers is measured.
+        let of_connection = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::BrokerTransportFailure];
+        if self.is_retired() || error.rdkafka_error_code().is_some_and(|code| of_connection.contains(&code)) {
+            return;
         }
+        tracing::warn!(group = self.routing.group(), %error, reason, "the Kafka consumer reports an error");
     }
 }
 

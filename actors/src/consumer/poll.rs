@@ -116,8 +116,9 @@ fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
             stop.left.send(()).unwrap_or_default();
             return;
         }
-        if routing.is_stuck() {
-            broken = Some("it is stuck in leaving its partitions".to_owned());
+        routing.polled();
+        if let Some(why) = routing.is_stuck() {
+            broken = Some(why.to_owned());
         }
         routing.seek(&consumer);
         match round(&consumer, routing) {
@@ -154,6 +155,7 @@ fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
         if last_commit.elapsed() >= COMMIT_EVERY {
             last_commit = Instant::now();
             routing.reopen_stuck(&consumer);
+            routing.note_positions(&consumer);
             commit(&consumer, routing, &mut committed);
         }
     }

@@ -61,6 +61,8 @@ impl Routing {
         // One that was held back when it left.
         consumer.resume(&list)?;
         self.joined.store(true, Ordering::Release);
+        // The group has told each member what it has: what is not here is somebody's.
+        self.lost.lock().clear();
         tracing::info!(group = self.group(), partitions = ?sources, claims_outstanding = late, "partitions assigned");
         Ok(())
     }
@@ -83,7 +85,7 @@ impl Routing {
             tracing::warn!(group = self.group(), partitions = ?sources, "partitions lost; their new owners fence this one out");
             for source in &sources {
                 self.lanes.lock().remove(source);
-                self.supervisor.cast(Supervise::Drop(source.clone())).unwrap_or_default();
+                self.lose(source);
             }
         } else {
             let (_, offsets) = self.drain(&sources);
@@ -150,8 +152,7 @@ impl Routing {
     pub(super) fn reopen_stuck(&self, consumer: &Arc<Consumer>) {
         // What was delivered before comes first: it may not be there any more.
         let stuck = |routed: &Routed| {
-            routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT)
-                && routed.lane.may_leave()
+            routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT) && routed.lane.may_leave()
         };
         for source in self.those(stuck) {
             self.reopen(consumer, source);

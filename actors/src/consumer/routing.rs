@@ -1,7 +1,7 @@
 //! Which lanes a consumer fills, and how they and it are.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use rdkafka::{
@@ -21,17 +22,16 @@ use tokio::runtime::Handle;
 use super::{
     bell::Bell,
     feed::Flow,
+    health::Health,
     lane::Lane,
     member::{Consumer, Queue},
     subscription::Subscription,
 };
-use crate::{partition::Supervise, record::TopicPartition, settings::GroupSettings};
+use crate::{Condition, partition::Supervise, record::TopicPartition, settings::GroupSettings};
 
 /// A commit that was not answered for this long never will be.
 const COMMIT_LOST: Duration = Duration::from_secs(60);
 const SEEK: Duration = Duration::from_secs(2);
-/// Letting partitions go takes moments, or as long as a commit may wait for an answer.
-const STUCK: Duration = Duration::from_secs(15);
 
 /// A poll thread's view of its group, and librdkafka's context.
 pub(crate) struct Routing {
@@ -43,8 +43,9 @@ pub(crate) struct Routing {
     /// Wakes the poll thread.
     pub(super) bell: Arc<Bell>,
     pub(super) joined: AtomicBool,
-    /// Since when the consumer has been in a state that it should leave by itself within moments.
-    unsettled: Mutex<Option<Instant>>,
+    pub(super) health: Mutex<Health>,
+    /// Partitions that were lost, and since when, until the group has told who has them now.
+    pub(super) lost: Mutex<BTreeMap<TopicPartition, DateTime<Utc>>>,
     /// Since when a commit to Kafka is under way.
     committing: Mutex<Option<Instant>>,
 }
@@ -67,6 +68,7 @@ impl Routing {
         supervisor: ActorRef<Supervise>,
         runtime: Handle,
     ) -> Self {
+        let health = Health::new(settings.session_timeout);
         Self {
             settings,
             subscription,
@@ -75,7 +77,8 @@ impl Routing {
             lanes: Mutex::default(),
             bell: Arc::default(),
             joined: AtomicBool::new(false),
-            unsettled: Mutex::new(None),
+            health: Mutex::new(health),
+            lost: Mutex::default(),
             committing: Mutex::new(None),
         }
     }
@@ -85,24 +88,68 @@ impl Routing {
         &self.subscription.group
     }
 
-    /// What the consumer says of itself, every two seconds. Where the partitions end it learns with every fetch; and it may
-    /// be stuck: librdkafka can lose a commit that waits for a coordinator, and then waits for that commit for ever before it
-    /// joins the group again.
+    /// What the consumer says of itself, every two seconds: where the partitions end, which it learns with every fetch, and how
+    /// it is.
     pub(super) fn hear(&self, statistics: &Statistics) {
-        for lane in self.lanes() {
+        let (lanes, open): (Vec<_>, Vec<_>) = {
+            let lanes = self.lanes.lock();
+            let open = lanes.iter().filter(|(_, routed)| routed.flow == Flow::Open);
+            (
+                lanes.values().map(|routed| (routed.lane.clone(), routed.flow)).collect(),
+                open.map(|(source, _)| source.clone()).collect(),
+            )
+        };
+        for (lane, flow) in &lanes {
             let topic = statistics.topics.get(&*lane.source.topic);
-            if let Some(partition) = topic.and_then(|topic| topic.partitions.get(&lane.source.partition)) {
-                lane.set_log_end(partition.ls_offset.max(partition.hi_offset));
+            let partition = topic.and_then(|topic| topic.partitions.get(&lane.source.partition));
+            // Of a partition that is not fetched nothing new is known.
+            if let Some(partition) =
+                partition.filter(|partition| *flow != Flow::Held && partition.hi_offset >= 0)
+            {
+                lane.set_log_end(partition.hi_offset);
+                lane.set_stable(partition.ls_offset, partition.hi_offset);
             }
+            lane.look_again();
         }
-        let leaving =
-            statistics.cgrp.as_ref().is_some_and(|group| group.join_state.ends_with("unassign-to-complete"));
-        let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
-        let mut unsettled = self.unsettled.lock();
-        match leaving && reachable {
-            true => *unsettled = unsettled.or_else(|| Some(Instant::now())),
-            false => *unsettled = None,
+        if let Some(g) = &statistics.cgrp {
+            tracing::debug!(target: "cg", group = self.group(), state = g.state, join = g.join_state, age = g.stateage, rebalance_age = g.rebalance_age, reason = g.rebalance_reason, size = g.assignment_size, "SCRATCH");
         }
+        self.health.lock().heard(statistics, &open, Instant::now());
+    }
+
+    /// The poll thread comes round.
+    pub(super) fn polled(&self) {
+        self.health.lock().polled(Instant::now());
+    }
+
+    /// Why the consumer will not get anywhere any more, if so.
+    pub(super) fn is_stuck(&self) -> Option<&'static str> {
+        let owns = !self.lanes.lock().is_empty();
+        self.health.lock().is_stuck(owns, Instant::now())
+    }
+
+    /// What is wrong with the consumer, and the partitions that it has lost.
+    pub(super) fn degraded(&self) -> Vec<Condition> {
+        let trouble = self.health.lock().trouble(self.group(), Instant::now());
+        let of_group = trouble.into_iter().map(|(cause, since)| Condition {
+            topic: None,
+            partition: None,
+            state: "degraded",
+            code: cause.code,
+            message: cause.message,
+            since,
+        });
+        let lost = self.lost.lock();
+        let lost = lost.iter().map(|(source, since)| Condition {
+            topic: Some(source.topic.to_string()),
+            partition: Some(source.partition),
+            state: "lost",
+            code: "partition-lost".into(),
+            message: "Kafka did not hear from this member in time; nobody is known to have the partition"
+                .to_owned(),
+            since: *since,
+        });
+        of_group.chain(lost).collect()
     }
 
     /// Whether a commit may be sent: one at a time, so that few can wait for a coordinator that is gone.
@@ -120,21 +167,21 @@ impl Routing {
         *self.committing.lock() = None;
     }
 
-    /// Whether the consumer will not get anywhere any more.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.unsettled.lock().is_some_and(|since| since.elapsed() > STUCK)
-    }
-
     /// The consumer is replaced: what it had is another's, as far as is known.
     pub(super) fn forget(&self) {
-        *self.unsettled.lock() = None;
+        self.health.lock().replaced(Instant::now());
         self.commit_answered();
-        self.joined.store(false, Ordering::Release);
         // Dropped without the lock: with the last queue the consumer may go, which says farewell to its lanes.
         let gone = std::mem::take(&mut *self.lanes.lock());
         for source in gone.keys() {
-            self.supervisor.cast(Supervise::Drop(source.clone())).unwrap_or_default();
+            self.lose(source);
         }
+    }
+
+    /// A partition is gone without a farewell.
+    pub(super) fn lose(&self, source: &TopicPartition) {
+        self.lost.lock().insert(source.clone(), Utc::now());
+        self.supervisor.cast(Supervise::Drop(source.clone())).unwrap_or_default();
     }
 
     /// True once the group has told this member what it owns.
@@ -180,7 +227,7 @@ impl Routing {
     pub(super) fn seek(&self, consumer: &Consumer) {
         // Without the lock: a seek may take its time.
         for lane in self.lanes() {
-            let Some(target) = lane.seek_target() else { continue };
+            let Some(target) = lane.seek_target().filter(|_| !lane.rests()) else { continue };
             let TopicPartition { topic, partition } = &lane.source;
             let sought = consumer.seek(topic, *partition, Offset::Offset(target), SEEK);
             let mut lanes = self.lanes.lock();

@@ -41,8 +41,12 @@ pub(super) struct Window {
     landmark: Option<Landmark>,
     /// The last record that was delivered, or finished before the claim.
     last: Option<Landmark>,
+    /// A record that the log was last seen to hold, and the newest that was finished, which takes its place once it was seen
+    /// again.
+    verified: Option<Landmark>,
+    finished: Option<Landmark>,
     /// Another record was found in the landmark's place: nothing is taken.
-    strange: Option<Cause>,
+    strange: Option<(Cause, Option<Landmark>)>,
     /// Actors killed, by offset; only of records in the window.
     crashes: HashMap<i64, u32>,
     /// Below this offset records run one at a time.
@@ -88,7 +92,7 @@ impl Window {
                 return true;
             }
             if record.offset.0 >= self.wanted {
-                let gap = record.offset.0 - self.wanted;
+                let gap = record.offset.0 - self.end();
                 self.wanted = record.offset.next().0;
                 self.last = Some(Landmark::from(&record));
                 self.bytes += record.size();
@@ -102,22 +106,25 @@ impl Window {
     fn recognises(&mut self, record: &Record) -> bool {
         let Some(last) = self.landmark.take_if(|last| last.offset <= record.offset) else { return true };
         if last.offset == record.offset && last.timestamp_ms != record.timestamp_ms {
-            self.needs_seek = true;
-            self.strange = Some(Cause::new(
-                "another-log",
-                format!(
-                    "the record at offset {} was written at {} ms and the one handled there at {} ms: the topic was made \
-                     anew or Kafka lost data; reset the partition once it is known what is missing (docs/operations.md)",
-                    record.offset, record.timestamp_ms, last.timestamp_ms
-                ),
-            ));
+            self.mismatch(another_log(last, record.timestamp_ms), Some(last));
             return false;
         }
         true
     }
 
+    /// Nothing more is taken, for this reason; if the log is another, because it does not hold `landmark`.
+    pub(super) fn mismatch(&mut self, cause: Cause, landmark: Option<Landmark>) {
+        self.needs_seek = true;
+        self.strange = Some((cause, landmark));
+    }
+
+    /// The next offset wanted from Kafka.
+    pub(super) fn wanted(&self) -> i64 {
+        self.wanted
+    }
+
     /// Why nothing is taken.
-    pub(super) fn strange(&self) -> Option<Cause> {
+    pub(super) fn strange(&self) -> Option<(Cause, Option<Landmark>)> {
         self.strange.clone()
     }
 
@@ -155,6 +162,7 @@ impl Window {
 
     /// Nothing that was delivered counts any more.
     pub(super) fn forget(&mut self) {
+        (self.verified, self.finished) = (None, None);
         self.queue.clear();
         self.crashes.clear();
         self.bytes = 0;
@@ -175,6 +183,9 @@ impl Window {
         if self.needs_seek {
             (self.landmark, self.last) = (last, last);
         }
+        if self.verified.is_none() {
+            (self.verified, self.finished) = (last, last);
+        }
         self.put_back();
         self.advance(next);
     }
@@ -191,18 +202,54 @@ impl Window {
     }
 
     fn advance(&mut self, next: NextOffset) {
+        let mut last = None;
         while self.queue.front().is_some_and(|delivered| delivered.record.offset.0 < next.0) {
             if let Some(done) = self.queue.pop_front() {
                 self.bytes -= done.record.size();
+                last = Some(Landmark::from(&*done.record));
                 if !self.crashes.is_empty() {
                     self.crashes.remove(&done.record.offset.0);
                 }
             }
         }
+        self.finished = last.or(self.finished);
+        self.verified = self.verified.or(last);
         if let Some(front) = self.queue.front_mut() {
             front.gap = front.gap.min(front.record.offset.0 - next.0);
         }
         self.position = Some(next);
+    }
+
+    /// Everything below is delivered, or finished.
+    fn end(&self) -> i64 {
+        let last = self.queue.back().map(|delivered| delivered.record.offset.next());
+        last.or(self.position).map_or(self.wanted, |end| end.0)
+    }
+
+    /// Kafka delivers nothing more below `offset`.
+    pub(super) fn read_to(&mut self, offset: i64) {
+        if self.position.is_some() && !self.needs_seek {
+            self.wanted = self.wanted.max(offset);
+        }
+    }
+
+    /// Where the partition will be past the offsets behind its last record, if that is finished and there are some.
+    pub(super) fn trailing_gap(&self) -> Option<NextOffset> {
+        let idle = self.queue.is_empty() && !self.needs_seek;
+        let position = self.position.filter(|_| idle)?;
+        (self.wanted > position.0).then_some(NextOffset(self.wanted))
+    }
+
+    /// A record that the log is known to have held.
+    pub(super) fn verified(&self) -> Option<Landmark> {
+        self.verified.filter(|_| self.strange.is_none())
+    }
+
+    /// It still does: the newest that was finished is to be seen next.
+    pub(super) fn stands(&mut self, landmark: Landmark) {
+        if self.verified == Some(landmark) {
+            self.verified = self.finished;
+        }
     }
 
     /// Up to `max` records or bytes (at least one record) from the front, which stay.
@@ -334,4 +381,16 @@ impl Window {
     pub(super) fn oldest(&self) -> Duration {
         self.queue.front().map_or(Duration::ZERO, |delivered| delivered.at.elapsed())
     }
+}
+
+/// Why a log that holds another record than `last` in its place is not the one that was read.
+pub(super) fn another_log(last: Landmark, timestamp_ms: i64) -> Cause {
+    Cause::new(
+        "another-log",
+        format!(
+            "the record at offset {} was written at {timestamp_ms} ms and the one handled there at {} ms: the topic was made \
+             anew or Kafka lost data; reset the partition once it is known what is missing (docs/operations.md)",
+            last.offset, last.timestamp_ms
+        ),
+    )
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How far behind the next offset the last record may be to be read again.
-const LANDMARK_WITHIN: i64 = 1_000;
+const LANDMARK_WITHIN: i64 = 100_000;
 
 /// What a claim is made with.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +164,28 @@ async fn skip_lost<C: GenericClient>(
         "records were deleted by retention before they were read; counted as lost"
     );
     Ok(NextOffset(low))
+}
+
+/// Remembers a record that the log does not hold any more, though it was read there: whoever claims next compares it again, and
+/// halts as well, until the partition is reset.
+pub(crate) async fn remember<C: GenericClient>(
+    client: &C,
+    consumer: &str,
+    source: &TopicPartition,
+    claim: &Claim,
+    landmark: Landmark,
+) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE partition_lease SET last_offset = $5, last_timestamp_ms = $6
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
+        )
+        .await?;
+    let Landmark { offset, timestamp_ms } = landmark;
+    let lease: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+        [&consumer, &&*source.topic, &source.partition, &claim.epoch, &offset.0, &timestamp_ms];
+    client.execute(&statement, &lease).await?;
+    Ok(())
 }
 
 /// Says which record is about to be tried alone, so that a process that dies of it is not the last to know. Not waited

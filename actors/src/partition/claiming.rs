@@ -25,7 +25,11 @@ impl<H: Handler> Work<H> {
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
                 self.take_care(&claimed);
-                self.lane.claimed(claim.epoch, claim.next_offset, claim.last.filter(|last| last.offset.0 >= low));
+                self.lane.claimed(
+                    claim.epoch,
+                    claim.next_offset,
+                    claim.last.filter(|last| last.offset.0 >= low),
+                );
                 tracing::info!(
                     topic = &*self.lane.source.topic,
                     partition = self.lane.source.partition,
@@ -99,7 +103,8 @@ impl<H: Handler> Work<H> {
             // It was compared before: what is claimed again here needs no answer of Kafka's.
             return Ok(Watermarks { low: 0, high: i64::MAX });
         }
-        let asked = self.shared.log_ends.watermarks(&self.lane.source).await.map_err(BatchError::Unreachable)?;
+        let asked =
+            self.shared.log_ends.watermarks(&self.lane.source).await.map_err(BatchError::Unreachable)?;
         self.lane.set_log_end(asked.high);
         Ok(asked)
     }

@@ -16,6 +16,11 @@ const IDLE: Duration = Duration::from_secs(1);
 impl<H: Handler> Work<H> {
     /// Deletes what Kafka has acknowledged, once the lane has been quiet for a while. Sleeps until `due` at the latest.
     pub(super) async fn idle(&mut self, due: Option<DateTime<Utc>>) -> Next {
+        if let Some((claim, to)) =
+            self.claim.zip(self.lane.trailing_gap()).filter(|(claim, to)| *to > claim.next_offset)
+        {
+            return self.pass_gap(claim, to).await;
+        }
         let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
         // Asked first: what is acknowledged between the two questions must not be slept over.
         let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);

@@ -98,8 +98,8 @@ impl<H: Handler> Work<H> {
             self.reload_chains().await;
         }
         let Some(claim) = self.claim else { return self.take_claim().await };
-        if let Some(cause) = self.lane.strange() {
-            return self.halt(&cause);
+        if let Some((cause, landmark)) = self.lane.strange() {
+            return self.halt_on_log(&claim, &cause, landmark).await;
         }
         if self.relay.is_behind() {
             return self.catch_up().await;

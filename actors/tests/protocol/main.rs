@@ -5,6 +5,7 @@
 
 mod crash;
 mod delivery;
+mod log;
 mod operator;
 mod owners;
 mod support;

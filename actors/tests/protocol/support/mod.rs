@@ -175,6 +175,12 @@ impl World {
 
     /// Deletes the topic and creates it again, empty.
     pub(crate) async fn make_topic_anew(&self) {
+        self.delete_topic().await;
+        self.create_topic().await;
+    }
+
+    /// Deletes the topic.
+    pub(crate) async fn delete_topic(&self) {
         let admin = self.admin();
         let deleted = admin.delete_topics(&[&self.topic], &AdminOptions::new()).await.expect("asked");
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
@@ -183,6 +189,10 @@ impl World {
             metadata.topics().iter().all(|topic| topic.name() != self.topic)
         })
         .await;
+    }
+
+    /// Creates the topic again, with one partition.
+    pub(crate) async fn create_topic(&self) {
         let topic = TopicSpec::new(&self.topic, 1);
         actors::ensure_topics(&self.settings.kafka, &[topic], true).await.expect("the topic again");
     }

@@ -1,0 +1,146 @@
+//! Looks at Kafka from the side, every few seconds: whether it answers, whether the topics are there as they were, where the logs
+//! end that nobody reads at the moment, and whether they are still the logs that were read.
+//!
+//! What a consumer is told comes with what it fetches. A topic that is gone, a leader that nobody elects, a log that was
+//! replaced behind a frozen reader send nothing: somebody has to look.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use rdkafka::metadata::{Metadata, MetadataTopic};
+
+use crate::{
+    Cause,
+    condition::{Conditions, Subject},
+    consumer::{Consumers, Probe},
+    kafka::MetadataClient,
+    log_ends::LogEnds,
+    record::TopicPartition,
+};
+
+/// From one look to the next.
+const EVERY: Duration = Duration::from_secs(4);
+/// Longest wait for Kafka in one look.
+const LIMIT: Duration = Duration::from_secs(4);
+/// A topic that is missing in one look may be about to appear.
+const MISSING_LOOKS: u32 = 2;
+
+const UNREACHABLE: &str = "kafka-unreachable";
+
+/// What is looked at.
+pub(crate) struct Lookout {
+    pub(crate) metadata: MetadataClient,
+    pub(crate) log_ends: LogEnds,
+    pub(crate) probe: Probe,
+    pub(crate) consumers: Arc<Consumers>,
+    pub(crate) conditions: Conditions,
+    /// The topics the group needs, with the partitions they had when it started.
+    pub(crate) topics: BTreeMap<String, Option<i32>>,
+}
+
+/// What was seen in the last look, so that what is over can be taken back.
+#[derive(Default)]
+struct Seen {
+    said: BTreeSet<(Subject, &'static str)>,
+    missing: HashMap<String, u32>,
+}
+
+impl Lookout {
+    /// Runs until it is aborted.
+    pub(crate) async fn run(self) {
+        let mut seen = Seen::default();
+        loop {
+            tokio::time::sleep(EVERY).await;
+            match self.metadata.fetch(LIMIT).await {
+                Ok(metadata) => {
+                    let found = seen.judge(&self.topics, &metadata);
+                    seen.say(&self.conditions, found);
+                    self.ends().await;
+                    self.probe.look(&self.consumers.lanes()).await;
+                }
+                Err(cause) => {
+                    let message = format!(
+                        "Kafka does not answer: {}; check that it runs and can be reached",
+                        cause.message
+                    );
+                    // What was wrong with the topics before is neither over nor known to last.
+                    seen.said.insert((Subject::Process, UNREACHABLE));
+                    self.conditions.raise(Subject::Process, Cause::new(UNREACHABLE, message));
+                }
+            }
+        }
+    }
+
+    /// Of a partition that is held back nothing is fetched that would say where it ends.
+    async fn ends(&self) {
+        for lane in self.consumers.lanes().iter().filter(|lane| lane.is_held()) {
+            match self.log_ends.watermarks(&lane.source).await {
+                Ok(ends) => lane.set_log_end(ends.high),
+                Err(cause) => {
+                    tracing::debug!(topic = &*lane.source.topic, partition = lane.source.partition, %cause,
+                    "the end of a partition that is held back is not known")
+                }
+            }
+        }
+    }
+}
+
+type Found = BTreeMap<(Subject, &'static str), String>;
+
+impl Seen {
+    /// What is wrong with `topics`.
+    fn judge(&mut self, topics: &BTreeMap<String, Option<i32>>, metadata: &Metadata) -> Found {
+        let mut found = Found::new();
+        for (name, partitions) in topics {
+            let topic =
+                metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
+            let Some(topic) = topic.filter(|topic| !topic.partitions().is_empty()) else {
+                let looks = self.missing.entry(name.clone()).or_default();
+                *looks += 1;
+                if *looks >= MISSING_LOOKS {
+                    let with = partitions.map_or(String::new(), |count| format!(" with {count} partitions"));
+                    let message =
+                        format!("topic {name} is not there: create it{with}, or restart a service that may");
+                    found.insert((Subject::Topic(name.as_str().into()), "topic-missing"), message);
+                }
+                continue;
+            };
+            self.missing.remove(name);
+            of_topic(topic, *partitions, &mut found);
+        }
+        found
+    }
+
+    /// Raises what was found, and clears what is over.
+    fn say(&mut self, conditions: &Conditions, found: Found) {
+        for (subject, code) in self.said.iter().filter(|said| !found.contains_key(*said)) {
+            conditions.clear(subject, code);
+        }
+        self.said = found.keys().cloned().collect();
+        for ((subject, code), message) in found {
+            conditions.raise(subject, Cause::new(code, message));
+        }
+    }
+}
+
+fn of_topic(topic: &MetadataTopic, partitions: Option<i32>, found: &mut Found) {
+    let name: Arc<str> = topic.name().into();
+    let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+    if let Some(partitions) = partitions.filter(|partitions| count != *partitions) {
+        let message = format!(
+            "topic {name} has {count} partitions and had {partitions} when this process started: records of a key would part. \
+             New records go to the first {partitions} and the others are not read; see docs/operations.md for how to grow a topic"
+        );
+        found.insert((Subject::Topic(name.clone()), "topic-partitions"), message);
+    }
+    for partition in topic.partitions().iter().filter(|partition| partition.leader() < 0) {
+        let source = TopicPartition { topic: name.clone(), partition: partition.id() };
+        let message = format!(
+            "{source} has no leader: it can be neither read nor written until a replica of it is back"
+        );
+        found.insert((Subject::Partition(source), "no-leader"), message);
+    }
+}

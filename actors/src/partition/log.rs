@@ -1,0 +1,77 @@
+//! What a partition's log shows apart from records: offsets at its end that hold none, and that it is another log.
+//!
+//! Offsets without a record at the end are a transaction's marker, or records of one that was aborted.
+//! A gap is counted with the record behind it; behind these none may ever come. So they are passed on their own once the lane is
+//! idle: the lag is 0 then, and retention that deletes them later deletes nothing unread.
+
+use super::{
+    pipeline::{BatchError, commit_error, fenced, no_connection, ours, unaccounted},
+    work::{Next, Work},
+};
+use crate::{
+    Cause,
+    handler::Handler,
+    lease::{
+        self, Claim, Counts, Landmark,
+        journal::{Mark, Runs},
+    },
+    record::NextOffset,
+};
+
+impl<H: Handler> Work<H> {
+    /// Halts since the log is not the one that was read, or cannot be read, so that the next owner halts too: what it would begin
+    /// with may have been read from the other log already.
+    pub(super) async fn halt_on_log(
+        &mut self,
+        claim: &Claim,
+        cause: &Cause,
+        landmark: Option<Landmark>,
+    ) -> Next {
+        let (group, source) = (&self.shared.settings.group, &self.lane.source);
+        if let Some(landmark) = landmark {
+            let remembered = match self.shared.pool.get().await {
+                Ok(client) => lease::remember(&client, group, source, claim, landmark)
+                    .await
+                    .map_err(|error| ours(&error)),
+                Err(error) => Err(no_connection(&error)),
+            };
+            if let Err(error) = remembered {
+                // The window stays as it is: the next step tries again.
+                return self.failed(error, None);
+            }
+        }
+        self.halt(cause)
+    }
+
+    /// Moves the lease to `to`; there are no records on the way.
+    pub(super) async fn pass_gap(&mut self, claim: Claim, to: NextOffset) -> Next {
+        match self.commit_gap(&claim, to).await {
+            Ok(()) => {
+                self.claim = Some(Claim { next_offset: to, ..claim });
+                self.lane.finish(to);
+                self.reached();
+                Next::Again
+            }
+            Err(error) => self.failed(error, None),
+        }
+    }
+
+    async fn commit_gap(&self, claim: &Claim, to: NextOffset) -> Result<(), BatchError> {
+        let (group, source) = (&self.shared.settings.group, &self.lane.source);
+        let counts = Counts { gaps: to.0 - claim.next_offset.0, ..Counts::default() };
+        let mut runs = Runs::default();
+        runs.push(Mark::Gap, counts.gaps);
+        let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+        let tx = client.transaction().await.map_err(|error| ours(&error))?;
+        if !lease::hold(&tx, group, source, claim).await.map_err(|error| ours(&error))? {
+            return Err(fenced());
+        }
+        let moved = Claim { next_offset: to, ..*claim };
+        let left = lease::advance(&tx, group, source, claim, &moved, &counts, &runs.finish()).await;
+        match left.map_err(|error| ours(&error))? {
+            None => Err(fenced()),
+            Some(0) => tx.commit().await.map_err(|error| commit_error(&error)),
+            Some(left) => Err(unaccounted(left, source, &counts)),
+        }
+    }
+}
