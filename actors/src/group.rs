@@ -136,19 +136,29 @@ impl Group {
         Self::try_start(settings, handler, deps).await.map_err(|cause| StartError { group, cause })
     }
 
-    async fn try_start<H: Handler>(settings: GroupSettings, handler: H, deps: Deps) -> Result<Self, Cause> {
+    async fn try_start<H: Handler>(
+        mut settings: GroupSettings,
+        handler: H,
+        deps: Deps,
+    ) -> Result<Self, Cause> {
         #[cfg(feature = "failpoints")]
         crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
         let cluster_id = topics::cluster_id(&settings.kafka).await?;
         let metadata = MetadataClient::new(&settings.kafka)?;
         let topics = needed(&settings, &metadata.fetch(START).await?);
+        for (topic, count) in &topics {
+            if let Some(count) = count {
+                settings.partitions.insert(topic.clone(), *count);
+                deps.publisher.keep_partitions(topic, *count);
+            }
+        }
         let conditions = Conditions::default();
         let log_ends = LogEnds::new(&settings.kafka)?;
         let shared = Arc::new(Shared {
             handler,
             pool: deps.pool.clone(),
             hints: deps.hints,
-            publisher: deps.publisher,
+            publisher: deps.publisher.clone(),
             transactions: Semaphore::new(settings.batch_transactions.max(1)),
             owner: format!("{}/{}", settings.service, Uuid::now_v7()),
             cluster_id: cluster_id.clone(),
@@ -173,6 +183,7 @@ impl Group {
             metadata,
             consumers: consumers.clone(),
             conditions: conditions.clone(),
+            publisher: deps.publisher.clone(),
             topics,
         };
         let lookout = tokio::spawn(lookout.run());

@@ -18,6 +18,7 @@ use crate::{
     consumer::{Consumers, Probe},
     kafka::MetadataClient,
     log_ends::LogEnds,
+    publisher::Publisher,
     record::TopicPartition,
 };
 
@@ -37,6 +38,7 @@ pub(crate) struct Lookout {
     pub(crate) probe: Probe,
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) conditions: Conditions,
+    pub(crate) publisher: Publisher,
     /// The topics the group needs, with the partitions they had when it started.
     pub(crate) topics: BTreeMap<String, Option<i32>>,
 }
@@ -50,12 +52,15 @@ struct Seen {
 
 impl Lookout {
     /// Runs until it is aborted.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut seen = Seen::default();
         loop {
             tokio::time::sleep(EVERY).await;
             match self.metadata.fetch(LIMIT).await {
                 Ok(metadata) => {
+                    for (topic, count) in self.publisher.kept_partitions() {
+                        self.topics.insert(topic.into(), Some(count));
+                    }
                     let found = seen.judge(&self.topics, &metadata);
                     seen.say(&self.conditions, found);
                     self.ends().await;

@@ -4,6 +4,8 @@
 //! and never gives a message up (`message.timeout.ms=0`), so an outage of Kafka is only a delay. What was
 //! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete.
 
+mod partitioner;
+
 use std::{collections::HashMap, sync::Arc};
 
 use metrics::{Counter, counter};
@@ -16,6 +18,7 @@ use rdkafka::{
 };
 use thiserror::Error;
 
+use self::partitioner::KeptPartitions;
 use crate::{
     Cause,
     handler::Emit,
@@ -33,6 +36,7 @@ pub struct Publisher {
 
 struct Inner {
     config: ClientConfig,
+    partitions: KeptPartitions,
     current: RwLock<Current>,
 }
 
@@ -40,7 +44,7 @@ struct Inner {
 /// before anything newer of its own is sent to this one.
 #[derive(Clone)]
 struct Current {
-    producer: Arc<ThreadedProducer<Reports>>,
+    producer: Arc<ThreadedProducer<Reports, KeptPartitions>>,
     /// Counts producers.
     generation: u64,
 }
@@ -71,6 +75,7 @@ pub(crate) struct Delivery {
 struct Reports {
     /// A counter of acknowledged records for each topic, looked up once a topic and not once a record.
     published: RwLock<HashMap<Box<str>, Counter>>,
+    partitions: KeptPartitions,
 }
 
 impl Reports {
@@ -90,8 +95,12 @@ impl ClientContext for Reports {
     }
 }
 
-impl ProducerContext for Reports {
+impl ProducerContext<KeptPartitions> for Reports {
     type DeliveryOpaque = Box<Delivery>;
+
+    fn get_custom_partitioner(&self) -> Option<&KeptPartitions> {
+        Some(&self.partitions)
+    }
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
         match result {
@@ -120,16 +129,29 @@ impl Publisher {
                 // With 0 librdkafka still batches whatever queues up, and a saga of four hops does not pay for waiting.
                 ("linger.ms", "0"),
                 ("compression.type", "lz4"),
-                // The same partition for a key as every other client in common use.
-                ("partitioner", "murmur2_random"),
+                // Records without a key are placed by ours as well.
+                ("sticky.partitioning.linger.ms", "0"),
                 ("queue.buffering.max.kbytes", "65536"),
                 // A source topic may take more than Kafka's default; what a topic refuses, the broker says.
                 ("message.max.bytes", "16777216"),
             ],
         );
-        let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, Reports::default())?);
+        let partitions = KeptPartitions::default();
+        let reports = Reports { partitions: partitions.clone(), ..Reports::default() };
+        let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, reports)?);
         let current = RwLock::new(Current { producer, generation: 0 });
-        Ok(Self { inner: Arc::new(Inner { config, current }) })
+        Ok(Self { inner: Arc::new(Inner { config, partitions, current }) })
+    }
+
+    /// `topic` has `count` partitions: records of a key stay in theirs when the topic grows. A topic that nothing is said of keeps the
+    /// count it has when it is first written to.
+    pub fn keep_partitions(&self, topic: &str, count: i32) {
+        self.inner.partitions.keep(topic, count);
+    }
+
+    /// Topics written to, with the partitions that are used of them.
+    pub(crate) fn kept_partitions(&self) -> HashMap<Box<str>, i32> {
+        self.inner.partitions.all()
     }
 
     /// Which producer this is, counted from 0.
@@ -150,13 +172,14 @@ impl Publisher {
 
     /// Replaces a producer that had a fatal error. Every lane hears of its unacknowledged records as failed and reads
     /// them again from its outbox.
-    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports>>) {
+    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports, KeptPartitions>>) {
         let mut current = self.inner.current.write();
         if !Arc::ptr_eq(&current.producer, broken) {
             return;
         }
         tracing::error!("the Kafka producer had a fatal error; building a new one");
-        match ThreadedProducer::from_config_and_context(&self.inner.config, Reports::default()) {
+        let reports = Reports { partitions: self.inner.partitions.clone(), ..Reports::default() };
+        match ThreadedProducer::from_config_and_context(&self.inner.config, reports) {
             Ok(fresh) => {
                 let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
                 current.generation += 1;
@@ -172,7 +195,7 @@ impl Publisher {
 /// One producer, as long as it is the one in use.
 pub(crate) struct Sender<'a> {
     publisher: &'a Publisher,
-    producer: Arc<ThreadedProducer<Reports>>,
+    producer: Arc<ThreadedProducer<Reports, KeptPartitions>>,
 }
 
 impl Sender<'_> {

@@ -135,26 +135,36 @@ pub(crate) async fn cluster_id(kafka: &KafkaSettings) -> Result<String, Cause> {
 }
 
 fn missing<'a>(topics: &'a [TopicSpec], metadata: &Metadata) -> Result<Vec<&'a TopicSpec>, Cause> {
-    let mut missing = Vec::new();
+    let (mut missing, mut fewer) = (Vec::new(), Vec::new());
     for topic in topics {
         let found =
             metadata.topics().iter().find(|found| found.name() == topic.name && found.error().is_none());
         match found.map(|found| found.partitions().len()) {
             None | Some(0) => missing.push(topic),
-            Some(count) if usize::try_from(topic.partitions) != Ok(count) => {
-                return Err(Cause::new(
-                    "topic-partitions",
-                    format!(
-                        "topic {} has {count} partitions, this service is set to {}: order per key would break; set \
-                         TOPIC_PARTITIONS to what the topics have",
-                        topic.name, topic.partitions
-                    ),
-                ));
+            // With more it starts, and says so: those that were added are neither written nor read.
+            Some(count) if usize::try_from(topic.partitions).is_ok_and(|needed| count < needed) => {
+                fewer.push((topic, count));
             }
             Some(_) => {}
         }
     }
-    Ok(missing)
+    if fewer.is_empty() {
+        return Ok(missing);
+    }
+    let each: Vec<_> = fewer
+        .iter()
+        .map(|(topic, count)| format!("{} {count} of {}", topic.name, topic.partitions))
+        .collect();
+    let set: Vec<_> = fewer.iter().map(|(topic, count)| format!("{}={count}", topic.name)).collect();
+    Err(Cause::new(
+        "topic-partitions",
+        format!(
+            "topics have fewer partitions than this service is set to ({}): set TOPIC_PARTITIONS to what they have, such as \
+             NUMBER,{}",
+            each.join(", "),
+            set.join(",")
+        ),
+    ))
 }
 
 fn unreachable_kafka(error: KafkaError) -> Cause {

@@ -217,6 +217,11 @@ impl Lane {
         self.bell.ring();
     }
 
+    /// Whether nobody works on it: it was never claimed, and is not to be.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.is_halted() && self.status.lock().epoch == 0 && self.position().is_none() && !self.wake.is_set()
+    }
+
     /// Takes up to `max` records or bytes (at least one record) from the front, without removing them.
     pub(crate) fn take(&self, max: usize, max_bytes: usize) -> Vec<Taken> {
         self.window.lock().take(max, max_bytes)

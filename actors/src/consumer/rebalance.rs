@@ -14,7 +14,7 @@ use super::{
     member::{Consumer, Queue, queue},
     routing::{Routed, Routing, report},
 };
-use crate::{partition::Supervise, record::TopicPartition};
+use crate::{Cause, LaneState, partition::Supervise, record::TopicPartition};
 
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);
@@ -70,6 +70,13 @@ impl Routing {
     /// Opens a lane, whatever is known of its partition: its claim finds out, and says what it waits for.
     fn open(&self, source: &TopicPartition) -> Arc<Lane> {
         let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, self.bell.clone()));
+        if let Some(known) =
+            self.settings.partitions.get(&*source.topic).filter(|known| source.partition >= **known)
+        {
+            // Nobody works on it: what a key's other records wait for may be in its former partition.
+            lane.set_state(LaneState::Halted, Some(&grown(source, *known)));
+            return lane;
+        }
         if self.supervisor.cast(Supervise::Open(lane.clone())).is_err() {
             // The group is going away, and takes the lane with it.
             lane.close();
@@ -110,6 +117,9 @@ impl Routing {
         for source in sources {
             let Some(Routed { lane, .. }) = self.lanes.lock().remove(source) else { continue };
             lane.close();
+            if lane.is_unknown() {
+                continue;
+            }
             let (done, drained) = oneshot::channel();
             if self.supervisor.cast(Supervise::Drain(source.clone(), done)).is_ok() {
                 leaving.push((lane, drained));
@@ -180,6 +190,15 @@ impl Routing {
         let lanes = self.lanes.lock();
         lanes.iter().filter(|(_, routed)| wanted(routed)).map(|(source, _)| source.clone()).collect()
     }
+}
+
+fn grown(source: &TopicPartition, known: i32) -> Cause {
+    let message = format!(
+        "topic {} had {known} partitions when this process started, or was set to: what others write here waits, since a key's \
+         earlier records may still be in another partition (docs/operations.md, \"A topic that has grown\")",
+        source.topic
+    );
+    Cause::new("topic-partitions", message)
 }
 
 fn sources(partitions: &TopicPartitionList) -> Vec<TopicPartition> {

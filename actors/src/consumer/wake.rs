@@ -24,6 +24,11 @@ impl Wake {
         self.wake();
     }
 
+    /// Whether there is somebody to wake.
+    pub(super) fn is_set(&self) -> bool {
+        self.waker.lock().is_some()
+    }
+
     /// Wakes the actor unless it is about to look anyway.
     pub(super) fn wake(&self) {
         if !self.scheduled.swap(true, Ordering::AcqRel)

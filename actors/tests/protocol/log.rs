@@ -229,3 +229,47 @@ async fn records_in_zstd_are_read_as_any_others() {
     world.until_counted("applied", 1).await;
     group.shutdown(SOON).await;
 }
+
+/// More partitions while the group runs: a key stays where it was, and what others write to the new ones waits and is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_grows_parts_no_key() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    send(&world, 0..1).await;
+    world.until_counted("applied", 1).await;
+    world.grow(&world.topic, 3).await;
+    world.grow(&world.out, 3).await;
+    until("it is named", || async {
+        let named = |topic: &str| {
+            group.degraded().iter().any(|one| {
+                one.code == "topic-partitions"
+                    && one.topic.as_deref() == Some(topic)
+                    && one.partition.is_none()
+            })
+        };
+        named(&world.topic) && named(&world.out)
+    })
+    .await;
+    until("the new partitions are here", || async {
+        let halted = |lane: &PartitionStatus| lane.topic == world.topic && lane.state == LaneState::Halted;
+        group.partitions().iter().filter(|lane| halted(lane)).count() == 2
+    })
+    .await;
+    let keys = crate::delivery::keys(12);
+    for key in &keys {
+        world.send_to_partition(0, key, &World::event(id(), key, 1, "ok")).await;
+    }
+    world.until_counted("applied", 13).await;
+    let out = world.read(&world.out).await;
+    assert_eq!(out.len(), 13);
+    assert!(out.iter().all(|record| rdkafka::Message::partition(record) == 0), "keys stay together");
+    world.send_to_partition(2, "k", &World::event(id(), "k", 9, "ok")).await;
+    assert!(group.shutdown(SOON).await, "and nothing is left behind");
+
+    // A process that knows of them reads them.
+    let mut world = world;
+    world.settings.partitions = [(world.topic.clone(), 3)].into();
+    let group = world.start().await;
+    world.until_counted("applied", 14).await;
+    group.shutdown(SOON).await;
+}

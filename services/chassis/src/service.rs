@@ -86,14 +86,20 @@ impl Service {
         database.migrate(spec.migrations).await?;
         watch_postgres(&health, pool.clone());
 
-        let partitions = common.kafka.topic_partitions;
-        let mut topics = actors::group_topics(spec.group, partitions);
-        topics.extend(spec.reads.iter().chain(spec.writes).map(|topic| TopicSpec::new(*topic, partitions)));
+        let partitions = &common.kafka.topic_partitions;
+        let mut topics = actors::group_topics(spec.group, partitions.of(""));
+        topics.extend(spec.reads.iter().chain(spec.writes).map(|topic| TopicSpec::new(*topic, 0)));
+        for topic in &mut topics {
+            topic.partitions = partitions.of(&topic.name);
+        }
+        let counts = topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect();
         ensure_topics(&kafka, topics, common.kafka.create_topics).await?;
         let publisher = Publisher::start(&kafka)?;
         let hints = hints(&common.redis_url, &health)?;
 
         let mut settings = GroupSettings::new(name, spec.group, spec.reads, kafka);
+        settings.writes = spec.writes.iter().map(|topic| (*topic).to_owned()).collect();
+        settings.partitions = counts;
         common.runtime.apply(&mut settings);
         Ok(Self { pool, publisher, health, hints, settings, group: None, admin, stop, listener })
     }

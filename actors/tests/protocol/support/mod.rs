@@ -18,7 +18,7 @@ use actors::{
 use deadpool_postgres::{Manager, Pool};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, NewPartitions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::OwnedMessage,
@@ -144,6 +144,24 @@ impl World {
         record = if let Some(key) = key { record.key(key) } else { record };
         record = if let Some(value) = value { record.payload(value) } else { record };
         self.producer.send(record, LIMIT).await.expect("delivered");
+    }
+
+    /// Produces a record to a partition of the toy's topic, by a producer that knows of new ones.
+    pub(crate) async fn send_to_partition(&self, partition: i32, key: &str, value: &[u8]) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.settings.kafka.brokers);
+        let producer: FutureProducer = config.create().expect("producer");
+        let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(value).partition(partition);
+        producer.send(record, LIMIT).await.expect("delivered");
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) async fn grow(&self, topic: &str, partitions: usize) {
+        let grown = self
+            .admin()
+            .create_partitions(&[NewPartitions::new(topic, partitions)], &AdminOptions::new())
+            .await;
+        assert!(grown.expect("asked").iter().all(Result::is_ok));
     }
 
     /// Produces records of the toy's topic, and waits once for all of them.

@@ -1,9 +1,9 @@
 //! How to reach Kafka, and what to find there.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use actors::{KafkaSettings, PropertyError};
-use clap::{ArgAction, Args, value_parser};
+use clap::{ArgAction, Args};
 use thiserror::Error;
 
 /// How to reach Kafka, and what to find there.
@@ -23,9 +23,10 @@ pub struct KafkaArgs {
     /// Create the topics that are missing.
     #[arg(long, env, default_value_t = true, action = ArgAction::Set)]
     pub create_topics: bool,
-    /// Partitions every topic must have.
-    #[arg(long, env, default_value_t = contracts::topics::PARTITIONS, value_parser = value_parser!(i32).range(1..=10_000))]
-    pub topic_partitions: i32,
+    /// Partitions of every topic, and after it those of topics that have others: `6,orders=9`. Topics are created with so many; of one
+    /// that has more, only these are written and read, so that the records of a key stay together.
+    #[arg(long, env, default_value_t = TopicPartitions::default())]
+    pub topic_partitions: TopicPartitions,
 }
 
 impl std::fmt::Debug for KafkaArgs {
@@ -36,6 +37,51 @@ impl std::fmt::Debug for KafkaArgs {
             .field("create_topics", &self.create_topics)
             .field("topic_partitions", &self.topic_partitions)
             .finish_non_exhaustive()
+    }
+}
+
+/// How many partitions topics have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPartitions {
+    all: i32,
+    others: BTreeMap<String, i32>,
+}
+
+impl Default for TopicPartitions {
+    fn default() -> Self {
+        Self { all: contracts::topics::PARTITIONS, others: BTreeMap::new() }
+    }
+}
+
+impl TopicPartitions {
+    /// Those of `topic`.
+    pub fn of(&self, topic: &str) -> i32 {
+        self.others.get(topic).copied().unwrap_or(self.all)
+    }
+}
+
+impl std::str::FromStr for TopicPartitions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = |text: &str| match text.trim().parse::<i32>() {
+            Ok(count) if (1..=10_000).contains(&count) => Ok(count),
+            _ => Err(format!("{:?} is no number of partitions from 1 to 10000", text.trim())),
+        };
+        let mut parts = text.split(',');
+        let all = count(parts.next().unwrap_or_default())?;
+        let other = |part: &str| match part.split_once('=') {
+            Some((topic, text)) if !topic.trim().is_empty() => Ok((topic.trim().to_owned(), count(text)?)),
+            _ => Err(format!("{:?} is not TOPIC=NUMBER", part.trim())),
+        };
+        Ok(Self { all, others: parts.map(other).collect::<Result<_, _>>()? })
+    }
+}
+
+impl std::fmt::Display for TopicPartitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.all)?;
+        self.others.iter().try_for_each(|(topic, count)| write!(f, ",{topic}={count}"))
     }
 }
 
@@ -134,6 +180,17 @@ mod tests {
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
         );
         assert_eq!(settings(&[]).expect("valid").properties, []);
+    }
+
+    #[test]
+    fn topics_may_have_other_numbers_of_partitions() {
+        let read = |text: &str| text.parse::<TopicPartitions>();
+        let partitions = read("6, orders=9,dlq.actions=3").expect("sound");
+        assert_eq!(["orders", "dlq.actions", "payments"].map(|topic| partitions.of(topic)), [9, 3, 6]);
+        assert_eq!(read(&partitions.to_string()), Ok(partitions));
+        for wrong in ["", "0", "x", "6,orders", "6,=3", "6,orders=0", "orders=6"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
