@@ -6,13 +6,19 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::event::Event;
+use crate::{
+    event::Event,
+    read::{Misfit, check, explain},
+};
 
 /// The version this code reads and writes.
 pub const VERSION: u32 = 1;
 
 /// The `content-type` header of every record.
 pub const CONTENT_TYPE: &str = "application/json";
+
+/// Longest correlation id, in bytes: it goes into every record, log line and dead letter that has to do with it.
+pub const MAX_CORRELATION_ID: usize = 256;
 
 /// An event with what every event has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,17 +62,17 @@ pub struct Known {
 pub enum ParseError {
     /// Not JSON at all.
     #[error("the body is not JSON: {0}")]
-    NotJson(#[source] serde_json::Error),
+    NotJson(Misfit),
     /// JSON without the envelope's fields, or with others in their place.
     #[error("the body is no event envelope: {0}")]
-    BadEnvelope(#[source] serde_json::Error),
-    /// The payload lacks a field or has one of another type.
-    #[error("the payload of {event_type} does not fit: {source}")]
+    BadEnvelope(Misfit),
+    /// The payload lacks a field or has one of another type. Places are counted from the payload's beginning.
+    #[error("the payload of {event_type} does not fit: {misfit}")]
     BadPayload {
         /// The event's type.
         event_type: String,
         /// What does not fit.
-        source: serde_json::Error,
+        misfit: Misfit,
     },
     /// A version of a known type that this code cannot read.
     #[error("{} has version {}, this consumer reads version {VERSION}", .0.event_type, .0.version)]
@@ -111,10 +117,11 @@ struct WireOut<'a> {
 impl Envelope {
     /// Reads a record's body. Fields nobody knows are ignored.
     pub fn parse(body: &[u8]) -> Result<Parsed, ParseError> {
-        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => ParseError::BadEnvelope(error),
-            _ => ParseError::NotJson(error),
+        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|_| match explain::<Wire<'_>>(body) {
+            misfit @ Misfit::NotJson { .. } => ParseError::NotJson(misfit),
+            misfit => ParseError::BadEnvelope(misfit),
         })?;
+        check("correlation_id", &wire.correlation_id, MAX_CORRELATION_ID).map_err(ParseError::BadEnvelope)?;
         let read = Event::read(&wire.event_type, wire.payload.get());
         let known = |event_type| Known {
             event_id: wire.event_id,
@@ -125,7 +132,7 @@ impl Envelope {
         match read {
             None => Ok(Parsed::Unknown(known(wire.event_type))),
             Some(_) if wire.version != VERSION => Err(ParseError::UnsupportedVersion(known(wire.event_type))),
-            Some(Err(source)) => Err(ParseError::BadPayload { event_type: wire.event_type, source }),
+            Some(Err(misfit)) => Err(ParseError::BadPayload { event_type: wire.event_type, misfit }),
             Some(Ok(event)) => Ok(Parsed::Event(Box::new(Self {
                 event_id: wire.event_id,
                 occurred_at: wire.occurred_at,
@@ -207,6 +214,32 @@ mod tests {
         assert_eq!(code(&body.replace("\"reason\":\"declined\"", "\"reason\":7")), "bad-payload");
         assert_eq!(code(&body.replace("\"version\":1", "\"version\":2")), "unsupported-version");
         assert_eq!(Envelope::parse(b"\xff\xfe").expect_err("not UTF-8").code(), "not-json");
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_repeats_no_value() {
+        let body = String::from_utf8(cancelled().to_json()).expect("UTF-8");
+        let said = |body: &str| Envelope::parse(body.as_bytes()).expect_err("not an event").to_string();
+        for (from, to, field) in [
+            ("\"reason\":\"declined\"", "\"reason\":4111111111111111".to_owned(), "reason"),
+            ("\"order_version\":3", "\"order_version\":\"4111 1111\"".into(), "order_version"),
+            ("\"version\":1", format!("\"version\":\"{}\"", "4111".repeat(200_000)), "version"),
+            (
+                "\"correlation_id\":\"c-1\"",
+                format!("\"correlation_id\":\"{}\"", "4111".repeat(200_000)),
+                "correlation_id",
+            ),
+            ("\"correlation_id\":\"c-1\"", "\"correlation_id\":\"4111\\u0000\"".into(), "correlation_id"),
+            ("declined", "4111\\u0000".into(), "reason"),
+            ("declined", "4111".repeat(10_000), "reason"),
+            ("00000000-0000-0000-0000-000000000002", "4111".into(), "order_id"),
+            ("00000000-0000-0000-0000-000000000001", "4111".into(), "event_id"),
+            ("2026-09-21T14:13:20Z", "4111".into(), "occurred_at"),
+        ] {
+            let said = said(&body.replace(from, &to));
+            assert!(said.contains(&format!("`{field}`")) && !said.contains("4111"), "{from}: {said}");
+            assert!(said.len() < 300, "{from}: {said}");
+        }
     }
 
     #[test]

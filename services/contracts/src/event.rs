@@ -3,7 +3,36 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::topics;
+use crate::{
+    read::{Misfit, check, explain},
+    topics,
+};
+
+/// Longest text of an event, in bytes; names and references are a good deal shorter.
+const MAX_TEXT: usize = 16 << 10;
+
+/// A field of an event: texts are bounded and storable.
+trait Field {
+    fn check(&self, _name: &'static str) -> Result<(), Misfit> {
+        Ok(())
+    }
+}
+
+impl Field for u32 {}
+impl Field for i32 {}
+impl Field for i64 {}
+
+impl Field for String {
+    fn check(&self, name: &'static str) -> Result<(), Misfit> {
+        check(name, self, MAX_TEXT)
+    }
+}
+
+impl Field for Option<String> {
+    fn check(&self, name: &'static str) -> Result<(), Misfit> {
+        self.as_ref().map_or(Ok(()), |text| text.check(name))
+    }
+}
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident = $wire:literal on $topic:path { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
@@ -16,6 +45,13 @@ macro_rules! events {
                 /// The order's version as the writer knew it: across topics there is no order, so consumers keep the highest.
                 pub order_version: i64,
                 $($(#[$field_doc])* pub $field: $type,)*
+            }
+
+            impl $name {
+                fn checked(self) -> Result<Self, Misfit> {
+                    $(self.$field.check(stringify!($field))?;)*
+                    Ok(self)
+                }
             }
 
             impl From<$name> for Event {
@@ -54,9 +90,12 @@ macro_rules! events {
             }
 
             /// Reads the payload of `event_type`; `None` for a type this version does not know.
-            pub(crate) fn read(event_type: &str, payload: &str) -> Option<serde_json::Result<Self>> {
+            pub(crate) fn read(event_type: &str, payload: &str) -> Option<Result<Self, Misfit>> {
                 match event_type {
-                    $($wire => Some(serde_json::from_str(payload).map(Self::$name)),)*
+                    $($wire => Some(match serde_json::from_str::<$name>(payload) {
+                        Ok(event) => event.checked().map(Self::$name),
+                        Err(_) => Err(explain::<$name>(payload.as_bytes())),
+                    }),)*
                     _ => None,
                 }
             }

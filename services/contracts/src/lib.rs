@@ -5,12 +5,14 @@
 
 mod envelope;
 mod event;
+mod read;
 pub mod topics;
 
 pub use self::{
-    envelope::{CONTENT_TYPE, Envelope, Known, ParseError, Parsed, VERSION},
+    envelope::{CONTENT_TYPE, Envelope, Known, MAX_CORRELATION_ID, ParseError, Parsed, VERSION},
     event::{
         DeliveryAssigned, DeliveryFailed, Event, OrderCancelled, OrderCompleted, OrderCreated, PaymentFailed,
         PaymentRefunded, PaymentSuccess, RefundRequested,
     },
+    read::{Misfit, Place, read},
 };
