@@ -35,7 +35,7 @@ use crate::{
     watch::Watch,
 };
 
-pub use self::operate::{OperateError, ResetTo};
+pub use self::operate::{Consent, OperateError, ResetTo};
 
 /// Longest wait for Kafka at the start.
 const START: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ pub(crate) mod journal;
 use deadpool_postgres::{GenericClient, Transaction};
 
 pub(crate) use self::{
-    admin::{reset, set_paused},
+    admin::{place, reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Place, claim, remember, write_intent},
 };
 use crate::record::{NextOffset, Offset, Record, TopicPartition};

@@ -16,6 +16,7 @@ mod macros;
 mod condition;
 mod consumer;
 mod dedupe;
+mod detach;
 mod failure;
 mod group;
 mod handler;
@@ -45,7 +46,7 @@ pub use self::{
     condition::Condition,
     dedupe::Hints,
     failure::{Cause, Failure, Rejection},
-    group::{Deps, Group, OperateError, ResetTo, StartError},
+    group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
     headers::{Headers, MalformedHeaders},
     outbox::{MAX_RECORD, OutboxWriter, WriteError, Written},

@@ -7,6 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::detach::detached;
+
 type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// Who is woken when there is work, and whether it was.
@@ -34,7 +36,7 @@ impl Wake {
         if !self.scheduled.swap(true, Ordering::AcqRel)
             && let Some(waker) = &*self.waker.lock()
         {
-            waker();
+            detached(waker);
         }
     }
 

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::Group;
 use crate::{
     Cause,
+    detach::detached,
     lease::{self, Watermarks},
     partition::Supervise,
     record::{NextOffset, TopicPartition},
@@ -58,9 +59,58 @@ pub enum OperateError {
         /// The first whose event is surely remembered.
         safe: i64,
     },
+    /// Records that nobody has handled would be skipped.
+    #[error(
+        "{partition} is at offset {at}: a reset to {wanted} loses {} records; pause it, and say `force` and `from`: {at} if that \
+         is what is wanted", wanted - at.max(low)
+    )]
+    Loses {
+        /// The partition.
+        partition: TopicPartition,
+        /// First offset there is.
+        low: i64,
+        /// Where it is.
+        at: i64,
+        /// The offset asked for.
+        wanted: i64,
+    },
+    /// It is not where whoever asks believes it is.
+    #[error("{partition} is at offset {at}, not {expected}: look again, and pause it while you do")]
+    Moved {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where it is.
+        at: i64,
+        /// Where it was said to be.
+        expected: i64,
+    },
     /// PostgreSQL or Kafka could not be asked.
     #[error("{0}")]
     Unavailable(Cause),
+}
+
+/// What whoever asks for a reset has said beside where to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// Yes, also where effects may happen twice or records are lost.
+    pub force: bool,
+    /// The offset the partition is believed to be at; it is not moved from another. Needed where records are lost.
+    pub from: Option<i64>,
+}
+
+impl Consent {
+    /// Whether a partition at `at`, whose log begins at `low`, may be moved to `wanted`.
+    fn allows(self, partition: &TopicPartition, low: i64, at: i64, wanted: i64) -> Result<(), OperateError> {
+        let partition = || partition.clone();
+        if let Some(expected) = self.from.filter(|from| *from != at) {
+            return Err(OperateError::Moved { partition: partition(), at, expected });
+        }
+        let agreed = self.force && self.from.is_some();
+        if wanted > at.max(low) && !agreed {
+            return Err(OperateError::Loses { partition: partition(), low, at, wanted });
+        }
+        Ok(())
+    }
 }
 
 /// Where a partition is to go on.
@@ -118,7 +168,7 @@ impl Group {
 
     /// Moves a partition, and with it to the cluster this process is connected to. Records skipped are counted as lost, those
     /// gone back over are handled again: the inbox knows the events it has seen, for as long as it remembers them. Further
-    /// back than that it goes only with `force`. Returns from and to.
+    /// back than that, and forward, it goes only with [`Consent`]. Returns from and to.
     ///
     /// # Errors
     /// See [`OperateError`].
@@ -126,7 +176,7 @@ impl Group {
         &self,
         partition: TopicPartition,
         to: ResetTo,
-        force: bool,
+        consent: Consent,
     ) -> Result<(i64, i64), OperateError> {
         let Extent { low, high, remembered } = self.extent(&partition).await?;
         let to = match to {
@@ -137,14 +187,21 @@ impl Group {
                 return Err(OperateError::NoSuchOffset { partition, low, high, wanted });
             }
         };
-        if to < remembered && !force {
+        if to < remembered && !consent.force {
             return Err(OperateError::Forgotten { partition, wanted: to, safe: remembered });
         }
         let client = self.client().await?;
-        let cluster = &self.inner.cluster_id;
-        let from = lease::reset(&client, &self.inner.name, &partition, NextOffset(to), cluster).await;
+        let (name, cluster) = (&self.inner.name, &self.inner.cluster_id);
+        let at = lease::place(&client, name, &partition).await.map_err(unavailable)?;
+        let unknown = || OperateError::Unknown { group: name.clone(), partition: partition.clone() };
+        let NextOffset(at) = at.ok_or_else(unknown)?;
+        consent.allows(&partition, low, at, to)?;
+        let from = lease::reset(&client, name, &partition, consent.from, NextOffset(to), cluster).await;
         let Some(from) = from.map_err(unavailable)? else {
-            return Err(OperateError::Unknown { group: self.inner.name.clone(), partition });
+            // It went on since.
+            let at = lease::place(&client, name, &partition).await.map_err(unavailable)?;
+            let NextOffset(at) = at.ok_or_else(unknown)?;
+            return Err(OperateError::Moved { partition, at, expected: consent.from.unwrap_or(at) });
         };
         tracing::warn!(
             topic = &*partition.topic,
@@ -216,7 +273,7 @@ impl Group {
     }
 
     fn start_over(&self, partition: TopicPartition) {
-        self.inner.supervisor.cast(Supervise::Resume(partition)).unwrap_or_default();
+        detached(|| self.inner.supervisor.cast(Supervise::Resume(partition)).unwrap_or_default());
     }
 
     async fn client(&self) -> Result<deadpool_postgres::Client, OperateError> {
@@ -247,4 +304,34 @@ struct Extent {
 
 fn unavailable(error: tokio_postgres::Error) -> OperateError {
     OperateError::Unavailable(sql::cause(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_loses_records_needs_force_and_the_place() {
+        let partition = TopicPartition::new("orders", 0);
+        let allows = |force, from, wanted| Consent { force, from }.allows(&partition, 10, 50, wanted);
+        for (force, from, wanted) in
+            [(false, None, 20), (false, None, 50), (true, Some(50), 60), (false, Some(50), 20)]
+        {
+            assert!(allows(force, from, wanted).is_ok(), "{force} {from:?} {wanted}");
+        }
+        for (force, from) in [(false, None), (true, None), (false, Some(50))] {
+            assert!(
+                matches!(allows(force, from, 60), Err(OperateError::Loses { at: 50, .. })),
+                "{force} {from:?}"
+            );
+        }
+        for wanted in [20, 60] {
+            assert!(
+                matches!(allows(true, Some(49), wanted), Err(OperateError::Moved { at: 50, .. })),
+                "{wanted}"
+            );
+        }
+        let behind = Consent::default().allows(&partition, 70, 50, 70);
+        assert!(behind.is_ok(), "what is not in the log any more is not lost by this");
+    }
 }

@@ -18,12 +18,26 @@ pub(crate) async fn set_paused(
     Ok(changed > 0)
 }
 
-/// Moves a partition to `to` on the cluster `cluster_id`. Offsets skipped are counted as lost, offsets gone back over as
-/// replayed; every owner is fenced out. Returns where it was; `None` when it was never claimed.
+/// Where a partition is; `None` when it was never claimed.
+pub(crate) async fn place(
+    client: &deadpool_postgres::Client,
+    consumer: &str,
+    source: &TopicPartition,
+) -> Result<Option<NextOffset>, Error> {
+    let statement =
+        "SELECT next_offset FROM partition_lease WHERE consumer = $1 AND topic = $2 AND partition = $3";
+    let row = client.query_opt(statement, &[&consumer, &&*source.topic, &source.partition]).await?;
+    Ok(row.map(|row| NextOffset(row.get(0))))
+}
+
+/// Moves a partition to `to` on the cluster `cluster_id`, if it is at `from` or that does not matter. Offsets skipped are counted
+/// as lost, offsets gone back over as replayed; every owner is fenced out. Returns where it was; `None` when it was never claimed,
+/// or is elsewhere.
 pub(crate) async fn reset(
     client: &deadpool_postgres::Client,
     consumer: &str,
     source: &TopicPartition,
+    from: Option<i64>,
     to: NextOffset,
     cluster_id: &str,
 ) -> Result<Option<NextOffset>, Error> {
@@ -34,10 +48,10 @@ pub(crate) async fn reset(
              last_timestamp_ms = NULL
          FROM (SELECT next_offset FROM partition_lease
                WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE) AS before
-         WHERE consumer = $1 AND topic = $2 AND partition = $3
+         WHERE consumer = $1 AND topic = $2 AND partition = $3 AND coalesce(before.next_offset = $6, true)
          RETURNING before.next_offset";
     let row = client
-        .query_opt(statement, &[&consumer, &&*source.topic, &source.partition, &to.0, &cluster_id])
+        .query_opt(statement, &[&consumer, &&*source.topic, &source.partition, &to.0, &cluster_id, &from])
         .await?;
     Ok(row.map(|row| NextOffset(row.get(0))))
 }

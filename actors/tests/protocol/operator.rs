@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use actors::{Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, dead_letter::Class};
+use actors::{
+    Consent, Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, dead_letter::Class,
+};
 
 use crate::{
     delivery::{id, keys},
@@ -133,9 +135,12 @@ async fn a_partition_past_its_log_end_halts_until_it_is_reset() {
     until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
     let reason = reason(&group, &world);
     assert!(reason.contains("past-log-end") && reason.contains("reset"), "{reason}");
-    let wrong = group.reset(source(&world), ResetTo::Offset(50), false).await;
+    let wrong = group.reset(source(&world), ResetTo::Offset(50), Consent::default()).await;
     assert!(matches!(wrong, Err(OperateError::NoSuchOffset { high: 3, .. })), "{wrong:?}");
-    assert_eq!(group.reset(source(&world), ResetTo::Start, false).await.expect("reset"), (103, 0));
+    assert_eq!(
+        group.reset(source(&world), ResetTo::Start, Consent::default()).await.expect("reset"),
+        (103, 0)
+    );
     // All three come again, and the inbox knows them; then new ones.
     send(&world, "k", 3, "ok").await;
     until("they came again", || async { world.counted("duplicate").await == 3 }).await;
@@ -159,7 +164,7 @@ async fn a_topic_made_anew_that_has_grown_past_the_old_place_halts() {
     assert_eq!(world.list("k").await, [0, 1, 2], "nothing is taken from the middle of it");
     group.resume(source(&world)).await.expect("asked");
     until("it halts again", || async { is(&group, &world, LaneState::Halted) }).await;
-    assert_eq!(group.reset(source(&world), ResetTo::Start, false).await.expect("reset"), (3, 0));
+    assert_eq!(group.reset(source(&world), ResetTo::Start, Consent::default()).await.expect("reset"), (3, 0));
     world.until_counted("applied", 10).await;
     assert_eq!(world.list("k").await, (0..10).collect::<Vec<_>>());
     group.shutdown(Duration::from_secs(10)).await;
@@ -191,7 +196,7 @@ async fn a_topic_made_anew_behind_a_full_lane_is_noticed_when_it_goes_on() {
     assert!(before.values().all(sound), "nothing of the new log took effect: {before:?}");
 
     // All of the new log, and nothing more of the old one.
-    let (_, to) = group.reset(source(&world), ResetTo::Start, false).await.expect("reset");
+    let (_, to) = group.reset(source(&world), ResetTo::Start, Consent::default()).await.expect("reset");
     assert_eq!(to, 0);
     let applied = before.values().map(Vec::len).sum::<usize>() + keys.len() * 60;
     world.until_counted("applied", i64::try_from(applied).expect("few")).await;
@@ -217,7 +222,7 @@ async fn another_cluster_halts_the_partition() {
     let reason = reason(&group, &world);
     assert!(reason.contains("another-cluster"), "{reason}");
     // Where it was is where it goes on: only the cluster is confirmed.
-    group.reset(source(&world), ResetTo::End, false).await.expect("reset");
+    group.reset(source(&world), ResetTo::End, Consent::default()).await.expect("reset");
     send(&world, "k", 1, "ok").await;
     world.until_counted("applied", 2).await;
     group.shutdown(Duration::from_secs(10)).await;
@@ -309,4 +314,29 @@ async fn a_pause_is_heard_by_the_owner_wherever_it_was_asked_for() {
     world.execute("UPDATE partition_lease SET paused = false").await;
     world.until_counted("applied", 2).await;
     owner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_that_loses_records_needs_consent() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    send(&world, "k", 0, "ok").await;
+    world.until_counted("applied", 1).await;
+    group.pause(source(&world)).await.expect("paused");
+    for n in 1..4 {
+        send(&world, "k", n, "ok").await;
+    }
+    let reset = async |force, from| group.reset(source(&world), ResetTo::End, Consent { force, from }).await;
+    for (force, from) in [(false, None), (true, None), (false, Some(1))] {
+        let refused = reset(force, from).await;
+        assert!(matches!(refused, Err(OperateError::Loses { at: 1, wanted: 4, .. })), "{refused:?}");
+    }
+    let moved = reset(true, Some(0)).await;
+    assert!(matches!(moved, Err(OperateError::Moved { at: 1, expected: 0, .. })), "{moved:?}");
+    assert_eq!(reset(true, Some(1)).await.expect("reset"), (1, 4));
+    group.resume(source(&world)).await.expect("resumed");
+    send(&world, "k", 4, "ok").await;
+    until("it goes on behind them", || async { world.list("k").await == [0, 4] }).await;
+    assert_eq!((world.counted("lost").await, world.unaccounted().await), (3, 0));
+    group.shutdown(Duration::from_secs(10)).await;
 }

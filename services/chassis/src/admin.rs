@@ -1,7 +1,9 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`, `/partitions`, `/parked`, and what an operator may do to the last two.
 //!
-//! It is for the inside of a deployment: whoever reaches it may stop partitions.
+//! It is for the inside of a deployment: whoever reaches it may look, and stop partitions unless there is a token.
 
+mod guard;
+mod index;
 mod operate;
 
 use std::{
@@ -12,12 +14,16 @@ use std::{
     time::Duration,
 };
 
-pub use self::operate::Operation;
+pub use self::{
+    guard::{ADMIN, Guard},
+    operate::Operation,
+};
 use actors::{Cause, Condition, Group, OperateError, ParkedStatus, PartitionStatus};
 use axum::{
     Json, Router,
     extract::{Query, State},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -25,9 +31,10 @@ use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::{
-    http::{Server, dress},
+    http::{Doors, Limits, Server, dress},
     problem::Problem,
     shutdown::Listener,
     telemetry,
@@ -103,6 +110,8 @@ struct Inner {
     /// Checks that failed when they were last made, and since when.
     failing: HashMap<&'static str, DateTime<Utc>>,
     lanes: Option<Arc<dyn Lanes>>,
+    /// Held while a partition is being reset: one at a time.
+    resetting: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Health {
@@ -130,6 +139,7 @@ impl Health {
             checks: Vec::new(),
             failing: HashMap::new(),
             lanes: None,
+            resetting: Arc::default(),
         };
         Self(Arc::new(RwLock::new(inner)))
     }
@@ -141,6 +151,11 @@ impl Health {
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.0.write().checks.push((name, need, Arc::new(move || check().boxed())));
+    }
+
+    /// Shows it when no more connections are accepted at `doors`.
+    pub fn watch_doors(&self, doors: Doors) {
+        self.check("connections", Need::Optional, move || std::future::ready(doors.are_open()));
     }
 
     /// Shows a consumer group.
@@ -167,6 +182,10 @@ impl Health {
         }
         since.remove(name);
         now
+    }
+
+    fn resetting(&self) -> Arc<Mutex<()>> {
+        self.0.read().resetting.clone()
     }
 
     fn lanes(&self) -> Option<Arc<dyn Lanes>> {
@@ -220,9 +239,18 @@ impl Health {
 }
 
 /// Serves the admin port until stopped.
-pub async fn serve(address: SocketAddr, health: Health, stop: Listener) -> anyhow::Result<Server> {
+///
+/// # Errors
+/// When the port is taken.
+pub async fn serve(
+    address: SocketAddr,
+    guard: Guard,
+    health: Health,
+    limits: Limits,
+    stop: Listener,
+) -> anyhow::Result<Server> {
     let upkeep = stop.clone();
-    let server = Server::start(address, app(health), stop).await?;
+    let server = Server::start(address, app(health, guard), limits.admin(), stop).await?;
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP);
         while crate::http::unless_stopped(upkeep.clone(), ticks.tick()).await.is_some() {
@@ -233,14 +261,16 @@ pub async fn serve(address: SocketAddr, health: Health, stop: Listener) -> anyho
 }
 
 /// The routes of the admin port.
-pub fn app(health: Health) -> Router {
+pub fn app(health: Health, guard: Guard) -> Router {
     let router = Router::new()
+        .route("/", get(index::show))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/partitions", get(partitions))
         .route("/parked", get(parked))
         .merge(operate::routes())
+        .layer(middleware::from_fn_with_state(guard, guard::layer))
         .with_state(health);
     dress(router)
 }

@@ -1,12 +1,13 @@
 //! What our HTTP servers have in common.
+//!
+//! - `server`: accepts, and stops. `connection`: one peer, and how long it may take. `limits`: how long that is, and how many.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+mod connection;
+mod limits;
+mod server;
 
-use anyhow::Context;
+use std::{error::Error, future::Future, time::Instant};
+
 use axum::{
     Router,
     body::Bytes,
@@ -14,52 +15,18 @@ use axum::{
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    serve::ListenerExt,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
 
+use self::connection::TooSlow;
+pub use self::{
+    connection::Peer,
+    limits::Limits,
+    server::{Doors, Server},
+};
 use crate::{correlation, problem, problem::Problem, shutdown::Listener};
 
 /// No request body of ours is larger, in bytes.
 pub const BODY_LIMIT: usize = 64 << 10;
-
-/// A server that accepts connections until its listener is told to stop.
-#[derive(Debug)]
-pub struct Server {
-    /// Where it listens: the real port, where 0 was asked for.
-    pub address: SocketAddr,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-impl Server {
-    /// Binds `address` and serves `app`, for HTTP/1.1.
-    pub async fn start(address: SocketAddr, app: Router, stop: Listener) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}: is the port taken?"))?;
-        let address = listener.local_addr()?;
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set TCP_NODELAY");
-            }
-        });
-        let serve = axum::serve(listener, app).with_graceful_shutdown(stop.fired());
-        Ok(Self { address, task: tokio::spawn(serve.into_future()) })
-    }
-
-    /// Waits, after the stop, for the requests in hand; those not answered within `limit` are cut off. True when there
-    /// were none of those.
-    pub async fn stopped(mut self, limit: Duration) -> bool {
-        let ended = tokio::time::timeout(limit, &mut self.task).await;
-        self.task.abort();
-        matches!(ended, Ok(Ok(Ok(()))))
-    }
-
-    /// Ends when the server did: while it was not told to stop, that is an error.
-    pub async fn ended(&mut self) -> anyhow::Result<()> {
-        (&mut self.task).await.context("the HTTP server panicked")?.context("the HTTP server failed")
-    }
-}
 
 /// Requests answered. Labels: method, route, status.
 pub const REQUESTS: &str = "backburner_http_requests_total";
@@ -97,7 +64,7 @@ pub fn dress<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
         .layer(middleware::from_fn(correlation::layer))
 }
 
-/// A request's whole body: an extractor that answers 413 above the limit, as a problem.
+/// A request's whole body: an extractor that answers 413 above the limit of size and 408 above that of time, as problems.
 #[derive(Clone, Debug)]
 pub struct Body(pub Bytes);
 
@@ -110,6 +77,13 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 fn refuse(rejection: BytesRejection) -> Problem {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&rejection);
+    while let Some(error) = cause {
+        if error.is::<TooSlow>() {
+            return Problem::new(StatusCode::REQUEST_TIMEOUT, error.to_string());
+        }
+        cause = error.source();
+    }
     match rejection.into_response().status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             let detail = format!("the body is larger than {BODY_LIMIT} bytes");
@@ -169,9 +143,10 @@ mod tests {
     #[tokio::test]
     async fn a_server_says_its_port_and_stops() {
         let (trigger, listener) = crate::shutdown::trigger();
-        let server = Server::start(([127, 0, 0, 1], 0).into(), app(), listener).await.expect("a free port");
+        let server = Server::start(([127, 0, 0, 1], 0).into(), app(), Limits::default(), listener);
+        let server = server.await.expect("a free port");
         assert_ne!(server.address.port(), 0);
         trigger.fire();
-        assert!(server.stopped(Duration::from_secs(5)).await);
+        assert!(server.stopped(std::time::Duration::from_secs(5)).await);
     }
 }

@@ -76,7 +76,8 @@ impl Service {
         let Spec { name, common, .. } = spec;
         let health = Health::new(name);
         let (stop, listener) = trigger();
-        let admin = admin::serve(spec.admin_listen, health.clone(), listener.clone()).await?;
+        let (guard, limits) = (common.admin.guard()?, common.http.limits());
+        let admin = admin::serve(spec.admin_listen, guard, health.clone(), limits, listener.clone()).await?;
         tracing::info!(admin = %admin.address, "starting");
 
         // What is wrong with the settings is said before any server is waited for.

@@ -1,6 +1,7 @@
 //! Settings that services have in common, to be flattened into their own.
 
 mod database;
+mod http;
 mod kafka;
 mod runtime;
 
@@ -10,6 +11,7 @@ use clap::{Args, Command, Parser, ValueEnum, builder::Resettable};
 
 pub use self::{
     database::DatabaseArgs,
+    http::{AdminArgs, HttpArgs},
     kafka::{KafkaArgs, KafkaArgsError},
     runtime::RuntimeArgs,
 };
@@ -41,6 +43,12 @@ pub struct CommonArgs {
     /// How the consumer group works.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// What callers may take.
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// Who may use the admin port.
+    #[command(flatten)]
+    pub admin: AdminArgs,
     /// Redis for dedupe hints, such as redis://localhost:6379; empty or unset works without.
     #[arg(long, env, hide_env_values = true, default_value = "")]
     pub redis_url: String,

@@ -15,7 +15,7 @@ pub struct Settings {
     /// The service's own database, postgres://user:password@host:port/name.
     #[arg(long, env, hide_env_values = true)]
     pub delivery_database_url: String,
-    /// Where /livez, /readyz, /metrics, /partitions and /parked are served.
-    #[arg(long, env, default_value = "0.0.0.0:9103")]
+    /// Where /livez, /readyz, /metrics, /partitions and /parked are served: to this machine alone, unless told otherwise.
+    #[arg(long, env, default_value = "127.0.0.1:9103")]
     pub admin_listen: SocketAddr,
 }

@@ -4,8 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
+    body::Body as AnswerBody,
+    extract::{FromRequestParts, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts,
+        uri::PathAndQuery,
+    },
     response::Response,
     routing::{get, post},
 };
@@ -15,9 +19,12 @@ use chassis::{
     correlation::{CORRELATION_ID, TRACEPARENT},
     http::{Body, dress, measured},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::upstream::{Upstream, UpstreamError};
+use crate::{
+    relay::Relay,
+    upstream::{Upstream, UpstreamError},
+};
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -43,6 +50,22 @@ impl Edge {
     }
 }
 
+/// A request's place among those in hand, taken before its body is read and kept until its answer has been passed on.
+#[derive(Debug)]
+struct Place(OwnedSemaphorePermit);
+
+impl FromRequestParts<Edge> for Place {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        edge.in_flight
+            .clone()
+            .try_acquire_owned()
+            .map(Self)
+            .map_err(|_| Problem::unavailable("too many requests are in hand, try again", RETRY_AFTER))
+    }
+}
+
 /// The routes.
 pub fn app(edge: Edge) -> Router {
     let router = Router::new()
@@ -55,34 +78,35 @@ pub fn app(edge: Edge) -> Router {
 
 async fn place(
     State(edge): State<Edge>,
+    place: Place,
     correlation: Correlation,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    forward(&edge, Method::POST, PathAndQuery::from_static("/orders"), &correlation, &headers, body).await
+    forward(&edge, place, Method::POST, PathAndQuery::from_static("/orders"), &correlation, &headers, body)
+        .await
 }
 
 async fn pass(
     State(edge): State<Edge>,
+    place: Place,
     correlation: Correlation,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    forward(&edge, Method::GET, path, &correlation, &headers, Bytes::new()).await
+    forward(&edge, place, Method::GET, path, &correlation, &headers, Bytes::new()).await
 }
 
 async fn forward(
     edge: &Edge,
+    Place(place): Place,
     method: Method,
     path: PathAndQuery,
     correlation: &Correlation,
     given: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Ok(_permit) = edge.in_flight.try_acquire() else {
-        return Err(Problem::unavailable("too many requests are in hand, try again", RETRY_AFTER));
-    };
     let mut headers = HeaderMap::with_capacity(PASSED_UP.len() + 2);
     copy(&PASSED_UP, given, &mut headers);
     for (name, value) in [(CORRELATION_ID, &correlation.id), (TRACEPARENT, &correlation.traceparent)] {
@@ -95,6 +119,7 @@ async fn forward(
     let (mut parts, body) = answer.map_err(|error| problem(error, changes))?.into_parts();
     let answered = std::mem::take(&mut parts.headers);
     copy(&PASSED_DOWN, &answered, &mut parts.headers);
+    let body = AnswerBody::new(Relay::new(body, place, edge.upstream.response_limit()));
     Ok(Response::from_parts(parts, body))
 }
 

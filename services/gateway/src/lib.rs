@@ -3,7 +3,7 @@
 //! What it adds is protection: a limit on bodies and on requests in hand, time-outs, and an answer that says what
 //! happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
 //!
-//! - [`http`]: the routes. [`upstream`]: the way to orders. [`settings`]: what it can be told.
+//! - [`http`]: the routes. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: what it can be told.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,6 +16,7 @@ use chassis::{
 };
 
 pub mod http;
+mod relay;
 pub mod settings;
 pub mod upstream;
 
@@ -84,10 +85,15 @@ pub async fn start(settings: &Settings) -> Result<Running, RunError> {
         let orders = orders.clone();
         async move { orders.reachable().await.map_err(|error| error.to_string()) }
     });
-    let admin = admin::serve(settings.admin_listen, health.clone(), listener.clone()).await;
+    let limits = settings.http.limits();
+    let guard = settings.admin.guard().map_err(RunError::start)?;
+    let admin = admin::serve(settings.admin_listen, guard, health.clone(), limits, listener.clone()).await;
     let admin = admin.map_err(RunError::Start)?;
     let app = http::app(http::Edge::new(upstream, settings.max_in_flight));
-    let http = Server::start(settings.http_listen, app, listener).await.map_err(RunError::Start)?;
+    // Each connection may need one to orders.
+    let http = Server::start(settings.http_listen, app, limits.within_descriptors(2), listener).await;
+    let http = http.map_err(RunError::Start)?;
+    health.watch_doors(http.doors());
     health.serving();
     tracing::info!(http = %http.address, admin = %admin.address, orders = %settings.orders_url, "open");
     Ok(Running { health, http, admin, stop })

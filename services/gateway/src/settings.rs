@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use axum::http::{Uri, uri::Authority};
-use chassis::settings::TelemetryArgs;
+use chassis::settings::{AdminArgs, HttpArgs, TelemetryArgs};
 use clap::Parser;
 
 /// The HTTP edge of the platform.
@@ -13,9 +13,15 @@ pub struct Settings {
     /// Where the platform is to be reached.
     #[arg(long, env, default_value = "0.0.0.0:8000")]
     pub http_listen: SocketAddr,
-    /// Where health and metrics are shown.
-    #[arg(long, env, default_value = "0.0.0.0:9100")]
+    /// Where health and metrics are shown: this machine alone, unless told otherwise.
+    #[arg(long, env, default_value = "127.0.0.1:9100")]
     pub admin_listen: SocketAddr,
+    /// Who may use the admin port.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// What callers may take.
+    #[command(flatten)]
+    pub http: HttpArgs,
     /// The orders service, such as http://orders:8081.
     #[arg(long, env, value_parser = base)]
     pub orders_url: Base,

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use crate::settings::{Base, Settings};
 
-/// An idle connection is closed before orders, or a proxy between, would.
-const IDLE: Duration = Duration::from_secs(20);
+/// An idle connection is closed before orders (HTTP_HEAD_TIMEOUT_MS), or a proxy between, would.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Orders gave no answer.
 #[derive(Debug, Error)]
@@ -57,6 +57,11 @@ impl Upstream {
             base: settings.orders_url.clone(),
             response_limit: Duration::from_millis(settings.response_timeout_ms),
         }
+    }
+
+    /// Time orders may take for an answer, and for each part of its body.
+    pub fn response_limit(&self) -> Duration {
+        self.response_limit
     }
 
     /// Sends a request; the body of the answer is passed on as it comes.

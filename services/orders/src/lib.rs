@@ -106,9 +106,10 @@ pub async fn start(settings: &Settings, stop: &mut Stop) -> Result<Running, RunE
         .map_err(|cause| RunError::Start(anyhow::anyhow!("{cause}").context("cannot open the intake")))?;
     let intake = tokio::spawn(intake.run(closing, INTAKE_LIMIT));
     let api = http::Api { door, pool: service.pool.clone(), test_tokens: settings.common.test_tokens };
-    let http = Server::start(settings.http_listen, http::app(api), service.listener())
-        .await
-        .map_err(RunError::Start)?;
+    let limits = settings.common.http.limits().within_descriptors(1);
+    let http = Server::start(settings.http_listen, http::app(api), limits, service.listener()).await;
+    let http = http.map_err(RunError::Start)?;
+    service.health.watch_doors(http.doors());
     service.start_group(handler::Orders).await?;
     tracing::info!(http = %http.address, admin = %service.admin_address(), "taking orders");
     Ok(Running { service, http, intake, close_intake })

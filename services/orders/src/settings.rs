@@ -15,8 +15,8 @@ pub struct Settings {
     /// Where orders are placed and looked at.
     #[arg(long, env, default_value = "0.0.0.0:8081")]
     pub http_listen: SocketAddr,
-    /// Where health, metrics and partitions are shown.
-    #[arg(long, env, default_value = "0.0.0.0:9101")]
+    /// Where health, metrics and partitions are shown: to this machine alone, unless told otherwise.
+    #[arg(long, env, default_value = "127.0.0.1:9101")]
     pub admin_listen: SocketAddr,
     /// Events that Kafka has not acknowledged at which further orders are refused, with 503.
     #[arg(long, env, default_value_t = 100_000)]

@@ -17,8 +17,8 @@ pub struct Settings {
     /// The service's own database, postgres://user:password@host:port/name.
     #[arg(long, env, hide_env_values = true)]
     pub payments_database_url: String,
-    /// Where /livez, /readyz, /metrics, /partitions and /parked are served.
-    #[arg(long, env, default_value = "0.0.0.0:9102")]
+    /// Where /livez, /readyz, /metrics, /partitions and /parked are served: to this machine alone, unless told otherwise.
+    #[arg(long, env, default_value = "127.0.0.1:9102")]
     pub admin_listen: SocketAddr,
     /// The payment provider.
     #[command(flatten)]

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use actors::{Group, OperateError, ResetTo, TopicPartition};
+use actors::{Consent, Group, OperateError, ResetTo, TopicPartition};
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
     routing::post,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use super::Health;
-use crate::{http::Body, problem::Problem};
+use crate::{
+    http::{Body, Peer},
+    problem::Problem,
+};
 
 /// Something an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +26,8 @@ pub enum Operation {
     Pause(TopicPartition),
     /// Let it go on; a halted one of this process tries again.
     Resume(TopicPartition),
-    /// Move it; with true also back to where events may be forgotten.
-    Reset(TopicPartition, ResetTo, bool),
+    /// Move it.
+    Reset(TopicPartition, ResetTo, Consent),
     /// Run the head of a key's chain now.
     RetryNow {
         /// Where it waits.
@@ -43,6 +47,17 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Its name, and where it is done.
+    fn described(&self) -> (&'static str, &TopicPartition) {
+        match self {
+            Self::Pause(partition) => ("pause", partition),
+            Self::Resume(partition) => ("resume", partition),
+            Self::Reset(partition, ..) => ("reset", partition),
+            Self::RetryNow { partition, .. } => ("retry", partition),
+            Self::GiveUp { partition, .. } => ("give-up", partition),
+        }
+    }
+
     /// Does it; what was done, in words.
     pub(super) async fn carry_out(self, group: &Group) -> Result<String, OperateError> {
         match self {
@@ -54,8 +69,8 @@ impl Operation {
                 let done = format!("{partition} goes on");
                 group.resume(partition).await.map(|()| done)
             }
-            Self::Reset(partition, to, force) => {
-                let (from, to) = group.reset(partition.clone(), to, force).await?;
+            Self::Reset(partition, to, consent) => {
+                let (from, to) = group.reset(partition.clone(), to, consent).await?;
                 Ok(format!("{partition} was at offset {from} and goes on at {to}"))
             }
             Self::RetryNow { partition, key } => {
@@ -88,45 +103,54 @@ fn named(partition: Partition) -> Result<TopicPartition, Problem> {
     Ok(TopicPartition::new(topic, partition))
 }
 
-async fn pause(State(health): State<Health>, partition: Partition) -> Done {
-    done(&health, Operation::Pause(named(partition)?)).await
+/// Whoever asks, where that is known.
+type Who = Option<Extension<Peer>>;
+
+async fn pause(State(health): State<Health>, who: Who, partition: Partition) -> Done {
+    done(&health, who, Operation::Pause(named(partition)?)).await
 }
 
-async fn resume(State(health): State<Health>, partition: Partition) -> Done {
-    done(&health, Operation::Resume(named(partition)?)).await
+async fn resume(State(health): State<Health>, who: Who, partition: Partition) -> Done {
+    done(&health, who, Operation::Resume(named(partition)?)).await
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reset {
-    to: To,
+    to: Value,
     #[serde(default)]
     force: bool,
+    from: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum To {
-    Offset(i64),
-    Place(Place),
-}
+const RESET: &str = r#"{"to": "start" | "end" | OFFSET}, with "from": OFFSET and "force": true where told"#;
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Place {
-    Start,
-    End,
-}
-
-async fn reset(State(health): State<Health>, partition: Partition, body: Body) -> Done {
-    let Reset { to, force } =
-        parse(&body, r#"{"to": "start" | "end" | OFFSET}, and "force": true where told"#)?;
-    let to = match to {
-        To::Offset(offset) => ResetTo::Offset(offset),
-        To::Place(Place::Start) => ResetTo::Start,
-        To::Place(Place::End) => ResetTo::End,
+async fn reset(State(health): State<Health>, who: Who, partition: Partition, body: Body) -> Done {
+    let Reset { to, force, from } = parse(&body, RESET)?;
+    let to = match to.as_i64() {
+        Some(offset) => ResetTo::Offset(offset),
+        None if to == "start" => ResetTo::Start,
+        None if to == "end" => ResetTo::End,
+        None => return Err(Problem::invalid("to", r#"must be "start", "end" or an offset"#)),
     };
-    done(&health, Operation::Reset(named(partition)?, to, force)).await
+    let resetting = health.resetting().try_lock_owned();
+    let Ok(resetting) = resetting else {
+        let mut busy = Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "another reset is under way in this process: try again",
+        );
+        busy.retry_after = Some(Duration::from_secs(1));
+        return Err(busy);
+    };
+    let partition = named(partition)?;
+    let asked = async move {
+        let _one_at_a_time = resetting;
+        done(&health, who, Operation::Reset(partition, to, Consent { force, from })).await
+    };
+    // To its end, even if whoever asked has gone: the next one must not begin beside it.
+    tokio::spawn(asked.in_current_span()).await.unwrap_or_else(|error| {
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the reset did not end: {error}")))
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,36 +162,52 @@ struct Waiting {
     reason: Option<String>,
 }
 
-async fn retry(State(health): State<Health>, body: Body) -> Done {
+async fn retry(State(health): State<Health>, who: Who, body: Body) -> Done {
     let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": …}"#)?;
     let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    done(&health, Operation::RetryNow { partition, key: waiting.key }).await
+    done(&health, who, Operation::RetryNow { partition, key: waiting.key }).await
 }
 
-async fn give_up(State(health): State<Health>, body: Body) -> Done {
+async fn give_up(State(health): State<Health>, who: Who, body: Body) -> Done {
     let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": …, "reason": …}"#)?;
     let reason = waiting.reason.filter(|reason| !reason.trim().is_empty());
     let reason = reason.ok_or_else(|| Problem::invalid("reason", "must say why, for whoever finds it"))?;
     let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    done(&health, Operation::GiveUp { partition, key: waiting.key, reason }).await
+    done(&health, who, Operation::GiveUp { partition, key: waiting.key, reason }).await
 }
 
 fn parse<T: DeserializeOwned>(body: &Body, expected: &str) -> Result<T, Problem> {
-    serde_json::from_slice(&body.0)
-        .map_err(|error| Problem::invalid("body", format!("must be {expected}: {error}")))
+    contracts::read(&body.0)
+        .map_err(|misfit| Problem::invalid("body", format!("must be {expected}: {misfit}")))
 }
 
-async fn done(health: &Health, operation: Operation) -> Done {
+/// Does it, and says so in the log, under the correlation id of whoever asked.
+async fn done(health: &Health, who: Who, operation: Operation) -> Done {
     let none = || Problem::new(StatusCode::NOT_FOUND, "this process has no consumer group, or not yet");
     let lanes = health.lanes().ok_or_else(none)?;
-    let done = lanes.operate(operation).await.map_err(problem)?;
-    Ok(Json(json!({ "done": done })))
+    let (name, partition) = operation.described();
+    let partition = partition.clone();
+    let answer = lanes.operate(operation).await;
+    let peer = who.map(|Extension(Peer(address))| tracing::field::display(address));
+    let refused = answer.as_ref().err().map(tracing::field::display);
+    tracing::info!(
+        operation = name,
+        topic = &*partition.topic,
+        partition = partition.partition,
+        peer,
+        refused,
+        "an operator asked for this"
+    );
+    Ok(Json(json!({ "done": answer.map_err(problem)? })))
 }
 
 fn problem(error: OperateError) -> Problem {
     let status = match &error {
         OperateError::Unknown { .. } | OperateError::NothingWaits(_) => StatusCode::NOT_FOUND,
-        OperateError::NotHere(_) | OperateError::Forgotten { .. } => StatusCode::CONFLICT,
+        OperateError::NotHere(_)
+        | OperateError::Forgotten { .. }
+        | OperateError::Loses { .. }
+        | OperateError::Moved { .. } => StatusCode::CONFLICT,
         OperateError::NoSuchOffset { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         OperateError::Unavailable(_) => {
             return Problem::unavailable(error.to_string(), Duration::from_secs(1));

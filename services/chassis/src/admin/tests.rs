@@ -71,11 +71,20 @@ async fn get_json(health: &Health, path: &str) -> (u16, Value) {
 }
 
 async fn post_json(health: &Health, path: &str, body: &str) -> (u16, Value) {
-    answer(health, Request::post(path).body(Body::from(body.to_owned())).expect("valid")).await
+    answer(health, post(path, body)).await
+}
+
+fn post(path: &str, body: &str) -> Request<Body> {
+    let request = Request::post(path).header("content-type", "application/json").header(ADMIN, "1");
+    request.body(Body::from(body.to_owned())).expect("valid")
 }
 
 async fn answer(health: &Health, request: Request<Body>) -> (u16, Value) {
-    let response = app(health.clone()).oneshot(request).await.expect("infallible");
+    answer_behind(Guard::default(), health, request).await
+}
+
+async fn answer_behind(guard: Guard, health: &Health, request: Request<Body>) -> (u16, Value) {
+    let response = app(health.clone(), guard).oneshot(request).await.expect("infallible");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&body).expect("JSON"))
@@ -150,8 +159,16 @@ async fn an_operator_is_told_what_was_done_or_why_not() {
     for (path, body, done) in [
         ("/partitions/orders/2/pause", "", "Pause(orders/2)"),
         ("/partitions/orders/2/resume", "", "Resume(orders/2)"),
-        ("/partitions/orders/2/reset", r#"{"to":"start"}"#, "Reset(orders/2, Start, false)"),
-        ("/partitions/orders/2/reset", r#"{"to":17,"force":true}"#, "Reset(orders/2, Offset(17), true)"),
+        (
+            "/partitions/orders/2/reset",
+            r#"{"to":"start"}"#,
+            "Reset(orders/2, Start, Consent { force: false, from: None })",
+        ),
+        (
+            "/partitions/orders/2/reset",
+            r#"{"to":17,"force":true,"from":9}"#,
+            "Reset(orders/2, Offset(17), Consent { force: true, from: Some(9) })",
+        ),
     ] {
         assert_eq!(post_json(&health, path, body).await, (200, json!({"done": done})), "{path}");
     }
@@ -163,10 +180,96 @@ async fn an_operator_is_told_what_was_done_or_why_not() {
         ("/parked/give-up", give_up, 404),
         ("/parked/give-up", retry, 422),
         ("/parked/retry", "nonsense", 422),
+        ("/partitions/orders/2/reset", r#"{"to":1.5}"#, 422),
+        ("/partitions/orders/2/reset", r#"{"to":"end","forse":true}"#, 422),
         ("/partitions/orders/2/reset", r#"{"to":"somewhere"}"#, 422),
         ("/partitions/orders/9/pause", "", 409),
         ("/partitions/orders/two/pause", "", 400),
     ] {
         assert_eq!(post_json(&health, path, body).await.0, status, "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_asked_for_as_no_web_page_can() {
+    let health = Health::new("trial");
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    let path = "/partitions/orders/2/pause";
+    let with = |headers: &[(&str, &str)]| {
+        let request =
+            headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
+        request.body(Body::empty()).expect("valid")
+    };
+    let (json, ours) = (("content-type", "application/json; charset=utf-8"), ("x-backburner-admin", "1"));
+    for (headers, status) in [
+        (&[][..], 403),
+        (&[json], 403),
+        (&[ours], 415),
+        (&[ours, ("content-type", "text/plain")], 415),
+        (&[ours, json, ("origin", "http://localhost:9102")], 403),
+        (&[ours, json, ("sec-fetch-site", "same-origin")], 403),
+        (&[ours, json], 200),
+    ] {
+        assert_eq!(answer(&health, with(headers)).await.0, status, "{headers:?}");
+    }
+    let guard = Guard::with_token("secret");
+    for (token, status) in [
+        (None, 401),
+        (Some("Bearer wrong"), 401),
+        (Some("Basic secret"), 401),
+        (Some("Bearer secret"), 200),
+        (Some("bearer secret"), 200),
+    ] {
+        let headers: Vec<_> =
+            [ours, json].into_iter().chain(token.map(|token| ("authorization", token))).collect();
+        assert_eq!(answer_behind(guard.clone(), &health, with(&headers)).await.0, status, "{token:?}");
+    }
+    let look =
+        Request::get("/partitions").header("origin", "http://elsewhere").body(Body::empty()).expect("valid");
+    assert_eq!(answer_behind(guard, &health, look).await.0, 200, "looking is free");
+}
+
+#[tokio::test]
+async fn an_error_of_the_body_is_in_our_words() {
+    let health = Health::new("trial");
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    for body in [
+        "nonsense",
+        "{}",
+        r#"{"to":"end","force":"yes"}"#,
+        r#"{"to":"end","from":"x"}"#,
+        r#"{"what":1}"#,
+        "[]",
+    ] {
+        let (status, body) = post_json(&health, "/partitions/orders/2/reset", body).await;
+        let said = body["detail"].as_str().expect("a text");
+        assert_eq!(status, 422, "{said}");
+        for word in ["i64", "struct", "enum", "untagged", "variant", "Option", "yes"] {
+            assert!(!said.contains(word), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_reset_at_a_time() {
+    let health = Health::new("trial");
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    let held = health.resetting().try_lock_owned().expect("free");
+    let path = "/partitions/orders/2/reset";
+    assert_eq!(post_json(&health, path, r#"{"to":"start"}"#).await.0, 429);
+    drop(held);
+    assert_eq!(post_json(&health, path, r#"{"to":"start"}"#).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_root_shows_what_there_is() {
+    for (accept, link) in
+        [("*/*", "POST /partitions/TOPIC/PARTITION/reset"), ("text/html", "<a href=\"/readyz\">")]
+    {
+        let request = Request::get("/").header("accept", accept).body(Body::empty()).expect("valid");
+        let response =
+            app(Health::new("trial"), Guard::default()).oneshot(request).await.expect("infallible");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains(link), "{body:?}");
     }
 }

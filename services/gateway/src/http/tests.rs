@@ -1,7 +1,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{body::Body as RequestBody, http::Request, response::IntoResponse};
-use chassis::{http::Server, shutdown::trigger};
+use chassis::{
+    http::{Limits, Server},
+    shutdown::trigger,
+};
 use clap::Parser;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -21,7 +24,9 @@ fn edge(orders: SocketAddr, more: &[&str]) -> Router {
 /// Somebody in the place of orders, for as long as the trigger lives.
 async fn fake(routes: Router) -> (SocketAddr, chassis::shutdown::Trigger) {
     let (stop, listener) = trigger();
-    let server = Server::start(([127, 0, 0, 1], 0).into(), routes, listener).await.expect("a free port");
+    let server = Server::start(([127, 0, 0, 1], 0).into(), routes, Limits::default(), listener)
+        .await
+        .expect("a free port");
     (server.address, stop)
 }
 

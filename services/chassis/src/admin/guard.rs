@@ -1,0 +1,92 @@
+//! Who may change something through the admin port.
+//!
+//! Looking is free to whoever reaches it. A change is asked for with POST, and a web page in the browser of somebody who reaches
+//! the port must not be able to ask: it cannot send our header and type of content to another origin without being refused first,
+//! and where it makes the port look like its own (by a name of its own that leads here), the browser still says that it is a page.
+
+use std::fmt;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use openssl::sha::sha256;
+
+use crate::problem::Problem;
+
+/// The header that each POST must have, whatever it says.
+pub const ADMIN: HeaderName = HeaderName::from_static("x-backburner-admin");
+
+/// Headers that browsers add to what a page sends, and that no page can leave out.
+const PAGES: [HeaderName; 2] = [header::ORIGIN, HeaderName::from_static("sec-fetch-site")];
+
+/// What is asked of a POST to the admin port.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// Digest of the token that it must carry.
+    token: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("asks_for_a_token", &self.token.is_some()).finish()
+    }
+}
+
+impl Guard {
+    /// One that also asks for a token.
+    pub fn with_token(token: &str) -> Self {
+        Self { token: Some(sha256(token.as_bytes())) }
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+        let refuse = |status, detail: &str| Err(Problem::new(status, detail).into_response());
+        if PAGES.iter().any(|name| headers.contains_key(name)) {
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "a web page may not do this: send it with curl or another client",
+            );
+        }
+        if !headers.contains_key(ADMIN) {
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "send the header X-Backburner-Admin: 1, which no web page can",
+            );
+        }
+        let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let json = json.is_some_and(|kind| {
+            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+        });
+        if !json {
+            return refuse(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send the header Content-Type: application/json",
+            );
+        }
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|value| value.split_at_checked("Bearer ".len()));
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+        // Of digests, which are of one length and cannot be guessed letter by letter.
+        if given.is_some_and(|(_, given)| openssl::memcmp::eq(&sha256(given), token)) {
+            return Ok(());
+        }
+        let detail = "this admin port has a token (ADMIN_TOKEN): send the header Authorization: Bearer TOKEN";
+        let mut refused = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Err(refused)
+    }
+}
+
+/// Middleware: lets through what changes nothing, and what the guard finds in order.
+pub(super) async fn layer(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Err(refused) = guard.check(request.headers())
+    {
+        tracing::warn!(status = refused.status().as_u16(), "a request to the admin port was refused");
+        return refused;
+    }
+    next.run(request).await
+}

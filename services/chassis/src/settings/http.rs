@@ -1,0 +1,120 @@
+//! What those who call over HTTP may take, and who may use the admin port.
+
+use std::{fmt, fs, path::PathBuf, time::Duration};
+
+use clap::{Args, value_parser};
+use thiserror::Error;
+
+use super::positive;
+use crate::{admin::Guard, http::Limits};
+
+/// What callers may take, on every port of the process.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// Time a caller has to send the head of a request, milliseconds; also how long a connection is kept without one.
+    #[arg(long, env, default_value_t = 10_000, value_parser = value_parser!(u64).range(1..))]
+    pub http_head_timeout_ms: u64,
+    /// Time a caller has to send the body of a request, milliseconds.
+    #[arg(long, env, default_value_t = 15_000, value_parser = value_parser!(u64).range(1..))]
+    pub http_body_timeout_ms: u64,
+    /// Time after which a caller that does not read its answer is left, milliseconds.
+    #[arg(long, env, default_value_t = 15_000, value_parser = value_parser!(u64).range(1..))]
+    pub http_write_timeout_ms: u64,
+    /// Connections at a time; further ones wait. Never more than leave 320 of the process's file descriptors to Kafka,
+    /// PostgreSQL and the admin port.
+    #[arg(long, env, default_value = "4096", value_parser = positive)]
+    pub http_max_connections: usize,
+}
+
+impl HttpArgs {
+    /// For a listener.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            head: Duration::from_millis(self.http_head_timeout_ms),
+            body: Duration::from_millis(self.http_body_timeout_ms),
+            write: Duration::from_millis(self.http_write_timeout_ms),
+            connections: self.http_max_connections,
+        }
+    }
+}
+
+/// Who may use the admin port.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "HTTP")]
+pub struct AdminArgs {
+    /// Token that every POST to the admin port must carry, as `Authorization: Bearer TOKEN`; none is asked for if unset.
+    #[arg(long, env, hide_env_values = true, conflicts_with = "admin_token_file")]
+    pub admin_token: Option<String>,
+    /// File with that token.
+    #[arg(long, env)]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for AdminArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminArgs").field("admin_token_file", &self.admin_token_file).finish_non_exhaustive()
+    }
+}
+
+/// The token cannot be used.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// The file cannot be read.
+    #[error("cannot read ADMIN_TOKEN_FILE at {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// Nothing, or what no header can hold.
+    #[error("the admin token must be visible ASCII characters, at least one and without spaces")]
+    Unusable,
+}
+
+impl AdminArgs {
+    /// For the admin port.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the token cannot be sent in a header.
+    pub fn guard(&self) -> Result<Guard, TokenError> {
+        let token = match (&self.admin_token, &self.admin_token_file) {
+            (None, None) => return Ok(Guard::default()),
+            (Some(token), _) => token.clone(),
+            (None, Some(path)) => fs::read_to_string(path)
+                .map_err(|source| TokenError::Read { path: path.clone(), source })?
+                .trim()
+                .to_owned(),
+        };
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Unusable);
+        }
+        Ok(Guard::with_token(&token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_from_the_setting_or_a_file_and_is_never_shown() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, "secret-1\n").expect("written");
+        let path = file.path().to_owned();
+        let from_file = AdminArgs { admin_token: None, admin_token_file: Some(path) };
+        let given = AdminArgs { admin_token: Some("secret-1".into()), admin_token_file: None };
+        for args in [from_file, given] {
+            assert_eq!(args.guard().expect("usable"), Guard::with_token("secret-1"));
+            assert!(!format!("{args:?} {:?}", args.guard()).contains("secret-1"));
+        }
+        assert_eq!(AdminArgs::default().guard().expect("none"), Guard::default());
+        for bad in ["", "two words", "é"] {
+            let args = AdminArgs { admin_token: Some(bad.into()), admin_token_file: None };
+            assert!(matches!(args.guard(), Err(TokenError::Unusable)), "{bad:?}");
+        }
+        let missing = AdminArgs { admin_token: None, admin_token_file: Some("/nowhere".into()) };
+        assert!(matches!(missing.guard(), Err(TokenError::Read { .. })));
+    }
+}

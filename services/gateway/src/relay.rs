@@ -1,0 +1,66 @@
+//! The body of an answer on its way from orders to the caller.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::{Body as AnswerBody, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep},
+};
+
+/// Passes a body on as it comes, with a limit on each wait for orders. The request's place is free when it has ended.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    body: AnswerBody,
+    limit: Duration,
+    /// Set while orders is waited for.
+    late: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Relay {
+    pub(crate) fn new(body: AnswerBody, place: OwnedSemaphorePermit, limit: Duration) -> Self {
+        Self { body, limit, late: None, _place: place }
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => {
+                let limit = self.limit;
+                let late = self.late.get_or_insert_with(|| Box::pin(sleep(limit)));
+                if late.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let error = format!("orders sent nothing of its answer for {} ms", limit.as_millis());
+                tracing::warn!(error, "an answer was cut off");
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(frame) => {
+                self.late = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
