@@ -11,3 +11,20 @@ pub(crate) fn detached<T>(work: impl FnOnce() -> T) -> T {
     // A span without a parent: `Span::none` would leave the caller's in place.
     tracing::error_span!(parent: None, "lane").in_scope(work)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_span_is_left() {
+        let names = || Span::current().metadata().map(|span| span.name());
+        tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+            assert_eq!(detached(names), None);
+            tracing::info_span!("request").in_scope(|| {
+                assert_eq!(detached(names), Some("lane"));
+                assert_eq!(names(), Some("request"));
+            });
+        });
+    }
+}

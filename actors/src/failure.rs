@@ -1,20 +1,31 @@
 //! Failures are values, of four kinds, and the one who meets a failure says which.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, error::Error, fmt};
 
-/// What went wrong: a stable code for machines, a sentence for people.
+use tokio_postgres::error::DbError;
+
+use crate::sql;
+
+/// Longest message of a cause, in bytes: it goes to logs, headers, rows and people.
+pub const MAX_MESSAGE: usize = 2 << 10;
+
+/// What went wrong: a stable code for machines, a sentence for people. Values of a record have no place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Short, kebab-case, stable: what selectors, alerts and run books name, such as `unsupported-version`.
     pub code: Cow<'static, str>,
-    /// The error with its chain of sources, lower case, outermost first.
+    /// The error with its chain of sources, lower case, outermost first; at most [`MAX_MESSAGE`] bytes.
     pub message: String,
 }
 
 impl Cause {
-    /// A cause from a code and a sentence.
+    /// A cause from a code and a sentence, which is cut where it is too long.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        let mut message = message.into();
+        let message = message.into();
+        let mut message = match shorten(&message, MAX_MESSAGE) {
+            Cow::Borrowed(_) => message,
+            Cow::Owned(cut) => cut,
+        };
         if message.contains('\0') {
             // PostgreSQL's text cannot hold it, and the message is stored with the record.
             message = message.replace('\0', "\u{fffd}");
@@ -22,17 +33,30 @@ impl Cause {
         Self { code: code.into(), message }
     }
 
-    /// A cause from an error and all its sources.
-    pub fn from_error(code: impl Into<Cow<'static, str>>, error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut message = error.to_string();
+    /// A cause from an error and all its sources. Of what PostgreSQL says, the parts that hold no values of rows.
+    pub fn from_error(code: impl Into<Cow<'static, str>>, error: &(dyn Error + 'static)) -> Self {
+        let mut message = said(error);
         let mut source = error.source();
         while let Some(inner) = source {
             message.push_str(": ");
-            message.push_str(&inner.to_string());
+            message.push_str(&said(inner));
             source = inner.source();
         }
         Self::new(code, message)
     }
+}
+
+fn said(error: &(dyn Error + 'static)) -> String {
+    error.downcast_ref::<DbError>().map_or_else(|| error.to_string(), sql::text)
+}
+
+/// `text`, or as much of it as fits into `limit` bytes with a sign that there was more.
+pub(crate) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(limit.saturating_sub('…'.len_utf8()));
+    format!("{}…", &text[..end]).into()
 }
 
 impl fmt::Display for Cause {
@@ -40,6 +64,8 @@ impl fmt::Display for Cause {
         write!(f, "{} [{}]", self.message, self.code)
     }
 }
+
+impl Error for Cause {}
 
 /// Whose fault a failed event is, which decides what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,4 +103,22 @@ pub enum Rejection {
     Poison(Cause),
     /// It can be read and can never be handled here, such as an unsupported version.
     Permanent(Cause),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_at_a_character() {
+        let long = Cause::new("long", "é".repeat(MAX_MESSAGE)).message;
+        assert!(
+            long.len() <= MAX_MESSAGE && long.len() > MAX_MESSAGE - 4 && long.ends_with("é…"),
+            "{}",
+            long.len()
+        );
+        let fits = "x".repeat(MAX_MESSAGE);
+        assert_eq!(Cause::new("fits", fits.as_str()).message, fits);
+        assert_eq!(Cause::new("nul", "a\0b").message, "a\u{fffd}b");
+    }
 }

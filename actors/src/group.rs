@@ -26,6 +26,7 @@ use crate::{
     log_ends::LogEnds,
     lookout::Lookout,
     metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
+    panics,
     partition::{Supervise, Supervisor},
     publisher::Publisher,
     record::TopicPartition,
@@ -143,6 +144,7 @@ impl Group {
     ) -> Result<Self, Cause> {
         #[cfg(feature = "failpoints")]
         crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
+        panics::install();
         let cluster_id = topics::cluster_id(&settings.kafka).await?;
         let metadata = MetadataClient::new(&settings.kafka)?;
         let topics = needed(&settings, &metadata.fetch(START).await?);

@@ -26,6 +26,7 @@ mod lease;
 mod log_ends;
 mod lookout;
 mod outbox;
+mod panics;
 mod partition;
 mod publisher;
 mod record;
@@ -45,7 +46,7 @@ pub mod metrics;
 pub use self::{
     condition::Condition,
     dedupe::Hints,
-    failure::{Cause, Failure, Rejection},
+    failure::{Cause, Failure, MAX_MESSAGE, Rejection},
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
     headers::{Headers, MalformedHeaders},

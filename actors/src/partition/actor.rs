@@ -2,13 +2,14 @@
 //!
 //! It may die at any await: everything it must not lose is in PostgreSQL or in its [`Lane`].
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use super::work::{Next, Work};
-use crate::{consumer::Lane, group::Shared, handler::Handler, status::LaneState};
+use crate::{consumer::Lane, group::Shared, handler::Handler, panics, status::LaneState};
 
 /// What a partition actor is told.
 #[derive(Debug)]
@@ -56,27 +57,33 @@ impl<H: Handler> Actor for PartitionActor<H> {
         message: Msg,
         work: &mut Work<H>,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Msg::Work => {}
-            Msg::Resume => work.claim_again(),
-            Msg::Drain(done) => {
-                let clean = work.drain().await;
-                // Whoever asked may have run out of patience.
-                done.send(clean).unwrap_or_default();
-                myself.stop(None);
-                return Ok(());
-            }
+        // Caught here, on the thread it happened on, for its place to be known; it ends the actor all the same.
+        let turn = AssertUnwindSafe(turn(myself, message, work));
+        turn.catch_unwind().await.map_err(|panic| panics::describe(&*panic).into())
+    }
+}
+
+/// What is done on a message.
+async fn turn<H: Handler>(myself: ActorRef<Msg>, message: Msg, work: &mut Work<H>) {
+    match message {
+        Msg::Work => {}
+        Msg::Resume => work.claim_again(),
+        Msg::Drain(done) => {
+            let clean = work.drain().await;
+            // Whoever asked may have run out of patience.
+            done.send(clean).unwrap_or_default();
+            myself.stop(None);
+            return;
         }
-        work.lane.looking();
-        if work.lane.is_closing() {
-            return Ok(());
-        }
-        let next = work.step().await;
-        work.report();
-        match next {
-            Next::Again => work.lane.wake(),
-            Next::Sleep(wait) => work.sleep(wait),
-        }
-        Ok(())
+    }
+    work.lane.looking();
+    if work.lane.is_closing() {
+        return;
+    }
+    let next = work.step().await;
+    work.report();
+    match next {
+        Next::Again => work.lane.wake(),
+        Next::Sleep(wait) => work.sleep(wait),
     }
 }

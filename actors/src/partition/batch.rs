@@ -10,14 +10,18 @@ use crate::{
     consumer::Taken,
     dead_letter::Class,
     dedupe::payload_hash,
-    failure::{Failure, Rejection},
+    failure::{Failure, Rejection, shorten},
     handler::{Attempt, Decoded, Event, Handler},
+    panics,
     record::Record,
     retry::ParkedRecord,
 };
 
 /// The code of a record that ended as many processes as one may.
 pub(super) const PROCESS_DEATH: &str = "process-death";
+
+/// Longest correlation id that is passed on to logs and dead letters, in bytes.
+const MAX_CORRELATION_ID: usize = 256;
 
 /// A record to be handled.
 #[derive(Clone, Debug)]
@@ -141,7 +145,7 @@ impl<H: Handler> Slot<H> {
                 Ok(Decoded::Event(event)) => Some(Self::event(handler, &slot.item, event, now)),
                 _ => None,
             });
-            slot.decoded = std::panic::catch_unwind(decode).unwrap_or_default();
+            slot.decoded = panics::quietly(decode).unwrap_or_default();
             return slot;
         }
         slot.fate = match slot.item.record.value.as_deref() {
@@ -187,12 +191,13 @@ impl<H: Handler> Slot<H> {
         !self.hinted && self.open().is_some_and(|event| handler.needs_prepare(&event.body))
     }
 
-    /// The event's correlation id, or what the record's header says.
+    /// The event's correlation id, or what the record's header says; cut, since it is anybody's.
     pub(crate) fn correlation_id(&self) -> Option<Cow<'_, str>> {
-        match &self.decoded {
-            Some(event) => Some(event.attempt.correlation_id.as_str().into()),
-            None => self.item.record.headers.text("correlation-id").map(Cow::from),
-        }
+        let id = match &self.decoded {
+            Some(event) => Some(event.attempt.correlation_id.as_str()),
+            None => self.item.record.headers.text("correlation-id"),
+        };
+        id.map(|id| shorten(id, MAX_CORRELATION_ID))
     }
 }
 

@@ -133,7 +133,7 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
             Fate::Dead(class, cause) => {
                 let group = context.shared.settings.group.clone();
                 counter!(DEAD_LETTERS, "group" => group, "class" => class.as_str()).increment(1);
-                tracing::warn!(topic, partition, offset, %event_id, %correlation_id, class = class.as_str(),
+                tracing::warn!(name: "dead-letter", topic, partition, offset, %event_id, %correlation_id, class = class.as_str(),
                     generation = slot.item.generation(), code = &*cause.code, error = cause.message, "dead letter");
             }
             Fate::Applied => tracing::info!(topic, partition, offset, %event_id, %correlation_id,

@@ -204,6 +204,7 @@ impl<H: Handler> Children<H> {
                 .increment(1);
                 let backoff_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(
+                    name: "restart",
                     topic,
                     partition,
                     reason = "panic",

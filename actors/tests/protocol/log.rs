@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::{Condition, Group, LaneState, PartitionStatus, ResetTo, TopicPartition};
+use actors::{Condition, Consent, Group, LaneState, PartitionStatus, ResetTo, TopicPartition};
 use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord, Producer},
@@ -82,7 +82,7 @@ async fn a_reset_holds_while_producers_go_on() {
     let group = world.start().await;
     until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
     send(&world, 3..6).await;
-    assert_eq!(group.reset(source(&world), ResetTo::End, false).await.expect("reset").1, 6);
+    assert_eq!(group.reset(source(&world), ResetTo::End, Consent::default()).await.expect("reset").1, 6);
     send(&world, 6..9).await;
     until("it goes on", || async { world.list("k").await == [0, 1, 2, 6, 7, 8] }).await;
     assert!(is(&group, &world, LaneState::Running));
@@ -128,7 +128,7 @@ async fn a_topic_made_anew_behind_a_frozen_reader_is_noticed_and_by_its_successo
     // Whatever was read of the new log meanwhile: the next owner does not take it for the one that was read before.
     let group = world.start().await;
     until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
-    assert_eq!(group.reset(source(&world), ResetTo::Start, false).await.expect("reset").1, 0);
+    assert_eq!(group.reset(source(&world), ResetTo::Start, Consent::default()).await.expect("reset").1, 0);
     until("all of the new log", || async { world.list("k").await.len() == 13 }).await;
     assert_eq!((world.counted("lost").await, world.unaccounted().await), (0, 0));
     group.shutdown(SOON).await;
@@ -145,7 +145,7 @@ async fn a_topic_made_anew_under_load_is_noticed() {
     until("it halts", || async { is(&group, &world, LaneState::Halted) }).await;
     let reason = lane(&group, &world).and_then(|lane| lane.reason).expect("a reason");
     assert!(reason.contains("another-log") || reason.contains("past-log-end"), "{reason}");
-    group.reset(source(&world), ResetTo::Start, false).await.expect("reset");
+    group.reset(source(&world), ResetTo::Start, Consent::default()).await.expect("reset");
     until("all of the new log", || async { world.list("k").await.len() == 60 }).await;
     group.shutdown(SOON).await;
 }

@@ -76,6 +76,12 @@ where
         }
         Err(error) => Err(RunError::start(error)),
     };
+    let code = said(ended);
+    telemetry::flush(Duration::from_millis(500));
+    code
+}
+
+fn said(ended: Result<(), RunError>) -> ExitCode {
     match ended {
         Ok(()) => {
             tracing::info!("ended after a clean drain");

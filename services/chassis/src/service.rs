@@ -1,8 +1,8 @@
 //! The common wiring of a consumer service.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{error::Error, future::Future, net::SocketAddr, time::Duration};
 
-use actors::{Deps, Group, GroupSettings, Handler, Hints, KafkaSettings, Publisher, TopicSpec};
+use actors::{Cause, Deps, Group, GroupSettings, Handler, Hints, KafkaSettings, Publisher, TopicSpec};
 use anyhow::anyhow;
 use deadpool_postgres::Pool;
 use refinery::Runner;
@@ -29,6 +29,8 @@ const ADMIN_LIMIT: Duration = Duration::from_millis(300);
 pub struct Spec<'a> {
     /// Its name: in logs, dead letters, `pg_stat_activity`.
     pub name: &'static str,
+    /// Its version, in dead letters.
+    pub build: &'static str,
     /// Its consumer group.
     pub group: &'a str,
     /// Topics it reads.
@@ -101,6 +103,7 @@ impl Service {
         let mut settings = GroupSettings::new(name, spec.group, spec.reads, kafka);
         settings.writes = spec.writes.iter().map(|topic| (*topic).to_owned()).collect();
         settings.partitions = counts;
+        spec.build.clone_into(&mut settings.build);
         common.runtime.apply(&mut settings);
         Ok(Self { pool, publisher, health, hints, settings, group: None, admin, stop, listener })
     }
@@ -161,8 +164,10 @@ fn watch_postgres(health: &Health, pool: Pool) {
     health.check("postgres", Need::Required, move || {
         let pool = pool.clone();
         async move {
-            let client = pool.get().await.map_err(|error| format!("no connection: {error}"))?;
-            client.simple_query("").await.map_err(|error| format!("no answer: {error}"))?;
+            // With what lies under it: the outer error alone says nothing.
+            let chain = |error: &(dyn Error + 'static)| Cause::from_error("postgres", error).message;
+            let client = pool.get().await.map_err(|error| format!("no connection: {}", chain(&error)))?;
+            client.simple_query("").await.map_err(|error| format!("no answer: {}", chain(&error)))?;
             Ok(())
         }
     });

@@ -50,18 +50,19 @@ pub struct CommonArgs {
     #[command(flatten)]
     pub admin: AdminArgs,
     /// Redis for dedupe hints, such as redis://localhost:6379; empty or unset works without.
-    #[arg(long, env, hide_env_values = true, default_value = "")]
+    #[arg(long, env, hide_env_values = true, default_value = "", help_heading = "Redis")]
     pub redis_url: String,
     /// How to reach the database, beside its URL.
     #[command(flatten)]
     pub database: DatabaseArgs,
     /// Accept payment tokens that force a path through the simulation (`tok_…`): for tests and demonstrations only.
-    #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set, help_heading = "Simulation")]
     pub test_tokens: bool,
 }
 
 /// How to log.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
 pub struct TelemetryArgs {
     /// JSON lines, text, or auto: text on a terminal, else JSON.
     #[arg(long, env, value_enum, default_value_t = LogFormat::Auto)]
@@ -133,6 +134,27 @@ mod tests {
             let line = Line::from_arg_matches(&command.get_matches_from(["line"])).expect("valid");
             assert_eq!(line.search.is_some(), found);
         }
+    }
+
+    #[test]
+    fn the_help_says_the_runtimes_own_defaults() {
+        let default = GroupSettings::new("s", "g", &["t"], KafkaSettings::default());
+        for arg in RuntimeArgs::augment_args(Command::new("runtime")).get_arguments() {
+            let (name, help) = (arg.get_long().expect("a name"), arg.get_help().expect("a text").to_string());
+            let said = help.rsplit_once("[default: ").and_then(|(_, said)| said.strip_suffix(']'));
+            let said = said.unwrap_or_else(|| panic!("--{name} does not end with its default: {help}"));
+            let mut settings = default.clone();
+            parse(&[&format!("--{name}"), said]).expect("valid").runtime.apply(&mut settings);
+            assert_eq!(format!("{settings:?}"), format!("{default:?}"), "--{name} {said}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_a_heading() {
+        let command = Settings::command();
+        let without: Vec<_> =
+            command.get_arguments().filter(|arg| arg.get_help_heading().is_none()).collect();
+        assert!(without.is_empty(), "{without:?}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
     describe_counter!(handler::ASSIGNMENTS, "Deliveries by what became of them");
     let spec = Spec {
         name: "delivery",
+        build: env!("CARGO_PKG_VERSION"),
         group: topics::DELIVERY_GROUP,
         reads: &[topics::PAYMENTS, topics::ORDERS],
         writes: &[topics::DELIVERIES],

@@ -13,9 +13,20 @@ pub struct Settings {
     #[command(flatten)]
     pub common: CommonArgs,
     /// The service's own database, postgres://user:password@host:port/name.
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = "PostgreSQL")]
     pub delivery_database_url: String,
     /// Where /livez, /readyz, /metrics, /partitions and /parked are served: to this machine alone, unless told otherwise.
-    #[arg(long, env, default_value = "127.0.0.1:9103")]
+    #[arg(long, env, default_value = "127.0.0.1:9103", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_heading() {
+        use clap::CommandFactory;
+        assert!(Settings::command().get_arguments().all(|arg| arg.get_help_heading().is_some()));
+    }
 }

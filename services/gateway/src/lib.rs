@@ -83,7 +83,7 @@ pub async fn start(settings: &Settings) -> Result<Running, RunError> {
     let orders = upstream.clone();
     health.check("orders", Need::Required, move || {
         let orders = orders.clone();
-        async move { orders.reachable().await.map_err(|error| error.to_string()) }
+        async move { orders.reachable().await.map_err(|error| format!("{:#}", anyhow!(error))) }
     });
     let limits = settings.http.limits();
     let guard = settings.admin.guard().map_err(RunError::start)?;

@@ -11,10 +11,10 @@ use clap::Parser;
 #[command(name = "gateway", version)]
 pub struct Settings {
     /// Where the platform is to be reached.
-    #[arg(long, env, default_value = "0.0.0.0:8000")]
+    #[arg(long, env, default_value = "0.0.0.0:8000", help_heading = "HTTP")]
     pub http_listen: SocketAddr,
     /// Where health and metrics are shown: this machine alone, unless told otherwise.
-    #[arg(long, env, default_value = "127.0.0.1:9100")]
+    #[arg(long, env, default_value = "127.0.0.1:9100", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// Who may use the admin port.
     #[command(flatten)]
@@ -23,16 +23,16 @@ pub struct Settings {
     #[command(flatten)]
     pub http: HttpArgs,
     /// The orders service, such as http://orders:8081.
-    #[arg(long, env, value_parser = base)]
+    #[arg(long, env, value_parser = base, help_heading = "HTTP")]
     pub orders_url: Base,
     /// Time a connection to orders may take to open, milliseconds.
-    #[arg(long, env, default_value_t = 1_000)]
+    #[arg(long, env, default_value_t = 1_000, help_heading = "HTTP")]
     pub connect_timeout_ms: u64,
     /// Time orders may take to answer, milliseconds; orders itself gives up after 8 seconds.
-    #[arg(long, env, default_value_t = 10_000)]
+    #[arg(long, env, default_value_t = 10_000, help_heading = "HTTP")]
     pub response_timeout_ms: u64,
     /// Requests in hand at which further ones are refused, with 503.
-    #[arg(long, env, default_value_t = 1_024)]
+    #[arg(long, env, default_value_t = 1_024, help_heading = "HTTP")]
     pub max_in_flight: usize,
     /// How to log.
     #[command(flatten)]
@@ -60,6 +60,12 @@ fn base(text: &str) -> Result<Base, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_has_a_heading() {
+        use clap::CommandFactory;
+        assert!(Settings::command().get_arguments().all(|arg| arg.get_help_heading().is_some()));
+    }
 
     #[test]
     fn the_url_of_orders_is_a_host_and_a_port() {

@@ -128,7 +128,8 @@ fn unknown_status() -> Problem {
 
 async fn connection(pool: &Pool) -> Result<Object, Problem> {
     pool.get().await.map_err(|error| {
-        tracing::warn!(%error, "no connection for a request");
+        let error = actors::Cause::from_error("postgres", &error).message;
+        tracing::warn!(error, "no connection for a request");
         Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER)
     })
 }

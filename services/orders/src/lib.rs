@@ -91,6 +91,7 @@ pub async fn start(settings: &Settings, stop: &mut Stop) -> Result<Running, RunE
     metrics::describe();
     let spec = Spec {
         name: NAME,
+        build: env!("CARGO_PKG_VERSION"),
         group: topics::ORDERS_GROUP,
         reads: &[topics::PAYMENTS, topics::DELIVERIES],
         writes: &[topics::ORDERS],

@@ -10,16 +10,16 @@ use clap::Parser;
 #[command(name = "orders", version)]
 pub struct Settings {
     /// The service's database, postgres://user:password@host:port/name.
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = "PostgreSQL")]
     pub orders_database_url: String,
     /// Where orders are placed and looked at.
-    #[arg(long, env, default_value = "0.0.0.0:8081")]
+    #[arg(long, env, default_value = "0.0.0.0:8081", help_heading = "HTTP")]
     pub http_listen: SocketAddr,
     /// Where health, metrics and partitions are shown: to this machine alone, unless told otherwise.
-    #[arg(long, env, default_value = "127.0.0.1:9101")]
+    #[arg(long, env, default_value = "127.0.0.1:9101", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// Events that Kafka has not acknowledged at which further orders are refused, with 503.
-    #[arg(long, env, default_value_t = 100_000)]
+    #[arg(long, env, default_value_t = 100_000, help_heading = "HTTP")]
     pub outbox_limit: usize,
     /// What services have in common.
     #[command(flatten)]
@@ -29,6 +29,12 @@ pub struct Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_has_a_heading() {
+        use clap::CommandFactory;
+        assert!(Settings::command().get_arguments().all(|arg| arg.get_help_heading().is_some()));
+    }
 
     #[test]
     fn the_command_line_is_sound_and_needs_only_its_servers() {

@@ -25,6 +25,7 @@ pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
     describe_counter!(handler::REFUNDS, "Charges that were given back");
     let spec = Spec {
         name: "payments",
+        build: env!("CARGO_PKG_VERSION"),
         group: topics::PAYMENTS_GROUP,
         reads: &[topics::ORDERS],
         writes: &[topics::PAYMENTS],

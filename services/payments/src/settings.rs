@@ -15,10 +15,10 @@ pub struct Settings {
     #[command(flatten)]
     pub common: CommonArgs,
     /// The service's own database, postgres://user:password@host:port/name.
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, help_heading = "PostgreSQL")]
     pub payments_database_url: String,
     /// Where /livez, /readyz, /metrics, /partitions and /parked are served: to this machine alone, unless told otherwise.
-    #[arg(long, env, default_value = "127.0.0.1:9102")]
+    #[arg(long, env, default_value = "127.0.0.1:9102", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// The payment provider.
     #[command(flatten)]
@@ -27,6 +27,7 @@ pub struct Settings {
 
 /// How the simulated provider behaves.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Simulation")]
 pub struct ProviderArgs {
     /// Share of charges that are declined, 0 to 1.
     #[arg(long, env, default_value = "0.2", value_parser = share)]
@@ -82,6 +83,12 @@ mod tests {
     fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
         let needed = ["payments", "--kafka-brokers", "k:9092", "--payments-database-url", "postgres://h/d"];
         Settings::try_parse_from(needed.iter().chain(args))
+    }
+
+    #[test]
+    fn every_setting_has_a_heading() {
+        use clap::CommandFactory;
+        assert!(Settings::command().get_arguments().all(|arg| arg.get_help_heading().is_some()));
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod records;
 mod requeue;
 #[path = "edge/saga.rs"]
 mod saga;
+#[path = "edge/texts.rs"]
+mod texts;
 
 use devstack::names::Role;
 

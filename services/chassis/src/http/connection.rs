@@ -219,12 +219,15 @@ struct Arriving {
     body: Incoming,
     progress: Option<Arc<Progress>>,
     limit: Duration,
-    late: Pin<Box<Sleep>>,
+    /// When it is too late, and the clock once it is needed: most bodies come with their heads.
+    deadline: Instant,
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl Arriving {
     fn new(body: Incoming, progress: Arc<Progress>, limit: Duration) -> Self {
-        let mut arriving = Self { progress: Some(progress), limit, late: Box::pin(sleep(limit)), body };
+        let deadline = Instant::now() + limit;
+        let mut arriving = Self { body, progress: Some(progress), limit, deadline, late: None };
         if arriving.body.is_end_stream() {
             arriving.arrived();
         }
@@ -253,19 +256,16 @@ impl Body for Arriving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match polled {
-            Poll::Pending if self.late.as_mut().poll(cx).is_ready() => {
-                Poll::Ready(Some(Err(Box::new(TooSlow(self.limit)))))
-            }
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(frame) => {
-                if frame.is_none() || self.body.is_end_stream() {
-                    self.arrived();
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let deadline = self.deadline;
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(late.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(Box::new(TooSlow(self.limit)))));
+        };
+        if frame.is_none() || self.body.is_end_stream() {
+            self.arrived();
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,6 +9,7 @@ use crate::database::TlsFiles;
 
 /// How to reach the database, beside its URL.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "PostgreSQL")]
 pub struct DatabaseArgs {
     /// Most connections to the database.
     #[arg(long, env, default_value = "16", value_parser = positive)]

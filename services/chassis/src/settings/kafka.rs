@@ -8,6 +8,7 @@ use thiserror::Error;
 
 /// How to reach Kafka, and what to find there.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
     /// Brokers, `host:port`, comma-separated.
     #[arg(long, env)]

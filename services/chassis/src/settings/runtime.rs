@@ -9,34 +9,35 @@ use super::positive;
 
 /// Overrides of the runtime's defaults; what is not given keeps its default.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Runtime")]
 pub struct RuntimeArgs {
     /// Delay after the first failed attempt, milliseconds [default: 200].
-    #[arg(long, env)]
+    #[arg(long, env, help_heading = "Retry")]
     pub retry_initial_ms: Option<u64>,
     /// Longest delay between attempts, milliseconds [default: 30000].
-    #[arg(long, env)]
+    #[arg(long, env, help_heading = "Retry")]
     pub retry_max_ms: Option<u64>,
     /// Each delay is this many times the one before; at least 1 [default: 2].
-    #[arg(long, env, value_parser = multiplier)]
+    #[arg(long, env, value_parser = multiplier, help_heading = "Retry")]
     pub retry_multiplier: Option<f64>,
     /// Share by which a delay is spread both ways, 0 to 1 [default: 0.2].
-    #[arg(long, env, value_parser = share)]
+    #[arg(long, env, value_parser = share, help_heading = "Retry")]
     pub retry_jitter: Option<f64>,
     /// Attempts in all before a dead letter [default: 10].
-    #[arg(long, env, value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, env, value_parser = value_parser!(u32).range(1..), help_heading = "Retry")]
     pub retry_attempts: Option<u32>,
     /// Seconds from the first failure after which no further attempt is made; time in which the partition could not work is
     /// left out [default: 900].
-    #[arg(long, env)]
+    #[arg(long, env, help_heading = "Retry")]
     pub retry_deadline_s: Option<u64>,
     /// Longest delay between tries while a server cannot be reached, milliseconds [default: 2000].
-    #[arg(long, env)]
+    #[arg(long, env, help_heading = "Retry")]
     pub unreachable_max_ms: Option<u64>,
     /// Distinct keys that must have been tried before failures count as systemic [default: 20].
-    #[arg(long, env, value_parser = positive)]
+    #[arg(long, env, value_parser = positive, help_heading = "Retry")]
     pub circuit_min_keys: Option<usize>,
     /// Attempts older than this say nothing of that any more, milliseconds [default: 30000].
-    #[arg(long, env)]
+    #[arg(long, env, help_heading = "Retry")]
     pub circuit_window_ms: Option<u64>,
     /// A member silent for this long loses its partitions, milliseconds [default: 10000].
     #[arg(long, env, value_parser = value_parser!(u64).range(1_000..=300_000))]
@@ -50,7 +51,8 @@ pub struct RuntimeArgs {
     /// Most bytes in one batch transaction [default: 4194304].
     #[arg(long, env, value_parser = positive)]
     pub batch_max_bytes: Option<usize>,
-    /// Records delivered and not finished at which a partition is paused in Kafka; it resumes at half [default: 4000].
+    /// Records delivered and not finished at which a lane is full: it takes no more until there is room, and when it was full for five
+    /// seconds its partition is paused in Kafka (backpressure) [default: 4000].
     #[arg(long, env, value_parser = positive)]
     pub lane_max_records: Option<usize>,
     /// The same in bytes [default: 16777216].

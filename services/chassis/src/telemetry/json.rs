@@ -1,13 +1,16 @@
 //! One flat JSON object a line: what log stores index best.
 //!
 //! The fields of the spans around an event stand beside its own, so that a search for an `event_id` or a
-//! `correlation_id` finds every line that has to do with it. The innermost wins where a name repeats.
+//! `correlation_id` finds every line that has to do with it. The innermost wins where a name repeats. Fields and lines are bounded.
 
-use std::{fmt, io::Write};
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use chrono::{SecondsFormat, Utc};
-use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, ser::Formatter};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -15,15 +18,18 @@ use tracing::{
 };
 use tracing_subscriber::{layer::Context, registry::LookupSpan};
 
-/// Writes events as JSON lines.
-pub(super) struct JsonLines<W> {
+use super::text::{self, MAX_LINE};
+
+/// Makes JSON lines of events.
+pub(super) struct JsonLines<F> {
     service: &'static str,
-    out: Mutex<W>,
+    /// Takes a line, with its newline.
+    out: F,
 }
 
-impl<W> JsonLines<W> {
-    pub(super) fn new(service: &'static str, out: W) -> Self {
-        Self { service, out: Mutex::new(out) }
+impl<F> JsonLines<F> {
+    pub(super) fn new(service: &'static str, out: F) -> Self {
+        Self { service, out }
     }
 }
 
@@ -43,11 +49,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, Value::String(format!("{value:?}")));
+        self.put(field, text::bounded(format_args!("{value:?}"), text::limit(field.name())).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        self.put(field, text::cut(value, text::limit(field.name())).into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -67,10 +73,10 @@ impl Visit for Fields {
     }
 }
 
-impl<S, W> tracing_subscriber::Layer<S> for JsonLines<W>
+impl<S, F> tracing_subscriber::Layer<S> for JsonLines<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    W: Write + Send + 'static,
+    F: Fn(Vec<u8>) + Send + Sync + 'static,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
@@ -108,11 +114,55 @@ where
         line.insert("level".to_owned(), event.metadata().level().as_str().into());
         line.insert("target".to_owned(), target.into());
         line.insert("service".to_owned(), self.service.into());
-        if let Ok(mut bytes) = serde_json::to_vec(&line) {
-            bytes.push(b'\n');
-            // Nobody is left to tell when the log itself cannot be written.
-            let _unwritten = self.out.lock().write_all(&bytes);
+        (self.out)(written(line));
+    }
+}
+
+/// The line; where it is too long, its longest fields are cut until it fits.
+fn written(mut line: Map<String, Value>) -> Vec<u8> {
+    let mut bytes = to_bytes(&line);
+    let mut limit = text::MAX_FIELD;
+    while bytes.len() > MAX_LINE {
+        if limit < 16 {
+            // So many fields: what every line has is left.
+            line.retain(|name, _| {
+                ["timestamp", "level", "target", "service", "message"].contains(&name.as_str())
+            });
         }
+        for value in line.values_mut() {
+            if let Value::String(field) = value {
+                *field = text::cut(field, limit);
+            }
+        }
+        bytes = to_bytes(&line);
+        limit /= 2;
+    }
+    bytes
+}
+
+fn to_bytes(line: &Map<String, Value>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    let mut json = serde_json::Serializer::with_formatter(&mut bytes, Visible);
+    // Writing strings and numbers to memory does not fail.
+    let _infallible = line.serialize(&mut json);
+    bytes.push(b'\n');
+    bytes
+}
+
+/// JSON on one line by everybody's idea of a line, with nothing in it that a terminal obeys.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| text::is_hidden(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
     }
 }
 
@@ -120,29 +170,22 @@ where
 mod tests {
     use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    fn text(work: impl FnOnce()) -> String {
+        let out = Arc::new(Mutex::new(Vec::new()));
+        let taken = out.clone();
+        let lines = JsonLines::new("orders", move |line: Vec<u8>| taken.lock().extend(line));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
+        let bytes = out.lock().clone();
+        String::from_utf8(bytes).expect("UTF-8")
     }
 
     fn lines(work: impl FnOnce()) -> Vec<Value> {
-        let out = Shared::default();
-        let subscriber = tracing_subscriber::registry().with(JsonLines::new("orders", out.clone()));
-        tracing::subscriber::with_default(subscriber, work);
-        let text = String::from_utf8(out.0.lock().clone()).expect("UTF-8");
+        let text = text(work);
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
@@ -171,6 +214,52 @@ mod tests {
             assert_eq!(line[name], value, "{name}");
         }
         assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_four_kilobytes() {
+        let long = "x".repeat(900_000);
+        let hidden = "\u{9b}".repeat(900_000);
+        let text = text(|| {
+            tracing::warn!(error = long, key = long, "short");
+            tracing::warn!(error = hidden, key = %hidden, a = ?hidden, b = hidden, c = hidden, "{long}");
+            tracing::warn!(
+                a0 = long,
+                a1 = long,
+                a2 = long,
+                a3 = long,
+                a4 = long,
+                a5 = long,
+                a6 = long,
+                a7 = long,
+                a8 = long,
+                a9 = long,
+                b0 = hidden,
+                b1 = hidden,
+                b2 = hidden,
+                b3 = hidden,
+                b4 = hidden,
+                b5 = hidden,
+                "many"
+            );
+        });
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        assert_eq!(lines.len(), 3);
+        for line in lines {
+            assert!(line.len() <= MAX_LINE, "{}", line.len());
+            assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"] == "WARN"), "{line}");
+        }
+        let first: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+        assert!(first["error"].as_str().is_some_and(|error| error.len() > 2_000 && error.ends_with('…')));
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_or_hides_is_escaped() {
+        let odd = "a\u{1b}\u{7f}\u{9b}\u{202e}\u{2028}\u{200b}\u{e0041}寿司";
+        let text = text(|| tracing::info!(key = odd, "{odd}"));
+        assert!(text.trim_end().chars().all(|c| !c.is_control() && !text::is_hidden(c)), "{text:?}");
+        let line: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&line["key"], &line["message"]), (&odd.into(), &odd.into()));
     }
 
     #[test]

@@ -127,3 +127,45 @@ async fn more_than_it_can_hold_is_shed() {
     go_on.notify_one();
     assert_eq!(send(app, place_order("")).await.0, 200, "the place is free again");
 }
+
+/// A listener in the place of orders that says this and then nothing.
+async fn half_an_answer(said: &'static str) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, said.as_bytes()).await.expect("written");
+            open.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_is_cut_off_and_its_place_is_free() {
+    let address = half_an_answer("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345").await;
+    let app = edge(address, &["--max-in-flight", "1", "--response-timeout-ms", "200"]);
+    let request = || Request::get("/orders").body(RequestBody::empty()).expect("valid");
+    let first = app.clone().oneshot(request()).await.expect("infallible");
+    assert_eq!(first.status(), 200);
+    let shed = app.clone().oneshot(request()).await.expect("infallible");
+    assert_eq!(shed.status(), 503, "the place is taken until the answer has been passed on");
+    assert!(first.into_body().collect().await.is_err(), "it is cut off");
+    assert_eq!(app.oneshot(request()).await.expect("infallible").status(), 200);
+}
+
+#[tokio::test]
+async fn a_place_is_taken_before_the_body_is_read() {
+    let (address, _stop) = fake(Router::new().route("/orders", post(async || axum::Json(json!({}))))).await;
+    let app = edge(address, &["--max-in-flight", "1"]);
+    let never = RequestBody::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+    let slow = tokio::spawn(send(app.clone(), place_order(never)));
+    // It takes its place when it is first polled.
+    tokio::task::yield_now().await;
+    let (status, ..) = send(app.clone(), place_order("")).await;
+    assert_eq!(status, 503);
+    slow.abort();
+    assert!(slow.await.expect_err("given up").is_cancelled());
+    assert_eq!(send(app, place_order("")).await.0, 200);
+}

@@ -53,7 +53,8 @@ fn half_a_request_is_left_in_time_and_delays_no_drain() -> Result<()> {
             ensure!(last.contains("ended after a clean drain"), "{role} ended otherwise: {last}");
         }
         drop(open);
-        for role in SERVICES {
+        // The gateway is ready when orders is.
+        for role in SERVICES.into_iter().rev() {
             trial.stack.start(role, 1).await?;
         }
         Ok(())
