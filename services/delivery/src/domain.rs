@@ -3,6 +3,8 @@
 //! A courier is taken when an order is paid and given back when the order is over, whichever way. The events come from
 //! two topics, so either may be seen first: an order that is over before it was paid for is closed, and nobody is sent.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use contracts::{DeliveryAssigned, DeliveryFailed, Event, PaymentSuccess};
 
@@ -24,29 +26,28 @@ pub struct Courier {
     pub load: i32,
 }
 
-/// All couriers, in the order of their ids, and whose load changed.
+/// Couriers that may be sent, in the order of their ids, and by how much whose load changes. Others may be freed as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Couriers {
-    all: Vec<Courier>,
-    changed: Vec<bool>,
+    at_hand: Vec<Courier>,
+    changes: BTreeMap<i32, i32>,
 }
 
 impl Couriers {
     /// As loaded.
-    pub fn new(mut all: Vec<Courier>) -> Self {
-        all.sort_by_key(|courier| courier.id);
-        let changed = vec![false; all.len()];
-        Self { all, changed }
+    pub fn new(mut at_hand: Vec<Courier>) -> Self {
+        at_hand.sort_by_key(|courier| courier.id);
+        Self { at_hand, changes: BTreeMap::new() }
     }
 
-    /// Those whose load changed since they were loaded, in the order of their ids.
-    pub fn changed(&self) -> impl Iterator<Item = &Courier> {
-        self.all.iter().zip(&self.changed).filter(|(_, changed)| **changed).map(|(courier, _)| courier)
+    /// By how much whose load changed since they were loaded, in the order of their ids.
+    pub fn changes(&self) -> impl Iterator<Item = (i32, i32)> {
+        self.changes.iter().map(|(id, by)| (*id, *by)).filter(|(_, by)| *by != 0)
     }
 
-    /// All of them.
+    /// Those that may be sent.
     pub fn iter(&self) -> impl Iterator<Item = &Courier> {
-        self.all.iter()
+        self.at_hand.iter()
     }
 
     /// The courier with the smallest share of their capacity in use, if anybody has room; their load grows by one.
@@ -55,18 +56,18 @@ impl Couriers {
             let used = |a: &Courier, b: &Courier| i64::from(a.load) * i64::from(b.capacity);
             used(courier, other).cmp(&used(other, courier)).then(courier.id.cmp(&other.id))
         };
-        let free = self.all.iter().enumerate().filter(|(_, courier)| courier.load < courier.capacity);
-        let (at, _) = free.min_by(|(_, a), (_, b)| share(a, b))?;
-        self.all[at].load += 1;
-        self.changed[at] = true;
-        Some(self.all[at].clone())
+        let free = self.at_hand.iter_mut().filter(|courier| courier.load < courier.capacity);
+        let taken = free.min_by(|a, b| share(a, b))?;
+        taken.load += 1;
+        *self.changes.entry(taken.id).or_default() += 1;
+        Some(taken.clone())
     }
 
     fn give_back(&mut self, id: i32) {
-        if let Ok(at) = self.all.binary_search_by_key(&id, |courier| courier.id) {
-            self.all[at].load -= 1;
-            self.changed[at] = true;
+        if let Ok(at) = self.at_hand.binary_search_by_key(&id, |courier| courier.id) {
+            self.at_hand[at].load -= 1;
         }
+        *self.changes.entry(id).or_default() -= 1;
     }
 }
 

@@ -1,5 +1,9 @@
 //! All SQL of the delivery service: arrays in, rows out.
 
+mod turns;
+
+pub use self::turns::partition;
+
 use std::collections::HashMap;
 
 use actors::Lock;
@@ -13,45 +17,52 @@ use uuid::Uuid;
 
 use crate::domain::{Assignment, Courier, Couriers, Status};
 
-const COURIERS: &str = "select id, name, capacity, load from couriers order by id for update";
 const ASSIGNMENTS: &str = "select order_id, state, order_version, courier_id, assigned_at, released_at \
      from assignments where order_id = any($1) order by order_id";
+const ASSIGNMENTS_LOCKED: &str = "select order_id, state, order_version, courier_id, assigned_at, released_at \
+     from assignments where order_id = any($1) order by order_id for update";
 const SAVE: &str = "insert into assignments (order_id, state, order_version, courier_id, assigned_at, released_at) \
      select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::timestamptz[]) \
      on conflict (order_id) do update set state = excluded.state, order_version = excluded.order_version, \
      courier_id = excluded.courier_id, assigned_at = excluded.assigned_at, released_at = excluded.released_at";
-const SAVE_LOADS: &str = "update couriers set load = new.load \
-     from unnest($1::integer[], $2::integer[]) as new(id, load) where couriers.id = new.id";
+/// Whoever frees a courier has not locked it before: all do so in the order of the ids.
+const SAVE_LOADS: &str = "with held as (select id from couriers where id = any($1) order by id for no key update) \
+     update couriers set load = load + change.by from unnest($1::integer[], $2::integer[]) as change(id, by), held \
+     where couriers.id = change.id and held.id = change.id";
 
-/// The couriers, and the assignments of `orders`, those that have one.
+/// The assignments of `orders`, those that have one, and couriers to send for those that have none.
 ///
 /// Two lanes may meet the same order at the same time, one with its payment and one with its end, before it has a row
-/// that could be locked. So the couriers are locked first: that lock lets one transaction at a time decide who is sent
-/// where, and the assignments, read by a later statement, are seen as the one before left them. Without a lock there
-/// are no couriers: nothing is decided then.
+/// that could be locked. So an order without a row is locked by its name ([`turns`]), and the assignments, read by a later
+/// statement, are seen as the one before left them. Couriers are taken in turn, each batch its own few: no batch waits for
+/// another that works on other orders. Without a lock there are no couriers: nothing is decided then.
 pub async fn load<C: GenericClient>(
     client: &C,
     orders: &[Uuid],
     lock: Lock,
 ) -> Result<(HashMap<Uuid, Assignment>, Couriers), Error> {
-    let statement = client.prepare_cached(ASSIGNMENTS).await?;
     let of_orders: [&(dyn ToSql + Sync); 1] = [&orders];
-    let rows;
-    let couriers = match lock {
+    let (rows, couriers) = match lock {
         Lock::None => {
-            rows = client.query(&statement, &of_orders).await?;
-            Vec::new()
+            let statement = client.prepare_cached(ASSIGNMENTS).await?;
+            (client.query(&statement, &of_orders).await?, Vec::new())
         }
         Lock::ForUpdate => {
-            let locking = client.prepare_cached(COURIERS).await?;
-            // One round trip: both are sent in this order, and the server runs one after the other.
-            let (locked, read) = tokio::try_join! {
+            let (names, buckets) = turns::buckets(orders);
+            let naming = client.prepare_cached(turns::LOCK_NEW).await?;
+            let reading = client.prepare_cached(ASSIGNMENTS_LOCKED).await?;
+            let taking = client.prepare_cached(turns::TAKE).await?;
+            let named: [&(dyn ToSql + Sync); 2] = [&names, &buckets];
+            // One round trip: they are sent in this order, and the server runs one after the other.
+            let (_, rows, taken) = tokio::try_join! {
                 biased;
-                client.query(&locking, &[]),
-                client.query(&statement, &of_orders),
+                client.query(&naming, &named),
+                client.query(&reading, &of_orders),
+                client.query(&taking, &of_orders),
             }?;
-            rows = read;
-            locked.iter().map(courier).collect::<Result<_, _>>()?
+            let taken = taken.iter().map(courier).collect::<Result<_, _>>()?;
+            let wanted = orders.len().saturating_sub(rows.len());
+            (rows, turns::enough(client, taken, wanted).await?)
         }
     };
     let assignments =
@@ -91,10 +102,10 @@ pub async fn save<C: GenericClient>(
     if !changed.is_empty() {
         save_assignments(client, changed).await?;
     }
-    let (ids, loads): (Vec<_>, Vec<_>) = couriers.changed().map(|courier| (courier.id, courier.load)).unzip();
+    let (ids, changes): (Vec<_>, Vec<_>) = couriers.changes().unzip();
     if !ids.is_empty() {
         let statement = client.prepare_cached(SAVE_LOADS).await?;
-        client.execute(&statement, &[&ids, &loads]).await?;
+        client.execute(&statement, &[&ids, &changes]).await?;
     }
     Ok(())
 }

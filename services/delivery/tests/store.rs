@@ -52,11 +52,11 @@ async fn handle(transaction: &deadpool_postgres::Transaction<'_>, event: &Event)
 async fn the_seeded_fleet_is_large_and_free() {
     let database = database().await;
     let client = database.get().await.expect("a connection");
-    let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
-    let names: Vec<_> = couriers.iter().map(|courier| courier.name.as_str()).collect();
+    let all = client.query("select name, load, capacity from couriers order by id", &[]).await.expect("read");
+    let names: Vec<&str> = all.iter().map(|row| row.get(0)).collect();
     assert_eq!((names[0], names[39], names.len()), ("courier-01", "courier-40", 40));
-    assert!(couriers.iter().all(|courier| courier.load == 0 && courier.capacity == 250));
-    let (_, unlocked) = store::load(&client, &[], Lock::None).await.expect("loaded");
+    assert!(all.iter().all(|row| (row.get::<_, i32>(1), row.get::<_, i32>(2)) == (0, 250)));
+    let (_, unlocked) = store::load(&client, &[Uuid::new_v4()], Lock::None).await.expect("loaded");
     assert_eq!(unlocked.iter().count(), 0, "couriers are read to be locked, or not at all");
 }
 
@@ -136,6 +136,102 @@ async fn a_payment_and_a_cancellation_at_the_same_time_leave_nobody_on_the_way()
         let expected = if payment_first { "released" } else { "closed" };
         assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1)), (0, expected));
     }
+}
+
+/// Batches of different orders do not wait for each other, and neither for a courier whom somebody else has locked.
+#[tokio::test]
+async fn batches_of_other_orders_and_locked_couriers_hold_nobody_up() {
+    let database = database().await;
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(database.get().await.expect("a connection"));
+    }
+    let (locked, lanes) = open.split_first_mut().expect("six");
+    let operator = locked.transaction().await.expect("begun");
+    operator.execute("update couriers set capacity = 251 where id <= 20", &[]).await.expect("held");
+    let mut transactions = Vec::new();
+    for lane in lanes {
+        let transaction = lane.transaction().await.expect("begun");
+        // A lock that has to be waited for is an error here.
+        transaction.batch_execute("set local lock_timeout = '100ms'").await.expect("set");
+        transactions.push(transaction);
+    }
+    for (partition, transaction) in transactions.iter().enumerate() {
+        handle(transaction, &paid(order_of(partition))).await;
+    }
+    for transaction in transactions {
+        transaction.commit().await.expect("committed");
+    }
+    operator.commit().await.expect("committed");
+    assert_eq!(loads(&database).await, (5, 1));
+}
+
+/// An order whose key lies in that partition of six.
+fn order_of(partition: usize) -> Uuid {
+    use std::iter::repeat_with;
+    let there = |order: &Uuid| store::partition(order, 6) == partition;
+    repeat_with(Uuid::new_v4).find(there).expect("there are enough")
+}
+
+/// The sum of all loads, and the largest.
+async fn loads(database: &Pool) -> (i64, i32) {
+    let client = database.get().await.expect("a connection");
+    let row = client.query_one("select sum(load), max(load) from couriers", &[]).await.expect("read");
+    (row.get(0), row.get(1))
+}
+
+/// However many come at once: nobody carries more than they can, and nobody is turned away while somebody has room.
+#[tokio::test]
+async fn a_small_fleet_is_filled_to_the_last_place_and_not_beyond() {
+    let database = database().await;
+    let client = database.get().await.expect("a connection");
+    client
+        .batch_execute("delete from couriers where id > 4; update couriers set capacity = 5")
+        .await
+        .expect("small");
+    drop(client);
+    let lanes: Vec<_> = (0..6)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                let (mut client, mut turned_away) = (database.get().await.expect("a connection"), 0);
+                for _ in 0..6 {
+                    loop {
+                        let transaction = client.transaction().await.expect("begun");
+                        match try_to_send(&transaction, Uuid::new_v4()).await {
+                            Ok(sent) => {
+                                transaction.commit().await.expect("committed");
+                                turned_away += i32::from(!sent);
+                                break;
+                            }
+                            // Two that each wait for the other's courier: the runtime redoes such a batch.
+                            Err(error) => {
+                                assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
+                            }
+                        }
+                    }
+                }
+                turned_away
+            })
+        })
+        .collect();
+    let mut turned_away = 0;
+    for lane in lanes {
+        turned_away += lane.await.expect("no panic");
+    }
+    assert_eq!((loads(&database).await, turned_away), ((20, 5), 16), "36 orders, 20 places");
+}
+
+async fn try_to_send(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    order: Uuid,
+) -> Result<bool, tokio_postgres::Error> {
+    let (states, mut couriers) = store::load(transaction, &[order], Lock::ForUpdate).await?;
+    let Ok(outcome) = domain::decide(&paid(order), states.get(&order), &mut couriers, this_try()) else {
+        return Ok(false);
+    };
+    let changed: Vec<_> = outcome.assignment.map(|assignment| (order, assignment)).into_iter().collect();
+    store::save(transaction, &changed, &couriers).await.map(|()| true)
 }
 
 async fn wait_until_somebody_is_blocked(watcher: &deadpool_postgres::Object) {

@@ -88,7 +88,7 @@ fn the_least_loaded_courier_with_room_is_sent() {
         let Some(chosen) = chosen else {
             assert_eq!(outcome, Err(NoCourierFree));
             assert_eq!(
-                (loads(&couriers), couriers.changed().count()),
+                (loads(&couriers), couriers.changes().count()),
                 (before, 0),
                 "an error changes nothing"
             );
@@ -104,7 +104,7 @@ fn the_least_loaded_courier_with_room_is_sent() {
         assert_eq!(outcome.event, Some(said.into()));
         let status = Status::Assigned { courier_id: chosen, at: at(1) };
         assert_eq!(outcome.assignment, Some(Assignment { status, order_version: 1 }));
-        assert_eq!(couriers.changed().map(|courier| courier.id).collect::<Vec<_>>(), [chosen]);
+        assert_eq!(couriers.changes().map(|(id, _)| id).collect::<Vec<_>>(), [chosen]);
     }
 }
 
@@ -169,7 +169,7 @@ fn what_does_not_concern_delivery_changes_nothing() {
         let outcome = decide(&event, state.as_ref(), &mut couriers, first_try(1)).expect("decided");
         assert_eq!(outcome, Outcome { assignment: None, event: None });
     }
-    assert_eq!(couriers.changed().count(), 0);
+    assert_eq!(couriers.changes().count(), 0);
 }
 
 fn step() -> impl Strategy<Value = (Event, u32)> {
