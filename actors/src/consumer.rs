@@ -17,7 +17,7 @@ mod window;
 
 pub(crate) use self::{
     consumers::Consumers,
-    lane::{Lane, LaneKind},
+    lane::{Lane, LaneKind, Progress},
     probe::Probe,
     window::Taken,
 };

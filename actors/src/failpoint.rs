@@ -85,6 +85,8 @@ failpoints! {
     WriterWritten = "writer-written",
     /// Its transaction is committed; nothing was published.
     WriterCommitted = "writer-committed",
+    /// The watch of a group begins a round.
+    WatchRound = "watch-round",
     /// A dead instance's lane was taken over; nothing was published.
     WriterTookOver = "writer-took-over",
 }

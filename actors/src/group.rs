@@ -1,35 +1,41 @@
 //! A running consumer group member.
 
 mod operate;
+mod scrape;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use deadpool_postgres::Pool;
-use metrics::gauge;
-use ractor::{Actor, ActorRef};
+use ractor::{Actor, ActorRef, ActorStatus};
 use rdkafka::metadata::Metadata;
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
-    Backlog, Cause, Condition, Handler, ParkedStatus, PartitionStatus,
+    Cause, Condition, Handler, ParkedStatus, PartitionStatus,
     condition::Conditions,
-    consumer::{Consumers, Lane, Probe},
+    consumer::{Consumers, Probe},
     dead_letter::{ACTIONS_TOPIC, dlq_topic, requeue_topic},
     dedupe::Hints,
     kafka::MetadataClient,
     log_ends::LogEnds,
     lookout::Lookout,
-    metrics::{OUTBOX_AGE, OUTBOX_ROWS, PARKED},
+    metrics,
+    observed::Observed,
     panics,
     partition::{Supervise, Supervisor},
     publisher::Publisher,
     record::TopicPartition,
+    reporter::Reporter,
+    retention::Sweeper,
     retry,
     settings::GroupSettings,
     sql, topics,
@@ -44,8 +50,11 @@ const START: Duration = Duration::from_secs(10);
 /// What a group works with.
 #[derive(Clone, Debug)]
 pub struct Deps {
-    /// The service's database, with the tables of `migrations/runtime`.
+    /// The service's database, with the tables of `migrations/runtime`: for batches and claims, and nothing else.
     pub pool: Pool,
+    /// The same database, for what goes on beside the partitions; 2 connections are enough. What it waits for holds no batch up,
+    /// and the other way round.
+    pub housekeeping: Pool,
     /// Redis hints; may be [`Hints::none`].
     pub hints: Hints,
     /// The process's idempotent producer.
@@ -75,6 +84,7 @@ pub(crate) struct Shared<H: Handler> {
     pub(crate) owner: String,
     pub(crate) cluster_id: String,
     /// What does not work, beside the lanes.
+    #[allow(dead_code, reason = "raised by what comes next")]
     pub(crate) conditions: Conditions,
     /// Where logs begin and end.
     pub(crate) log_ends: LogEnds,
@@ -90,17 +100,6 @@ impl<H: Handler> Shared<H> {
             supervisor.cast(Supervise::Requeued(source.clone())).unwrap_or_default();
         }
     }
-
-    /// Shows what waits beside a lane's window.
-    #[allow(clippy::cast_precision_loss, reason = "gauges are floating-point")]
-    pub(crate) fn gauges(&self, lane: &Lane, parked: usize, backlog: Backlog) {
-        let (topic, partition) = (lane.source.topic.to_string(), lane.source.partition.to_string());
-        let group = self.settings.group.clone();
-        let name = format!("{group}/{}", lane.source);
-        gauge!(PARKED, "group" => group, "topic" => topic, "partition" => partition).set(parked as f64);
-        gauge!(OUTBOX_ROWS, "lane" => name.clone()).set(backlog.rows as f64);
-        gauge!(OUTBOX_AGE, "lane" => name).set(backlog.oldest.as_secs_f64());
-    }
 }
 
 /// A consumer group member: its consumers, lanes, actors and supervisor. Cheap to clone.
@@ -115,13 +114,19 @@ struct Inner {
     /// How long outcomes are remembered.
     retention: Duration,
     cluster_id: String,
+    /// For what operators ask.
     pool: Pool,
     consumers: Arc<Consumers>,
     conditions: Conditions,
+    observed: Observed,
     supervisor: ActorRef<Supervise>,
-    watch: JoinHandle<()>,
-    lookout: JoinHandle<()>,
+    /// What runs beside the partitions, by name. None of it ends by itself.
+    tasks: [(&'static str, JoinHandle<()>); 4],
+    stopping: AtomicBool,
 }
+
+/// How often it is looked whether something has ended.
+const LOOK: Duration = Duration::from_millis(500);
 
 impl Group {
     /// Subscribes and begins to work. Returns once the consumers run; partitions arrive as Kafka assigns them.
@@ -176,9 +181,15 @@ impl Group {
         let consumers = Consumers::start(&settings, &supervisor, &Handle::current())
             .map_err(|error| Cause::new("kafka-consumer", error))?;
         let consumers = Arc::new(consumers);
-        let watch =
-            Watch { settings: settings.clone(), pool: deps.pool.clone(), consumers: consumers.clone() };
-        let watch = tokio::spawn(watch.run());
+        begin_metrics(&settings);
+        let (observed, pool) = (Observed::default(), deps.housekeeping);
+        let watch = Watch {
+            settings: settings.clone(),
+            pool: pool.clone(),
+            consumers: consumers.clone(),
+            conditions: conditions.clone(),
+            observed: observed.clone(),
+        };
         let lookout = Lookout {
             probe: Probe::new(&settings.kafka, log_ends.clone())?,
             log_ends: log_ends.clone(),
@@ -188,7 +199,16 @@ impl Group {
             publisher: deps.publisher.clone(),
             topics,
         };
-        let lookout = tokio::spawn(lookout.run());
+        let sweeper = Sweeper::new(settings.clone(), pool.clone(), conditions.clone(), observed.clone());
+        let reported = (conditions.clone(), consumers.clone());
+        let reporter =
+            Reporter::default().run(settings.group.clone(), move || degraded(&reported.0, &reported.1));
+        let tasks = [
+            ("the watch", tokio::spawn(watch.run())),
+            ("the lookout", tokio::spawn(lookout.run())),
+            ("the inbox sweep", tokio::spawn(sweeper.run())),
+            ("the reporter", tokio::spawn(reporter)),
+        ];
         let GroupSettings { group: name, retention, .. } = settings;
         let retention = retention.inbox;
         let inner = Inner {
@@ -196,12 +216,13 @@ impl Group {
             log_ends,
             retention,
             cluster_id,
-            pool: deps.pool,
+            pool,
             consumers,
             conditions,
+            observed,
             supervisor,
-            watch,
-            lookout,
+            tasks,
+            stopping: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -230,20 +251,41 @@ impl Group {
 
     /// What does not work and need not for this process to be of use: partitions, topics, servers.
     pub fn degraded(&self) -> Vec<Condition> {
-        let mut all = self.inner.conditions.list();
-        let mut lanes = self.inner.consumers.lanes();
-        lanes.sort_by(|a, b| a.source.cmp(&b.source));
-        all.extend(self.inner.consumers.degraded());
-        all.extend(lanes.iter().filter_map(|lane| lane.condition()));
-        all
+        degraded(&self.inner.conditions, &self.inner.consumers)
+    }
+
+    /// What of the group has ended, or panicked, while nobody told it to stop: this process is to be restarted then.
+    pub fn dead(&self) -> Option<String> {
+        if self.inner.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let name = &self.inner.name;
+        let task = self.inner.tasks.iter().find(|(_, task)| task.is_finished());
+        if let Some((task, _)) = task {
+            return Some(format!("{task} of group {name} has ended"));
+        }
+        if self.inner.supervisor.get_status() == ActorStatus::Stopped {
+            return Some(format!("the supervisor of group {name} has ended"));
+        }
+        self.inner.consumers.dead()
+    }
+
+    /// Ends when something of the group has, with its name: see [`Group::dead`].
+    pub async fn ended(&self) -> String {
+        loop {
+            if let Some(what) = self.dead() {
+                return what;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Leaves: no batch is half done, offsets are committed, outboxes flushed as far as Kafka answers, leases marked clean.
     /// True when all of it was done within `limit`.
     pub async fn shutdown(&self, limit: Duration) -> bool {
+        self.inner.stopping.store(true, Ordering::Release);
         let clean = self.inner.consumers.stop(tokio::time::Instant::now() + limit).await;
-        self.inner.watch.abort();
-        self.inner.lookout.abort();
+        self.inner.tasks.iter().for_each(|(_, task)| task.abort());
         self.inner.supervisor.stop(None);
         clean
     }
@@ -261,6 +303,23 @@ fn needed(settings: &GroupSettings, metadata: &Metadata) -> BTreeMap<String, Opt
         .map(|name| (settings.partitions.get(&name).copied().or_else(|| there(&name)), name))
         .map(|(count, name)| (name, count))
         .collect()
+}
+
+fn degraded(conditions: &Conditions, consumers: &Consumers) -> Vec<Condition> {
+    let mut all = conditions.list();
+    let mut lanes = consumers.lanes();
+    lanes.sort_by(|a, b| a.source.cmp(&b.source));
+    all.extend(consumers.degraded());
+    all.extend(lanes.iter().filter_map(|lane| lane.condition()));
+    all
+}
+
+/// Every series that is known now begins at 0.
+fn begin_metrics(settings: &GroupSettings) {
+    let group = &settings.group;
+    metrics::begin_group(group, &settings.topics, &requeue_topic(group));
+    let own = [dlq_topic(group), ACTIONS_TOPIC.to_owned()];
+    metrics::begin_topics(own.iter().chain(&settings.writes).map(String::as_str));
 }
 
 impl std::fmt::Debug for Group {

@@ -8,12 +8,17 @@
 mod admin;
 mod claim;
 pub(crate) mod journal;
+mod progress;
+mod row;
 
 use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::types::ToSql;
 
 pub(crate) use self::{
     admin::{place, reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Place, claim, remember, write_intent},
+    progress::{Marks, write_caught_up},
+    row::RowAt,
 };
 use crate::record::{NextOffset, Offset, Record, TopicPartition};
 
@@ -46,6 +51,8 @@ pub(crate) struct Claim {
     pub(crate) outbox_seq: i64,
     /// The last record that was finished; unknown after a reset.
     pub(crate) last: Option<Landmark>,
+    /// Where its row lay when its owner last wrote it.
+    pub(crate) row: RowAt,
 }
 
 impl Claim {
@@ -76,32 +83,42 @@ pub(crate) struct Watermarks {
     pub(crate) high: i64,
 }
 
-/// Locks the lease in the batch transaction. False when the epoch or the offset moved on: somebody else owns it, or a
-/// commit whose reply was lost has happened.
+/// Locks the lease in the batch transaction, and returns where its row lies. `None` when the epoch or the offset moved on:
+/// somebody else owns it, or a commit whose reply was lost has happened.
 pub(crate) async fn hold(
     tx: &Transaction<'_>,
     consumer: &str,
     source: &TopicPartition,
     claim: &Claim,
-) -> Result<bool, tokio_postgres::Error> {
-    let statement = tx
-        .prepare_cached(
-            "SELECT 1 FROM partition_lease
-             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5 FOR UPDATE",
-        )
-        .await?;
-    let row = tx
-        .query_opt(
-            &statement,
-            &[&consumer, &&*source.topic, &source.partition, &claim.epoch, &claim.next_offset.0],
-        )
-        .await?;
-    Ok(row.is_some())
+) -> Result<Option<RowAt>, tokio_postgres::Error> {
+    const HERE: &str = "SELECT ctid FROM partition_lease
+             WHERE ctid = $6 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
+             FOR UPDATE";
+    const ANYWHERE: &str = "SELECT ctid FROM partition_lease
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5 FOR UPDATE";
+    let of_claim: [&(dyn ToSql + Sync); 6] =
+        [&consumer, &&*source.topic, &source.partition, &claim.epoch, &claim.next_offset.0, &claim.row];
+    let statement = tx.prepare_cached(HERE).await?;
+    if let Some(row) = tx.query_opt(&statement, &of_claim).await? {
+        return Ok(Some(row.get(0)));
+    }
+    // Somebody has changed the row without taking it: an operator, or whoever notes how far it is.
+    let statement = tx.prepare_cached(ANYWHERE).await?;
+    let row = tx.query_opt(&statement, &of_claim[..5]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// What moving a lease leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advanced {
+    /// Offsets without an outcome: anything but 0 is a bug, and the batch must not be committed.
+    pub(crate) left: i64,
+    /// Where the row lies now.
+    pub(crate) row: RowAt,
 }
 
 /// Moves the lease forward with the batch's outcomes, which `journal` names offset by offset; an empty one says that no
-/// offset was finished. Returns how many offsets are left without an outcome: anything but 0 is a bug, and the batch must
-/// not be committed. `None` when the lease is somebody else's.
+/// offset was finished. `from` names the row as [`hold`] found it. `None` when the lease is somebody else's.
 pub(crate) async fn advance<C: GenericClient>(
     client: &C,
     consumer: &str,
@@ -110,7 +127,7 @@ pub(crate) async fn advance<C: GenericClient>(
     to: &Claim,
     counts: &Counts,
     journal: &str,
-) -> Result<Option<i64>, tokio_postgres::Error> {
+) -> Result<Option<Advanced>, tokio_postgres::Error> {
     let statement = client
         .prepare_cached(
             "WITH noted AS (
@@ -121,9 +138,9 @@ pub(crate) async fn advance<C: GenericClient>(
              SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
                  parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
                  intent_offset = NULL, intent_parked = NULL, deaths = 0, last_offset = $16, last_timestamp_ms = $17
-             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
+             WHERE ctid = $18 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
              RETURNING next_offset - first_offset + replayed
-                     - (applied + duplicate + parked + dead + ignored + moved + gaps + lost)",
+                     - (applied + duplicate + parked + dead + ignored + moved + gaps + lost), ctid",
         )
         .await?;
     let row = client
@@ -147,10 +164,11 @@ pub(crate) async fn advance<C: GenericClient>(
                 &journal,
                 &to.last.map(|last| last.offset.0),
                 &to.last.map(|last| last.timestamp_ms),
+                &from.row,
             ],
         )
         .await?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| Advanced { left: row.get(0), row: row.get(1) }))
 }
 
 /// Says that the owner left with nothing half done.

@@ -151,14 +151,14 @@ pub struct RetentionSettings {
     pub dead: Duration,
     /// Rows deleted by one statement.
     pub batch: i64,
-    /// Time between two rounds.
+    /// Time between two sweeps; each goes on until nothing is left.
     pub every: Duration,
 }
 
 impl Default for RetentionSettings {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 60 * 60);
-        Self { inbox: day * 3, dead: day * 31, batch: 1_000, every: Duration::from_secs(10) }
+        Self { inbox: day * 3, dead: day * 31, batch: 5_000, every: Duration::from_secs(10) }
     }
 }
 
@@ -216,6 +216,8 @@ pub struct GroupSettings {
     pub drain: Duration,
     /// How long outcomes are remembered.
     pub retention: RetentionSettings,
+    /// Whatever keeps dead rows of the database for longer than this is said to do so.
+    pub snapshot_max: Duration,
 }
 
 impl GroupSettings {
@@ -252,6 +254,7 @@ impl GroupSettings {
             outbox_max_rows: 10_000,
             drain: Duration::from_secs(4),
             retention: RetentionSettings::default(),
+            snapshot_max: Duration::from_secs(60),
         }
     }
 }

@@ -27,6 +27,10 @@ pub enum LaneState {
 }
 
 impl LaneState {
+    /// Every state that keeps a partition from its work.
+    pub(crate) const TROUBLE: [Self; 5] =
+        [Self::Degraded, Self::Open, Self::Paused, Self::Restarting, Self::Halted];
+
     /// The state's name where it keeps a partition from its work.
     pub(crate) fn trouble(self) -> Option<&'static str> {
         match self {
@@ -70,7 +74,7 @@ pub struct PartitionStatus {
     pub parked: usize,
     /// Outbox rows not yet acknowledged by Kafka.
     pub outbox: usize,
-    /// Age of the oldest unfinished record of the window, in milliseconds since it was delivered.
+    /// Age of the oldest unfinished record of the window, in milliseconds since it was written.
     pub oldest_ms: u64,
     /// Times its actor was restarted since it was assigned.
     pub restarts: u32,

@@ -1,74 +1,101 @@
-//! Looks after a group from the side: finds what other processes have put back or paused, checks the accounts, forgets what
-//! has ended long ago.
+//! Looks after a group from the side: finds what other processes have put back or paused, notes how far its lanes are, checks the
+//! accounts, and sees who keeps dead rows.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use deadpool_postgres::{Client, Pool};
-use metrics::gauge;
-use tokio::time::Instant;
+use deadpool_postgres::{Client, Object, Pool};
 use tokio_postgres::Error;
 
 use crate::{
-    Cause, LaneState,
-    consumer::Consumers,
-    metrics::{DEGRADED, LAG, OLDEST, UNACCOUNTED},
+    Cause,
+    condition::Conditions,
+    consumer::{Consumers, LaneKind},
+    lease::{self, Marks},
+    observed::Observed,
     record::TopicPartition,
-    retention, retry,
+    retry,
     settings::GroupSettings,
+    snapshots::Snapshots,
     sql,
 };
 
 const EVERY: Duration = Duration::from_millis(500);
-/// The accounts are checked every so many rounds.
+/// Every so many rounds: each of these reads all leases of the group, through all versions there are of them.
+const PAUSES_EVERY: u32 = 4;
 const ACCOUNTS_EVERY: u32 = 10;
+const SNAPSHOTS_EVERY: u32 = 10;
+/// How far lanes are is noted this often, or twenty times within the retention.
+const NOTED_EVERY: Duration = Duration::from_secs(10);
 
 /// What is watched.
 pub(crate) struct Watch {
     pub(crate) settings: GroupSettings,
     pub(crate) pool: Pool,
     pub(crate) consumers: Arc<Consumers>,
+    pub(crate) conditions: Conditions,
+    pub(crate) observed: Observed,
+}
+
+/// What is remembered from round to round.
+struct State {
+    round: u32,
+    marks: Marks,
+    noted: Instant,
+    snapshots: Snapshots,
 }
 
 impl Watch {
     /// Runs until it is aborted.
     pub(crate) async fn run(self) {
-        let mut round = 0u32;
-        let mut sweep_at = Instant::now() + self.settings.retention.every;
+        let (marks, snapshots) = (Marks::default(), Snapshots::default());
+        let mut state = State { round: 0, marks, noted: Instant::now(), snapshots };
         loop {
             tokio::time::sleep(EVERY).await;
-            round = round.wrapping_add(1);
-            self.gauges();
-            match self.round(round, sweep_at <= Instant::now()).await {
-                Ok(true) => sweep_at = Instant::now(),
-                Ok(false) if sweep_at <= Instant::now() => {
-                    sweep_at = Instant::now() + self.settings.retention.every;
-                }
-                Ok(false) => {}
-                Err(cause) => {
-                    let group = &self.settings.group;
-                    tracing::debug!(group, %cause, "PostgreSQL does not answer; the lanes say so themselves");
-                }
+            state.round = state.round.wrapping_add(1);
+            failpoint!(WatchRound);
+            if let Err(cause) = self.round(&mut state).await {
+                let group = &self.settings.group;
+                tracing::debug!(group, %cause, "PostgreSQL does not answer; the lanes say so themselves");
             }
         }
     }
 
-    /// True when there is more to sweep.
-    async fn round(&self, round: u32, sweep: bool) -> Result<bool, Cause> {
+    async fn round(&self, state: &mut State) -> Result<(), Cause> {
         let client = self.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
+        let looked = self.look(&client, state).await;
+        if looked.is_err() {
+            // Some errors stay with a connection and its prepared statements.
+            drop(Object::take(client));
+        }
+        looked.map_err(|error| sql::cause(&error))
+    }
+
+    async fn look(&self, client: &Client, state: &mut State) -> Result<(), Error> {
         let group = &self.settings.group;
-        let work = async {
-            for source in retry::requeued_lanes(&client, group).await? {
-                if let Some(lane) = self.consumers.lane(&source) {
-                    lane.chains_changed();
-                }
+        for source in retry::requeued_lanes(client, group).await? {
+            if let Some(lane) = self.consumers.lane(&source) {
+                lane.chains_changed();
             }
-            self.pauses(&client).await?;
-            if round.is_multiple_of(ACCOUNTS_EVERY) {
-                accounts(&client, group).await?;
-            }
-            if sweep { retention::sweep(&client, group, &self.settings.retention).await } else { Ok(false) }
-        };
-        work.await.map_err(|error| sql::cause(&error))
+        }
+        if state.round.is_multiple_of(PAUSES_EVERY) {
+            self.pauses(client).await?;
+        }
+        if state.noted.elapsed() >= (self.settings.retention.inbox / 20).min(NOTED_EVERY) {
+            self.note_progress(client, state).await?;
+        }
+        if state.round.is_multiple_of(ACCOUNTS_EVERY) {
+            self.accounts(client).await?;
+        }
+        if state.round.is_multiple_of(SNAPSHOTS_EVERY) {
+            let most = self.settings.snapshot_max;
+            let oldest = state.snapshots.look(client, &self.conditions, most).await?;
+            self.observed.note(|found| found.oldest_snapshot = oldest);
+        }
+        Ok(())
     }
 
     /// Partitions that were paused or resumed through another process.
@@ -90,61 +117,48 @@ impl Watch {
         Ok(())
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "gauges are floating-point")]
-    fn gauges(&self) {
-        let group = &self.settings.group;
+    /// Up to when the lanes here have handled everything. What lies in a requeue topic was dead, and is remembered for longer than
+    /// that topic keeps it.
+    async fn note_progress(&self, client: &Client, state: &mut State) -> Result<(), Error> {
+        state.noted = Instant::now();
         let lanes = self.consumers.lanes();
-        for (state, label) in [
-            (LaneState::Degraded, "degraded"),
-            (LaneState::Open, "open"),
-            (LaneState::Paused, "paused"),
-            (LaneState::Restarting, "restarting"),
-            (LaneState::Halted, "halted"),
-        ] {
-            let count = lanes.iter().filter(|lane| lane.state() == state).count();
-            gauge!(DEGRADED, "group" => group.clone(), "state" => label).set(count as f64);
-        }
-        for lane in lanes {
-            let status = lane.snapshot();
-            let labels = [
-                ("group", group.clone()),
-                ("topic", status.topic),
-                ("partition", status.partition.to_string()),
-            ];
-            gauge!(LAG, &labels).set(status.lag as f64);
-            gauge!(OLDEST, &labels).set(lane.oldest().as_secs_f64());
-        }
+        let sources = lanes.iter().filter(|lane| lane.kind == LaneKind::Source);
+        let caught_up =
+            state.marks.look(state.noted, sources.map(|lane| (lane.source.clone(), lane.progress())));
+        lease::write_caught_up(client, &self.settings.group, &caught_up).await
     }
-}
 
-/// Offsets of each lease without an outcome, and whether its count of waiting records is the table's.
-#[allow(clippy::cast_precision_loss, reason = "gauges are floating-point")]
-async fn accounts(client: &Client, group: &str) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
-            "SELECT l.topic, l.partition,
-                    l.next_offset - l.first_offset + l.replayed
-                        - (l.applied + l.duplicate + l.parked + l.dead + l.ignored + l.moved + l.gaps + l.lost),
-                    l.parked - (SELECT count(*) FROM parked p WHERE p.consumer = l.consumer AND p.topic = l.topic
-                                AND p.partition = l.partition AND p.requeued_from IS NULL)
-             FROM partition_lease l WHERE l.consumer = $1",
-        )
-        .await?;
-    for row in client.query(&statement, &[&group]).await? {
-        let (topic, partition): (String, i32) = (row.get(0), row.get(1));
-        let (left, parked): (i64, i64) = (row.get(2), row.get(3));
-        if left != 0 || parked != 0 {
-            tracing::error!(
-                group,
-                topic,
-                partition,
-                unaccounted = left,
-                parked_difference = parked,
-                "offsets are not accounted for"
-            );
+    /// Offsets of each lease without an outcome, and whether its count of waiting records is the table's.
+    async fn accounts(&self, client: &Client) -> Result<(), Error> {
+        let group = &self.settings.group;
+        let statement = client
+            .prepare_cached(
+                "SELECT l.topic, l.partition,
+                        l.next_offset - l.first_offset + l.replayed
+                            - (l.applied + l.duplicate + l.parked + l.dead + l.ignored + l.moved + l.gaps + l.lost),
+                        l.parked - (SELECT count(*) FROM parked p WHERE p.consumer = l.consumer AND p.topic = l.topic
+                                    AND p.partition = l.partition AND p.requeued_from IS NULL)
+                 FROM partition_lease l WHERE l.consumer = $1",
+            )
+            .await?;
+        let mut unaccounted = HashMap::new();
+        for row in client.query(&statement, &[group]).await? {
+            let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
+            let (left, parked): (i64, i64) = (row.get(2), row.get(3));
+            if left != 0 || parked != 0 {
+                let (topic, partition) = (&*source.topic, source.partition);
+                tracing::error!(
+                    group,
+                    topic,
+                    partition,
+                    unaccounted = left,
+                    parked_difference = parked,
+                    "offsets are not accounted for"
+                );
+            }
+            unaccounted.insert(source, left.abs() + parked.abs());
         }
-        gauge!(UNACCOUNTED, "group" => group.to_owned(), "topic" => topic, "partition" => partition.to_string())
-            .set((left.abs() + parked.abs()) as f64);
+        self.observed.note(|found| found.unaccounted = unaccounted);
+        Ok(())
     }
-    Ok(())
 }

@@ -74,11 +74,15 @@ impl Consumers {
 
     /// `None` once Kafka has said which source partitions are this process's; else why it cannot work.
     pub(crate) fn not_ready(&self) -> Option<String> {
+        self.dead().or_else(|| self.sources.not_joined())
+    }
+
+    /// Which poll thread has ended, if one has.
+    pub(crate) fn dead(&self) -> Option<String> {
         let ended = self.members().into_iter().find(|member| !member.poll.is_alive());
-        match ended.map(|member| member.routing.group()) {
-            Some(group) => Some(format!("the consumer of group {group} has ended; restart this process")),
-            None => self.sources.not_joined(),
-        }
+        ended.map(|member| {
+            format!("the consumer of group {} has ended; restart this process", member.routing.group())
+        })
     }
 
     /// What is wrong with the consumers, beside their lanes.

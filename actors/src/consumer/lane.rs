@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::Utc;
 use parking_lot::{Condvar, Mutex};
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
     window::{Taken, Window},
 };
 use crate::{
-    Cause,
+    Backlog, Cause,
     lease::{Landmark, Place},
     record::{NextOffset, Offset, Record, TopicPartition},
 };
@@ -35,6 +36,17 @@ pub(crate) enum LaneKind {
     Source,
     /// Records on their way back into the lane they first came from.
     Requeue,
+}
+
+/// How far a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Of its claim.
+    pub(crate) epoch: i64,
+    /// The next offset to finish.
+    pub(crate) position: i64,
+    /// One past the last offset Kafka has, as far as is known.
+    pub(crate) log_end: i64,
 }
 
 /// A partition's window and what its actor has said of itself.
@@ -341,10 +353,11 @@ impl Lane {
     }
 
     /// Says what waits beside the window.
-    pub(crate) fn set_counts(&self, parked: usize, outbox: usize) {
+    pub(crate) fn set_counts(&self, parked: usize, outbox: Backlog) {
         let mut status = self.status.lock();
         status.parked = parked;
         status.outbox = outbox;
+        status.counted = Instant::now();
     }
 
     // The supervisor's side.
@@ -355,9 +368,9 @@ impl Lane {
         self.window.lock().actor_died(panic)
     }
 
-    /// How long ago the oldest unfinished record was delivered.
+    /// How long ago the oldest unfinished record was written.
     pub(crate) fn oldest(&self) -> Duration {
-        self.window.lock().oldest()
+        self.window.lock().oldest(Utc::now())
     }
 }
 

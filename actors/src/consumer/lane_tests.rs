@@ -44,6 +44,20 @@ fn what_was_finished_is_not_taken_again_and_what_was_not_stays() {
 }
 
 #[test]
+fn a_record_is_as_old_as_it_was_written_whenever_it_was_delivered() {
+    let hour = 3_600_000;
+    for (written, seconds) in [(-hour, 3_599..=3_700), (hour, 0..=0)] {
+        let lane = lane_at(0);
+        assert_eq!(lane.oldest(), Duration::ZERO);
+        let timestamp_ms = Utc::now().timestamp_millis() + written;
+        lane.offer([Record { timestamp_ms, ..record(0) }].into_iter());
+        assert!(seconds.contains(&lane.oldest().as_secs()), "{:?}", lane.oldest());
+        lane.finish(NextOffset(1));
+        assert_eq!(lane.oldest(), Duration::ZERO);
+    }
+}
+
+#[test]
 fn a_batch_is_bounded_by_bytes_but_never_empty() {
     let lane = lane_at(0);
     lane.offer([0, 1].map(record).into_iter());

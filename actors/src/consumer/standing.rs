@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::{Cause, Condition, LaneState, record::TopicPartition};
+use crate::{Backlog, Cause, Condition, LaneState, record::TopicPartition};
 
 /// A partition that cannot be read and says nothing new for this long can be read again.
 const OBSTACLE_OVER: Duration = Duration::from_secs(10);
@@ -21,7 +21,9 @@ pub(super) struct Standing {
     obstacle: Option<Obstacle>,
     pub(super) epoch: i64,
     pub(super) parked: usize,
-    pub(super) outbox: usize,
+    pub(super) outbox: Backlog,
+    /// When the actor said so.
+    pub(super) counted: Instant,
     pub(super) restarts: u32,
 }
 
@@ -38,7 +40,17 @@ struct Obstacle {
 impl Default for Standing {
     fn default() -> Self {
         let (state, since) = (LaneState::Claiming, Utc::now());
-        Self { state, reason: None, since, obstacle: None, epoch: 0, parked: 0, outbox: 0, restarts: 0 }
+        Self {
+            state,
+            reason: None,
+            since,
+            obstacle: None,
+            epoch: 0,
+            parked: 0,
+            outbox: Backlog::default(),
+            counted: Instant::now(),
+            restarts: 0,
+        }
     }
 }
 

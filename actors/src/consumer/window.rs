@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     Cause,
     lease::{Landmark, Place},
@@ -377,9 +379,16 @@ impl Window {
         self.in_hand + self.parked_in_hand.len()
     }
 
-    /// How long ago the oldest unfinished record was delivered.
-    pub(super) fn oldest(&self) -> Duration {
-        self.queue.front().map_or(Duration::ZERO, |delivered| delivered.at.elapsed())
+    /// How long ago the oldest unfinished record was written; where Kafka does not say when, how long ago it was delivered.
+    pub(super) fn oldest(&self, now: DateTime<Utc>) -> Duration {
+        let age = |delivered: &Delivered| match delivered.record.timestamp_ms {
+            ..=0 => delivered.at.elapsed(),
+            written => {
+                let age = now.timestamp_millis().saturating_sub(written);
+                Duration::from_millis(u64::try_from(age).unwrap_or(0))
+            }
+        };
+        self.queue.front().map_or(Duration::ZERO, age)
     }
 }
 

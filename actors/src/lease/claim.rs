@@ -86,7 +86,7 @@ pub(crate) async fn claim(
                  deaths = CASE WHEN $7 AND (lease.intent_offset IS NOT NULL OR lease.intent_parked IS NOT NULL)
                           THEN lease.deaths + 1 ELSE lease.deaths END
              RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths,
-                       last_offset, last_timestamp_ms",
+                       last_offset, last_timestamp_ms, ctid",
         )
         .await?;
     let row = tx
@@ -105,6 +105,7 @@ pub(crate) async fn claim(
         next_offset: NextOffset(row.get(1)),
         outbox_seq: row.get(2),
         last: last.map(|(offset, timestamp_ms)| Landmark { offset: Offset(offset), timestamp_ms }),
+        row: row.get(10),
     };
     let known_cluster: &str = row.get(3);
     if known_cluster != cluster_id {

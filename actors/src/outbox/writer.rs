@@ -183,6 +183,13 @@ impl OutboxWriter {
         Ok(())
     }
 
+    /// Ends when whoever keeps the instance has ended otherwise than by a takeover, which the next write finds out: a bug.
+    pub async fn ended(&self) {
+        while !self.keeper.is_finished() || self.instance.fenced.load(Ordering::Acquire) {
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    }
+
     /// What Kafka has not acknowledged yet, whether it was sent or still waits in the table.
     pub fn backlog(&self) -> Backlog {
         if self.instance.fenced.load(Ordering::Acquire) {

@@ -186,6 +186,11 @@ impl<H: Handler> Slot<H> {
         if self.fate == Fate::Open { self.decoded.as_ref() } else { None }
     }
 
+    /// Whether its event has an external call, made or not.
+    pub(crate) fn needs_prepare(&self, handler: &H) -> bool {
+        self.decoded.as_ref().is_some_and(|event| handler.needs_prepare(&event.body))
+    }
+
     /// Whether its external call is to be made.
     pub(crate) fn wants_prepare(&self, handler: &H) -> bool {
         !self.hinted && self.open().is_some_and(|event| handler.needs_prepare(&event.body))

@@ -12,7 +12,7 @@ use crate::{
     Cause,
     handler::Handler,
     lease::{
-        self, Claim, Counts, Landmark,
+        self, Advanced, Claim, Counts, Landmark, RowAt,
         journal::{Mark, Runs},
     },
     record::NextOffset,
@@ -46,8 +46,8 @@ impl<H: Handler> Work<H> {
     /// Moves the lease to `to`; there are no records on the way.
     pub(super) async fn pass_gap(&mut self, claim: Claim, to: NextOffset) -> Next {
         match self.commit_gap(&claim, to).await {
-            Ok(()) => {
-                self.claim = Some(Claim { next_offset: to, ..claim });
+            Ok(row) => {
+                self.claim = Some(Claim { next_offset: to, row, ..claim });
                 self.lane.finish(to);
                 self.reached();
                 Next::Again
@@ -56,22 +56,23 @@ impl<H: Handler> Work<H> {
         }
     }
 
-    async fn commit_gap(&self, claim: &Claim, to: NextOffset) -> Result<(), BatchError> {
+    async fn commit_gap(&self, claim: &Claim, to: NextOffset) -> Result<RowAt, BatchError> {
         let (group, source) = (&self.shared.settings.group, &self.lane.source);
         let counts = Counts { gaps: to.0 - claim.next_offset.0, ..Counts::default() };
         let mut runs = Runs::default();
         runs.push(Mark::Gap, counts.gaps);
         let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         let tx = client.transaction().await.map_err(|error| ours(&error))?;
-        if !lease::hold(&tx, group, source, claim).await.map_err(|error| ours(&error))? {
-            return Err(fenced());
-        }
-        let moved = Claim { next_offset: to, ..*claim };
-        let left = lease::advance(&tx, group, source, claim, &moved, &counts, &runs.finish()).await;
-        match left.map_err(|error| ours(&error))? {
+        let held = lease::hold(&tx, group, source, claim).await.map_err(|error| ours(&error))?;
+        let from = Claim { row: held.ok_or_else(fenced)?, ..*claim };
+        let moved = Claim { next_offset: to, ..from };
+        let advanced = lease::advance(&tx, group, source, &from, &moved, &counts, &runs.finish()).await;
+        match advanced.map_err(|error| ours(&error))? {
             None => Err(fenced()),
-            Some(0) => tx.commit().await.map_err(|error| commit_error(&error)),
-            Some(left) => Err(unaccounted(left, source, &counts)),
+            Some(Advanced { left: 0, row }) => {
+                tx.commit().await.map_err(|error| commit_error(&error)).map(|()| row)
+            }
+            Some(Advanced { left, .. }) => Err(unaccounted(left, source, &counts)),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl<H: Handler> Work<H> {
-    pub(super) async fn committed(&mut self, committed: Committed) -> Next {
+    pub(super) fn committed(&mut self, committed: Committed) -> Next {
         self.claim = Some(committed.claim);
         self.lane.finish(committed.claim.next_offset);
         self.relay.publish(&committed.rows);
@@ -47,7 +47,7 @@ impl<H: Handler> Work<H> {
             );
         }
         self.recovered();
-        self.shared.hints.done(&self.shared.settings.group, &committed.done).await;
+        self.shared.hints.done(&self.shared.settings.group, committed.done);
         failpoint!(BatchHinted);
         Next::Again
     }
@@ -95,7 +95,7 @@ impl<H: Handler> Work<H> {
     fn open_circuit(&mut self, systemic: Systemic, cause: &Cause) -> Next {
         if self.circuit.opened(systemic) {
             counter!(CIRCUIT_OPENED, "group" => self.shared.settings.group.clone()).increment(1);
-            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+            tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                 failing = systemic.failing, tried = systemic.tried,
                 "most keys fail alike; the circuit is open, nothing counts until a probe passes");
         }
@@ -110,7 +110,7 @@ impl<H: Handler> Work<H> {
     pub(super) fn pause(&mut self, cause: &Cause) {
         self.stopped.get_or_insert_with(Instant::now);
         if self.lane.state() != LaneState::Paused {
-            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+            tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                 "the partition takes nothing new for now");
             self.lane.set_state(LaneState::Paused, Some(cause));
         }
@@ -120,7 +120,7 @@ impl<H: Handler> Work<H> {
         self.failures = self.failures.saturating_add(1);
         let wait = delay(&self.shared.settings.unreachable, self.failures);
         if self.failures == 1 {
-            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+            tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                 "a server cannot be reached; the batch waits");
         }
         self.stopped.get_or_insert_with(Instant::now);
@@ -131,7 +131,7 @@ impl<H: Handler> Work<H> {
 
     pub(super) fn recovered(&mut self) {
         if self.failures > 0 {
-            tracing::info!(
+            tracing::debug!(
                 topic = &*self.lane.source.topic,
                 partition = self.lane.source.partition,
                 attempts = self.failures,

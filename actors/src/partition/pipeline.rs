@@ -134,9 +134,12 @@ fn gate<H: Handler>(chains: &Chains, slots: &mut [Slot<H>]) {
 }
 
 async fn hint<H: Handler>(context: &Context<'_, H>, slots: &mut [Slot<H>]) {
-    let ids: Vec<Uuid> = slots.iter().filter_map(|slot| Some(slot.open()?.attempt.event_id)).collect();
+    // A hint saves an external call and nothing else: of the others there is nothing to ask.
+    let handler = &context.shared.handler;
+    let wanted = prepare::wanted(handler, slots);
+    let ids: Vec<Uuid> = wanted.iter().filter_map(|at| Some(slots[*at].open()?.attempt.event_id)).collect();
     let seen = context.shared.hints.seen(&context.shared.settings.group, &ids).await;
-    for (slot, seen) in slots.iter_mut().filter(|slot| slot.open().is_some()).zip(seen) {
-        slot.hinted = seen;
+    for (at, seen) in wanted.into_iter().zip(seen) {
+        slots[at].hinted = seen;
     }
 }

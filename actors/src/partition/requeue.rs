@@ -20,7 +20,7 @@ use crate::{
     handler::Handler,
     headers::Headers,
     lease::{
-        self, Claim, Counts,
+        self, Advanced, Claim, Counts, RowAt,
         journal::{Mark, Runs},
     },
     metrics::RECORDS,
@@ -73,7 +73,7 @@ pub(crate) async fn run<H: Handler>(
         }
     }
     let batch = Batch { claim, counts, journal: journal.finish(), requeued, rows };
-    commit(context, &batch, now).await?;
+    let row = commit(context, &batch, now).await?;
     failpoint!(RequeueCommitted);
     let Batch { requeued, rows, .. } = batch;
     counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
@@ -84,7 +84,7 @@ pub(crate) async fn run<H: Handler>(
     lanes.into_iter().for_each(|source| shared.wake_requeued(source));
     let deleted = context.deletable;
     Ok(Committed {
-        claim,
+        claim: Claim { row, ..claim },
         rows,
         deleted,
         done: Vec::new(),
@@ -107,14 +107,13 @@ async fn commit<H: Handler>(
     context: &Context<'_, H>,
     batch: &Batch,
     now: DateTime<Utc>,
-) -> Result<(), BatchError> {
+) -> Result<RowAt, BatchError> {
     let (shared, source, from) = (context.shared, context.source, &context.claim);
     let group = shared.settings.group.as_str();
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
-    if !lease::hold(&tx, group, source, from).await.map_err(|error| ours(&error))? {
-        return Err(fenced());
-    }
+    let held = lease::hold(&tx, group, source, from).await.map_err(|error| ours(&error))?;
+    let from = &Claim { row: held.ok_or_else(fenced)?, ..*from };
     let written = async {
         retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
         outbox::insert(&tx, context.lane, &batch.rows).await?;
@@ -123,13 +122,15 @@ async fn commit<H: Handler>(
         }
         lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal).await
     };
-    let left = written.await.map_err(|error| ours(&error))?;
+    let advanced = written.await.map_err(|error| ours(&error))?;
     failpoint!(RequeueMoved);
     let moved = batch.claim.next_offset.0 - from.next_offset.0;
-    match left {
+    match advanced {
         None => Err(fenced()),
-        Some(0) if batch.counts.sum() == moved => tx.commit().await.map_err(|error| commit_error(&error)),
-        Some(left) => Err(unaccounted(left, source, &batch.counts)),
+        Some(Advanced { left: 0, row }) if batch.counts.sum() == moved => {
+            tx.commit().await.map_err(|error| commit_error(&error)).map(|()| row)
+        }
+        Some(Advanced { left, .. }) => Err(unaccounted(left, source, &batch.counts)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Instant};
 
-use metrics::counter;
+use ::metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
@@ -11,7 +11,12 @@ use super::{
     restart::{Restart, RestartPolicy},
 };
 use crate::{
-    Cause, consumer::Lane, group::Shared, handler::Handler, metrics::ACTOR_RESTARTS, record::TopicPartition,
+    Cause,
+    consumer::Lane,
+    group::Shared,
+    handler::Handler,
+    metrics::{self, ACTOR_RESTARTS},
+    record::TopicPartition,
     status::LaneState,
 };
 
@@ -83,6 +88,7 @@ impl<H: Handler> Actor for Supervisor<H> {
             Supervise::Open(lane) => {
                 children.drop_lane(&lane.source.clone());
                 children.openings += 1;
+                metrics::begin_partition(&children.shared.settings.group, &lane.source);
                 let (source, opening) = (lane.source.clone(), children.openings);
                 let policy = children.policy();
                 children

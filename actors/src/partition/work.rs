@@ -175,7 +175,7 @@ impl<H: Handler> Work<H> {
             paused: self.stopped.map_or(Duration::ZERO, |since| since.elapsed()),
         };
         match pipeline::run(&context, items, permit).await {
-            Ok(committed) => self.committed(committed).await,
+            Ok(committed) => self.committed(committed),
             Err(error) => self.failed(error, only),
         }
     }
@@ -195,7 +195,7 @@ impl<H: Handler> Work<H> {
             deletable: self.relay.deletable(),
         };
         match requeue::run(&context, &taken).await {
-            Ok(committed) => self.committed(committed).await,
+            Ok(committed) => self.committed(committed),
             Err(error) => self.failed(error, None),
         }
     }
@@ -308,9 +308,7 @@ impl<H: Handler> Work<H> {
     }
 
     pub(super) fn report(&self) {
-        let backlog = self.relay.backlog();
-        self.lane.set_counts(self.chains.len(), backlog.rows);
-        self.shared.gauges(&self.lane, self.chains.len(), backlog);
+        self.lane.set_counts(self.chains.len(), self.relay.backlog());
     }
 
     pub(super) fn sleep(&mut self, wait: Option<Duration>) {

@@ -5,6 +5,7 @@
 
 mod crash;
 mod delivery;
+mod housekeeping;
 mod log;
 mod operator;
 mod owners;

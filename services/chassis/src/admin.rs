@@ -5,6 +5,7 @@
 mod guard;
 mod index;
 mod operate;
+mod scrape;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +19,7 @@ pub use self::{
     guard::{ADMIN, Guard},
     operate::Operation,
 };
-use actors::{Cause, Condition, Group, OperateError, ParkedStatus, PartitionStatus};
+use actors::{Cause, Condition, Group, OperateError, ParkedStatus, PartitionStatus, metrics::Sample};
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -31,7 +32,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::AbortHandle};
 
 use crate::{
     http::{Doors, Limits, Server, dress},
@@ -44,6 +45,8 @@ use crate::{
 const CHECK_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2_000 });
 /// Histograms are folded together this often, whether or not anybody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How often it is looked whether something has ended that never should.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What the admin port shows of a consumer group.
 pub trait Lanes: Send + Sync + 'static {
@@ -53,6 +56,14 @@ pub trait Lanes: Send + Sync + 'static {
     fn degraded(&self) -> Vec<Condition>;
     /// Its lanes, by topic and partition.
     fn partitions(&self) -> Vec<PartitionStatus>;
+    /// Its gauges as they are now.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
+    /// What of it has ended that never should.
+    fn dead(&self) -> Option<String> {
+        None
+    }
     /// Its waiting records, oldest first, at most `limit`.
     fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>>;
     /// Does what an operator asks for; what was done, in words.
@@ -70,6 +81,14 @@ impl Lanes for Group {
 
     fn partitions(&self) -> Vec<PartitionStatus> {
         Self::partitions(self)
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        Self::samples(self)
+    }
+
+    fn dead(&self) -> Option<String> {
+        Self::dead(self)
     }
 
     fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>> {
@@ -112,6 +131,8 @@ struct Inner {
     lanes: Option<Arc<dyn Lanes>>,
     /// Held while a partition is being reset: one at a time.
     resetting: Arc<Mutex<()>>,
+    /// What else runs for as long as the process serves.
+    tasks: Vec<(&'static str, AbortHandle)>,
 }
 
 impl std::fmt::Debug for Health {
@@ -140,6 +161,7 @@ impl Health {
             failing: HashMap::new(),
             lanes: None,
             resetting: Arc::default(),
+            tasks: Vec::new(),
         };
         Self(Arc::new(RwLock::new(inner)))
     }
@@ -161,6 +183,32 @@ impl Health {
     /// Shows a consumer group.
     pub fn show(&self, lanes: impl Lanes) {
         self.0.write().lanes = Some(Arc::new(lanes));
+    }
+
+    /// Watches a task that is not to end while the process serves.
+    pub fn task(&self, name: &'static str, task: AbortHandle) {
+        self.0.write().tasks.push((name, task));
+    }
+
+    /// What has ended, or panicked, that should run while the process serves.
+    pub fn dead(&self) -> Option<String> {
+        let inner = self.0.read();
+        if inner.phase == Phase::Draining {
+            return None;
+        }
+        let task = inner.tasks.iter().find(|(_, task)| task.is_finished());
+        let task = task.map(|(name, _)| format!("{name} has ended"));
+        task.or_else(|| inner.lanes.as_ref()?.dead())
+    }
+
+    /// Ends when something of that has, with its name.
+    pub async fn ended(&self) -> String {
+        loop {
+            if let Some(what) = self.dead() {
+                return what;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The start is over.
@@ -199,13 +247,7 @@ impl Health {
         };
         let mut report = Report { service, status: "ready", checks: BTreeMap::new(), degraded: Vec::new() };
         let mut ready = phase == Phase::Serving;
-        let results = join_all(checks.into_iter().map(|(name, need, check)| async move {
-            let result = tokio::time::timeout(CHECK_LIMIT, check()).await;
-            let result =
-                result.unwrap_or_else(|_| Err(format!("no answer within {} ms", CHECK_LIMIT.as_millis())));
-            (name, need, result)
-        }));
-        for (name, need, result) in results.await {
+        for (name, need, result) in check_all(checks).await {
             let since = self.failing_since(name, result.is_err());
             if let Err(error) = &result {
                 match need {
@@ -238,6 +280,18 @@ impl Health {
     }
 }
 
+/// Makes all checks, side by side.
+async fn check_all(
+    checks: Vec<(&'static str, Need, CheckFn)>,
+) -> Vec<(&'static str, Need, Result<(), String>)> {
+    let check = |(name, need, check): (_, _, CheckFn)| async move {
+        let result = tokio::time::timeout(CHECK_LIMIT, check()).await;
+        let late = || Err(format!("no answer within {} ms", CHECK_LIMIT.as_millis()));
+        (name, need, result.unwrap_or_else(|_| late()))
+    };
+    join_all(checks.into_iter().map(check)).await
+}
+
 /// Serves the admin port until stopped.
 ///
 /// # Errors
@@ -265,6 +319,7 @@ pub fn app(health: Health, guard: Guard) -> Router {
     let router = Router::new()
         .route("/", get(index::show))
         .route("/livez", get(async || "alive\n"))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/partitions", get(partitions))
@@ -280,8 +335,26 @@ async fn readyz(State(health): State<Health>) -> Response {
     (status, Json(report)).into_response()
 }
 
-async fn metrics() -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics().render()).into_response()
+/// Whether it is of use to let the process live on.
+async fn livez(State(health): State<Health>) -> Response {
+    match health.dead() {
+        None => "alive\n".into_response(),
+        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(health): State<Health>) -> Response {
+    let (service, checks, lanes) = {
+        let inner = health.0.read();
+        (inner.service, inner.checks.clone(), inner.lanes.clone())
+    };
+    let mut samples = scrape::process(service);
+    for (check, _, result) in check_all(checks).await {
+        samples.push(scrape::checked(service, check, result.is_err()));
+    }
+    samples.extend(lanes.map(|lanes| lanes.samples()).unwrap_or_default());
+    let text = telemetry::metrics().render() + &scrape::render(&samples);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 async fn partitions(State(health): State<Health>) -> Json<Vec<PartitionStatus>> {

@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL that cannot hang, TLS, and migrations.
 
+mod pools;
 mod tls;
 
 use std::{
@@ -13,7 +14,10 @@ use refinery::Runner;
 use thiserror::Error;
 use tokio_postgres::{Client, Config, config::SslMode};
 
-pub use self::tls::{TlsError, TlsFiles};
+pub use self::{
+    pools::Pools,
+    tls::{TlsError, TlsFiles},
+};
 
 mod runtime {
     refinery::embed_migrations!("../../migrations/runtime");
@@ -48,6 +52,19 @@ pub enum DatabaseError {
     /// The pool's settings were refused.
     #[error("cannot build the connection pool")]
     Pool(#[from] deadpool_postgres::BuildError),
+    /// There would not be enough connections for each use.
+    #[error(
+        "DATABASE_POOL is {connections}, too few for BATCH_TRANSACTIONS of {transactions} beside requests and housekeeping: at \
+         least {least} are needed"
+    )]
+    TooFew {
+        /// Connections that may be opened.
+        connections: usize,
+        /// Batch transactions that may run at a time.
+        transactions: usize,
+        /// How many connections are enough.
+        least: usize,
+    },
     /// The server refused us, we do not trust it, or it could not be reached for a minute.
     #[error(
         "cannot connect to the database: check that it runs, its name, user and password, and its sslmode and certificates"
@@ -117,6 +134,11 @@ impl Database {
     /// # Errors
     /// When the pool's settings are refused.
     pub fn pool(&self, size: usize) -> Result<Pool, DatabaseError> {
+        self.pool_with(size, Duration::from_secs(5))
+    }
+
+    /// The same, in which nobody waits longer than `wait` for a connection to be free.
+    fn pool_with(&self, size: usize, wait: Duration) -> Result<Pool, DatabaseError> {
         let mut config = self.config.clone();
         let options = match config.get_options() {
             Some(own) => format!("{SESSION_OPTIONS} {own}"),
@@ -126,7 +148,7 @@ impl Database {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(config, self.tls.clone(), recycling);
         let timeouts = Timeouts {
-            wait: Some(Duration::from_secs(5)),
+            wait: Some(wait),
             create: Some(Duration::from_secs(5)),
             recycle: Some(Duration::from_secs(5)),
         };

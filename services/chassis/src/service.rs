@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     admin::{self, Health, Need},
-    database::Database,
+    database::{Database, Pools},
     http::Server,
     process::RunError,
     settings::CommonArgs,
@@ -51,7 +51,7 @@ pub struct Spec<'a> {
 #[derive(Debug)]
 pub struct Service {
     /// The service's database, migrated.
-    pub pool: Pool,
+    pub pools: Pools,
     /// The process's producer.
     pub publisher: Publisher,
     /// What `/readyz` answers from.
@@ -85,9 +85,11 @@ impl Service {
         // What is wrong with the settings is said before any server is waited for.
         let kafka = common.kafka.settings()?;
         let database = Database::new(spec.database_url, name, &common.database.tls_files())?;
-        let pool = database.pool(common.database.database_pool)?;
+        let mut settings = GroupSettings::new(name, spec.group, spec.reads, kafka.clone());
+        common.runtime.apply(&mut settings);
+        let pools = database.pools(common.database.database_pool, settings.batch_transactions)?;
         database.migrate(spec.migrations).await?;
-        watch_postgres(&health, pool.clone());
+        watch_postgres(&health, pools.housekeeping.clone());
 
         let partitions = &common.kafka.topic_partitions;
         let mut topics = actors::group_topics(spec.group, partitions.of(""));
@@ -99,19 +101,20 @@ impl Service {
         ensure_topics(&kafka, topics, common.kafka.create_topics).await?;
         let publisher = Publisher::start(&kafka)?;
         let hints = hints(&common.redis_url, &health)?;
-
-        let mut settings = GroupSettings::new(name, spec.group, spec.reads, kafka);
         settings.writes = spec.writes.iter().map(|topic| (*topic).to_owned()).collect();
         settings.partitions = counts;
         spec.build.clone_into(&mut settings.build);
-        common.runtime.apply(&mut settings);
-        Ok(Self { pool, publisher, health, hints, settings, group: None, admin, stop, listener })
+        Ok(Self { pools, publisher, health, hints, settings, group: None, admin, stop, listener })
     }
 
     /// Starts the consumer group; from now on the service is ready as soon as the group has joined.
     pub async fn start_group<H: Handler>(&mut self, handler: H) -> Result<(), RunError> {
-        let deps =
-            Deps { pool: self.pool.clone(), hints: self.hints.clone(), publisher: self.publisher.clone() };
+        let deps = Deps {
+            pool: self.pools.pipeline.clone(),
+            housekeeping: self.pools.housekeeping.clone(),
+            hints: self.hints.clone(),
+            publisher: self.publisher.clone(),
+        };
         let group = Group::start(self.settings.clone(), handler, deps).await.map_err(RunError::start)?;
         self.health.show(group.clone());
         self.health.serving();
@@ -139,6 +142,8 @@ impl Service {
                 let why = ended.err().unwrap_or_else(|| anyhow!("the admin port closed by itself"));
                 return Err(RunError::Running(why));
             }
+            // It cannot be mended from inside: whoever started the process starts it again.
+            what = self.health.ended() => return Err(RunError::Running(anyhow!(what))),
         }
         self.drain(edge).await
     }
@@ -154,7 +159,7 @@ impl Service {
             None => true,
         };
         self.admin.stopped(ADMIN_LIMIT).await;
-        self.pool.close();
+        self.pools.close();
         tracing::info!(edge_done, group_done, ms = started.elapsed().as_millis() as u64, "drained");
         if edge_done && group_done { Ok(()) } else { Err(RunError::Drain) }
     }
@@ -183,7 +188,7 @@ fn hints(url: &str, health: &Health) -> anyhow::Result<Hints> {
     let redis = hints.clone();
     health.check("redis", Need::Optional, move || {
         let redis = redis.clone();
-        async move { if redis.reachable().await { Ok(()) } else { Err("no answer".to_owned()) } }
+        async move { redis.check().await }
     });
     Ok(hints)
 }

@@ -33,7 +33,7 @@ const MAX_PAGE: i64 = 500;
 pub struct Api {
     /// Where orders are placed.
     pub door: Door,
-    /// Where they are read.
+    /// Where they are read: a pool in which nobody waits for long.
     pub pool: Pool,
     /// Whether tokens that force a path through the simulation are accepted.
     pub test_tokens: bool,
@@ -129,7 +129,8 @@ fn unknown_status() -> Problem {
 async fn connection(pool: &Pool) -> Result<Object, Problem> {
     pool.get().await.map_err(|error| {
         let error = actors::Cause::from_error("postgres", &error).message;
-        tracing::warn!(error, "no connection for a request");
+        // One line a request would be as many as there are readers.
+        tracing::debug!(error, "no connection for a request");
         Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER)
     })
 }

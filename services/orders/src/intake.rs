@@ -176,6 +176,10 @@ impl Intake {
                     }
                     self.serve(jobs.drain(..)).await;
                 }
+                () = self.writer.ended() => {
+                    tracing::error!("nobody keeps the outbox instance any more; the intake ends");
+                    return false;
+                }
                 () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
                 // What may have been committed has to be published, also if nobody orders any more.
                 () = sleep(LOOK_AGAIN), if self.unsure => match self.writer.resync().await {

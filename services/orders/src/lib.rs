@@ -102,11 +102,13 @@ pub async fn start(settings: &Settings, stop: &mut Stop) -> Result<Running, RunE
     };
     let mut service = Service::open(spec, stop).await?;
     let (close_intake, closing) = trigger();
-    let (door, intake) = intake::open(service.pool.clone(), service.publisher.clone(), settings.outbox_limit)
-        .await
-        .map_err(|cause| RunError::Start(anyhow::anyhow!("{cause}").context("cannot open the intake")))?;
+    let (door, intake) =
+        intake::open(service.pools.intake.clone(), service.publisher.clone(), settings.outbox_limit)
+            .await
+            .map_err(|cause| RunError::Start(anyhow::anyhow!("{cause}").context("cannot open the intake")))?;
     let intake = tokio::spawn(intake.run(closing, INTAKE_LIMIT));
-    let api = http::Api { door, pool: service.pool.clone(), test_tokens: settings.common.test_tokens };
+    service.health.task("the intake", intake.abort_handle());
+    let api = http::Api { door, pool: service.pools.reads.clone(), test_tokens: settings.common.test_tokens };
     let limits = settings.common.http.limits().within_descriptors(1);
     let http = Server::start(settings.http_listen, http::app(api), limits, service.listener()).await;
     let http = http.map_err(RunError::Start)?;

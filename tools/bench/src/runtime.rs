@@ -138,6 +138,7 @@ pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> 
     actors::ensure_topics(&kafka, &topics, true).await.map_err(|cause| anyhow::anyhow!("{cause}"))?;
     let deps = Deps {
         pool: pool.clone(),
+        housekeeping: pool.clone(),
         hints: Hints::connect(&variable("REDIS_URL")?)?,
         publisher: Publisher::start(&kafka)?,
     };

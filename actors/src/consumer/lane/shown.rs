@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{super::window::another_log, Lane};
+use chrono::Utc;
+
+use super::{super::window::another_log, Lane, Progress};
 use crate::{
-    Cause, Condition,
+    Backlog, Cause, Condition,
     lease::Landmark,
     status::{LaneState, PartitionStatus},
 };
@@ -149,6 +151,26 @@ impl Lane {
         self.status.lock().condition(&self.source)
     }
 
+    /// What waits beside the window: records in `parked`, and outbox rows, which go on growing older.
+    pub(crate) fn waiting(&self) -> (usize, Backlog) {
+        let status = self.status.lock();
+        let Backlog { rows, oldest } = status.outbox;
+        let oldest = if rows > 0 { oldest + status.counted.elapsed() } else { oldest };
+        (status.parked, Backlog { rows, oldest })
+    }
+
+    /// How far the partition is, while nothing keeps it from its work and it is known where the log ends.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        let window = self.window.lock();
+        let status = self.status.lock();
+        let works = status.shown().0 == LaneState::Running && !self.is_paused();
+        let (position, log_end) = (window.position()?.0, self.log_end.load(Ordering::Relaxed));
+        let known = log_end > 0 || position == 0;
+        // It is heard of late: a busy lane may have handled more than that.
+        let log_end = log_end.max(position);
+        (works && known).then_some(Progress { epoch: status.epoch, position, log_end })
+    }
+
     /// What `/partitions` shows.
     pub(crate) fn snapshot(&self) -> PartitionStatus {
         let window = self.window.lock();
@@ -168,8 +190,8 @@ impl Lane {
             held: self.held.load(Ordering::Relaxed),
             in_hand: window.in_hand(),
             parked: status.parked,
-            outbox: status.outbox,
-            oldest_ms: u64::try_from(window.oldest().as_millis()).unwrap_or(u64::MAX),
+            outbox: status.outbox.rows,
+            oldest_ms: u64::try_from(window.oldest(Utc::now()).as_millis()).unwrap_or(u64::MAX),
             restarts: status.restarts,
         }
     }

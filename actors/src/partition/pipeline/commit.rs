@@ -23,7 +23,7 @@ use crate::{
     Cause,
     dedupe::{self, Entry},
     handler::{Handler, Lock},
-    lease::{self, Claim},
+    lease::{self, Advanced, Claim, RowAt},
     outbox::{self, Row},
     partition::{
         batch::{Fate, Slot},
@@ -45,9 +45,8 @@ pub(super) async fn commit<H: Handler>(
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
 
-    if !lease::hold(&tx, group, context.source, &context.claim).await.map_err(|error| ours(&error))? {
-        return Err(fenced());
-    }
+    let held = lease::hold(&tx, group, context.source, &context.claim).await.map_err(|error| ours(&error))?;
+    let from = Claim { row: held.ok_or_else(fenced)?, ..context.claim };
     failpoint!(BatchHeld);
     let new = register(&tx, group, slots, now).await.map_err(|error| ours(&error))?;
     if slots.iter().any(|slot| slot.hinted && lied(&shared.handler, slot, &new)) {
@@ -80,15 +79,20 @@ pub(super) async fn commit<H: Handler>(
     };
     let waiting = records.await.map_err(|error: Error| ours(&error))?;
     failpoint!(BatchWritten);
-    account(&tx, context, slots, &claim).await?;
+    let row = account(&tx, context, slots, &from, &claim).await?;
     failpoint!(BatchAdvanced);
     tx.commit().await.map_err(|error| commit_error(&error))?;
 
-    let finished = |slot: &&Slot<H>| matches!(slot.fate, Fate::Applied | Fate::Duplicate);
+    // Redis is told of what it may be asked for, and does not know.
+    let finished = |slot: &&Slot<H>| {
+        matches!(slot.fate, Fate::Applied | Fate::Duplicate)
+            && !slot.hinted
+            && slot.needs_prepare(&shared.handler)
+    };
     let id = |slot: &Slot<H>| Some(slot.decoded.as_ref()?.attempt.event_id);
     letters::log(context, slots);
     Ok(Committed {
-        claim,
+        claim: Claim { row, ..claim },
         rows,
         deleted: context.deletable,
         done: slots.iter().filter(finished).filter_map(id).collect(),
@@ -243,27 +247,21 @@ async fn park<H: Handler>(
     Ok(waiting)
 }
 
-/// Moves the lease, and refuses a batch that leaves an offset without an outcome.
+/// Moves the lease, and refuses a batch that leaves an offset without an outcome. Returns where the lease's row lies now.
 async fn account<H: Handler>(
     tx: &Transaction<'_>,
     context: &Context<'_, H>,
     slots: &[Slot<H>],
+    from: &Claim,
     claim: &Claim,
-) -> Result<(), BatchError> {
+) -> Result<RowAt, BatchError> {
     let (counts, journal) = (counts(slots), journal(slots));
-    let moved = claim.next_offset.0 - context.claim.next_offset.0;
-    let left = lease::advance(
-        tx,
-        &context.shared.settings.group,
-        context.source,
-        &context.claim,
-        claim,
-        &counts,
-        &journal,
-    );
-    match left.await.map_err(|error| ours(&error))? {
+    let moved = claim.next_offset.0 - from.next_offset.0;
+    let group = &context.shared.settings.group;
+    let advanced = lease::advance(tx, group, context.source, from, claim, &counts, &journal);
+    match advanced.await.map_err(|error| ours(&error))? {
         None => Err(fenced()),
-        Some(0) if counts.sum() == moved => Ok(()),
-        Some(left) => Err(unaccounted(left, context.source, &counts)),
+        Some(Advanced { left: 0, row }) if counts.sum() == moved => Ok(row),
+        Some(Advanced { left, .. }) => Err(unaccounted(left, context.source, &counts)),
     }
 }

@@ -169,7 +169,14 @@ async fn process() {
         tokio::spawn(write(pool, publisher, format!("{}-http", settings.group), out, stopping.clone()))
     });
     let closed = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
-    closed.await.expect("no panic").expect("readable");
+    tokio::select! {
+        closed = closed => { closed.expect("no panic").expect("readable"); }
+        what = group.ended() => {
+            eprintln!("{what}");
+            // The other thread waits for the standard input.
+            std::process::exit(1);
+        }
+    }
     stopping.store(true, Ordering::Relaxed);
     if let Some(writing) = writing {
         writing.await.expect("no panic");

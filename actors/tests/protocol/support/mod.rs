@@ -63,6 +63,7 @@ pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupS
 /// Starts a member of a toy group.
 pub(crate) async fn start(settings: GroupSettings, pool: Pool, switches: Arc<Switches>, out: &str) -> Group {
     let deps = Deps {
+        housekeeping: pool.clone(),
         pool,
         hints: Hints::connect(&env("REDIS_URL")).expect("REDIS_URL"),
         publisher: Publisher::start(&settings.kafka).expect("publisher"),

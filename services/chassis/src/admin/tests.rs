@@ -51,6 +51,11 @@ impl Lanes for Fake {
         }]
     }
 
+    fn samples(&self) -> Vec<Sample> {
+        let labels = vec![("topic", "orders".to_owned())];
+        vec![Sample { name: actors::metrics::LAG, labels, value: 3.0 }]
+    }
+
     fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>> {
         let answer = if limit == 5 { Ok(Vec::new()) } else { Err(Cause::new("down", "no connection")) };
         std::future::ready(answer).boxed()
@@ -109,6 +114,49 @@ async fn ready_means_that_all_it_needs_is_there() {
     health.check("other", Need::Required, async || Err("gone".to_owned()));
     let (status, body) = get_json(&health, "/readyz").await;
     assert_eq!((status, &body["status"], &body["checks"]["other"]), (503, &json!("unready"), &json!("gone")));
+}
+
+#[tokio::test]
+async fn a_task_that_ended_is_an_end_of_the_process() {
+    let health = Health::new("trial");
+    health.serving();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let task = tokio::spawn(async { stopped.await.unwrap_or_default() });
+    health.task("the intake", task.abort_handle());
+    assert_eq!(get_text(&health, "/livez").await, (200, "alive\n".to_owned()));
+    drop(stop);
+    assert_eq!(health.ended().await, "the intake has ended");
+    assert_eq!(get_text(&health, "/livez").await, (503, "the intake has ended\n".to_owned()));
+    health.draining();
+    assert_eq!(get_text(&health, "/livez").await.0, 200, "now it is told to");
+}
+
+#[tokio::test]
+async fn metrics_are_what_is_there_now() {
+    let health = Health::new("trial");
+    health.check("redis", Need::Optional, async || Err("gone".to_owned()));
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    crate::telemetry::metrics();
+    actors::metrics::begin_topics(["trial-topic"]);
+    let (status, text) = get_text(&health, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        r#"backburner_check_failing{service="trial",check="redis"} 1"#,
+        r#"backburner_lane_lag_records{topic="orders"} 3"#,
+        r#"backburner_kafka_publish_failure_total{topic="trial-topic"} 0"#,
+        r#"backburner_build_info{service="trial",version="#,
+        "process_open_fds ",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+async fn get_text(health: &Health, path: &str) -> (u16, String) {
+    let request = Request::get(path).body(Body::empty()).expect("valid");
+    let response = app(health.clone(), Guard::default()).oneshot(request).await.expect("infallible");
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, String::from_utf8(body.to_vec()).expect("text"))
 }
 
 #[tokio::test]

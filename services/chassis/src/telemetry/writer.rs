@@ -104,7 +104,7 @@ fn write(mut out: impl Write, queue: &Receiver<Job>, dropped: &AtomicU64, tick: 
             Some(Job::Line(line)) => drop(out.write_all(&line)),
             Some(Job::Flush(done)) => {
                 drop(out.flush());
-                drop(done.try_send(()));
+                done.try_send(()).unwrap_or_default();
             }
             None => drop(out.flush()),
         }

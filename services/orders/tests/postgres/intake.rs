@@ -1,8 +1,20 @@
 use std::time::{Duration, Instant};
 
-use orders::intake::Refusal;
+use axum::{
+    body::Body,
+    http::{Request, request::Builder},
+};
+use chassis::{
+    shutdown::trigger,
+    testing::{empty_database, reach},
+};
+use orders::{
+    http::{Api, app},
+    intake::Refusal,
+};
+use tower::ServiceExt;
 
-use crate::support::{Trial, place};
+use crate::support::{Trial, nowhere, place};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_are_committed_together_each_with_its_event() {
@@ -124,4 +136,42 @@ async fn closing_answers_what_had_come_in() {
     let stored: i64 = client.query_one("select count(*) from orders", &[]).await.expect("a query").get(0);
     assert_eq!(stored, accepted);
     assert!(matches!(place(&door).await, Err(Refusal::Busy(_))));
+}
+
+/// Readers that wait for a connection hold neither orders up nor batches, and are told to come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_readers_holds_no_order_up() {
+    let database = reach(&empty_database("orders").await);
+    database.migrate(orders::migrations()).await.expect("migrates");
+    let pools = database.pools(16, 4).expect("pools");
+    let (door, intake) = orders::intake::open(pools.intake.clone(), nowhere(), 10_000).await.expect("opens");
+    let (closing, listener) = trigger();
+    let intake = tokio::spawn(intake.run(listener, Duration::ZERO));
+    let api = Api { door, pool: pools.reads.clone(), test_tokens: false };
+    let mut readers = Vec::new();
+    for _ in 0..pools.reads.status().max_size {
+        readers.push(pools.reads.get().await.expect("a connection"));
+    }
+    let send = |request: Builder, body: &'static str| {
+        let request = request.body(Body::from(body)).expect("valid");
+        let app = app(api.clone());
+        async move { app.oneshot(request).await.expect("infallible") }
+    };
+    let started = Instant::now();
+    let waiting = (0..200).map(|_| send(Request::get("/orders?limit=500"), ""));
+    let waiting = tokio::spawn(futures_util::future::join_all(waiting));
+    for _ in 0..20 {
+        let placed = send(Request::post("/orders"), r#"{"item":"soup"}"#).await;
+        assert_eq!(placed.status(), 202);
+    }
+    drop(pools.pipeline.get().await.expect("a connection for a batch"));
+    for refused in waiting.await.expect("no panic") {
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key("retry-after"));
+    }
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(readers);
+    assert_eq!(send(Request::get("/orders?limit=500"), "").await.status(), 200);
+    closing.fire();
+    intake.await.expect("no panic");
 }

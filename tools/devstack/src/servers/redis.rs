@@ -16,9 +16,23 @@ pub fn launch(home: &Home, port: u16, lifetime: Lifetime) -> Result<ProcessId> {
         .with_context(|| format!("{} cannot be made", home.directory.display()))?;
     let program = paths::program("redis-server")?.display().to_string();
     let port = port.to_string();
-    let words = [&program, "--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+    let words = [
+        &program,
+        "--port",
+        &port,
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--maxmemory",
+        "256mb",
+    ]
+    .into_iter()
+    .chain(["--maxmemory-policy", "allkeys-lru"]);
     let launch = Launch {
-        command: words.map(String::from).to_vec(),
+        command: words.map(String::from).collect(),
         variables: Vec::new(),
         hermetic: true,
         directory: home.directory.clone(),
