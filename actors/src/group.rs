@@ -200,9 +200,9 @@ impl Group {
             topics,
         };
         let sweeper = Sweeper::new(settings.clone(), pool.clone(), conditions.clone(), observed.clone());
-        let reported = (conditions.clone(), consumers.clone());
-        let reporter =
-            Reporter::default().run(settings.group.clone(), move || degraded(&reported.0, &reported.1));
+        let (reported, name) = ((conditions.clone(), consumers.clone()), settings.group.clone());
+        let reporter = Reporter::default()
+            .run(settings.group.clone(), move || degraded(&name, &reported.0, &reported.1));
         let tasks = [
             ("the watch", tokio::spawn(watch.run())),
             ("the lookout", tokio::spawn(lookout.run())),
@@ -251,7 +251,7 @@ impl Group {
 
     /// What does not work and need not for this process to be of use: partitions, topics, servers.
     pub fn degraded(&self) -> Vec<Condition> {
-        degraded(&self.inner.conditions, &self.inner.consumers)
+        degraded(&self.inner.name, &self.inner.conditions, &self.inner.consumers)
     }
 
     /// What of the group has ended, or panicked, while nobody told it to stop: this process is to be restarted then.
@@ -305,12 +305,13 @@ fn needed(settings: &GroupSettings, metadata: &Metadata) -> BTreeMap<String, Opt
         .collect()
 }
 
-fn degraded(conditions: &Conditions, consumers: &Consumers) -> Vec<Condition> {
+fn degraded(group: &str, conditions: &Conditions, consumers: &Consumers) -> Vec<Condition> {
     let mut all = conditions.list();
     let mut lanes = consumers.lanes();
     lanes.sort_by(|a, b| a.source.cmp(&b.source));
     all.extend(consumers.degraded());
     all.extend(lanes.iter().filter_map(|lane| lane.condition()));
+    all.extend(lanes.iter().flat_map(|lane| lane.refused(&format!("{group}/{}", lane.source))));
     all
 }
 

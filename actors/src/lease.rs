@@ -49,6 +49,8 @@ pub(crate) struct Claim {
     pub(crate) next_offset: NextOffset,
     /// Number of the last row written to the lane's outbox.
     pub(crate) outbox_seq: i64,
+    /// The same of the outbox of its dead letters.
+    pub(crate) letter_seq: i64,
     /// The last record that was finished; unknown after a reset.
     pub(crate) last: Option<Landmark>,
     /// Where its row lay when its owner last wrote it.
@@ -137,7 +139,8 @@ pub(crate) async fn advance<C: GenericClient>(
              UPDATE partition_lease
              SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
                  parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
-                 intent_offset = NULL, intent_parked = NULL, deaths = 0, last_offset = $16, last_timestamp_ms = $17
+                 intent_offset = NULL, intent_parked = NULL, deaths = 0, last_offset = $16, last_timestamp_ms = $17,
+                 letter_seq = $19
              WHERE ctid = $18 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
              RETURNING next_offset - first_offset + replayed
                      - (applied + duplicate + parked + dead + ignored + moved + gaps + lost), ctid",
@@ -165,6 +168,7 @@ pub(crate) async fn advance<C: GenericClient>(
                 &to.last.map(|last| last.offset.0),
                 &to.last.map(|last| last.timestamp_ms),
                 &from.row,
+                &to.letter_seq,
             ],
         )
         .await?;

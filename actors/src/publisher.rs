@@ -20,11 +20,10 @@ use thiserror::Error;
 
 use self::partitioner::KeptPartitions;
 use crate::{
-    Cause,
     handler::Emit,
     kafka::client_config,
     metrics::{PUBLISH_FAILURES, PUBLISHED},
-    outbox::Track,
+    outbox::{Refused, Sending, Track},
     settings::KafkaSettings,
 };
 
@@ -59,15 +58,17 @@ pub struct PublisherError(#[from] KafkaError);
 pub(crate) enum NotEnqueued {
     /// The producer's buffer is full: Kafka is slow or gone. Try again later.
     Full,
+    /// There is another producer by now.
+    Replaced,
     /// The producer refused it.
-    Refused(Cause),
+    Refused(Refused),
 }
 
 /// What a delivery report is about.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     track: Arc<Track>,
-    seq: i64,
+    sending: Sending,
 }
 
 /// Hears what became of each record.
@@ -91,7 +92,13 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the Kafka producer reports an error");
+        match error.rdkafka_error_code() {
+            // Also said when idle connections are closed; that a broker is gone, its own error says.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                tracing::debug!(%error, reason, "the Kafka producer has no connection");
+            }
+            _ => tracing::warn!(%error, reason, "the Kafka producer reports an error"),
+        }
     }
 }
 
@@ -106,14 +113,23 @@ impl ProducerContext<KeptPartitions> for Reports {
         match result {
             Ok(message) => {
                 self.count(message.topic());
-                delivery.track.acknowledged(delivery.seq);
+                delivery.track.acknowledged(delivery.sending);
             }
+            Err((error, _)) if is_purged(error) => delivery.track.unsent(delivery.sending),
             Err((error, message)) => {
                 counter!(PUBLISH_FAILURES, "topic" => message.topic().to_owned()).increment(1);
-                delivery.track.failed(Cause::from_error("kafka-publish", error));
+                delivery.track.refused(delivery.sending, Refused::new("kafka-publish", error));
             }
         }
     }
+}
+
+/// The producer gave it up with itself: the record is not to blame.
+fn is_purged(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::Fatal)
+    )
 }
 
 impl Publisher {
@@ -159,23 +175,18 @@ impl Publisher {
         self.inner.current.read().generation
     }
 
-    /// Whether records were handed over that Kafka has not answered for.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.inner.current.read().producer.in_flight_count() > 0
+    /// The producer in use, for a run of records.
+    pub(crate) fn sender(&self) -> Sender<'_> {
+        let Current { producer, generation } = self.inner.current.read().clone();
+        Sender { publisher: self, producer, generation }
     }
 
-    /// The producer of `generation`, for a run of records; `None` when there is another one since.
-    pub(crate) fn sender(&self, generation: u64) -> Option<Sender<'_>> {
-        let Current { producer, generation: current } = self.inner.current.read().clone();
-        (current == generation).then_some(Sender { publisher: self, producer })
-    }
-
-    /// Replaces a producer that had a fatal error. Every lane hears of its unacknowledged records as failed and reads
-    /// them again from its outbox.
-    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports, KeptPartitions>>) {
+    /// Replaces a producer that had a fatal error. What it had and Kafka has not acknowledged, every lane reads from its
+    /// outbox again. False when no new one can be built.
+    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports, KeptPartitions>>) -> bool {
         let mut current = self.inner.current.write();
         if !Arc::ptr_eq(&current.producer, broken) {
-            return;
+            return true;
         }
         tracing::error!("the Kafka producer had a fatal error; building a new one");
         let reports = Reports { partitions: self.inner.partitions.clone(), ..Reports::default() };
@@ -184,9 +195,11 @@ impl Publisher {
                 let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
                 current.generation += 1;
                 old.purge(PurgeConfig::default().queue().inflight());
+                true
             }
             Err(error) => {
-                tracing::error!(%error, "cannot build a new Kafka producer; trying again with the next record")
+                tracing::error!(%error, "cannot build a new Kafka producer; trying again with the next record");
+                false
             }
         }
     }
@@ -196,12 +209,21 @@ impl Publisher {
 pub(crate) struct Sender<'a> {
     publisher: &'a Publisher,
     producer: Arc<ThreadedProducer<Reports, KeptPartitions>>,
+    generation: u64,
 }
 
 impl Sender<'_> {
     /// Enqueues one record; its fate is told to `track`.
-    pub(crate) fn enqueue(&self, emit: &Emit, seq: i64, track: &Arc<Track>) -> Result<(), NotEnqueued> {
-        let delivery = Box::new(Delivery { track: track.clone(), seq });
+    pub(crate) fn enqueue(
+        &self,
+        emit: &Emit,
+        sending: Sending,
+        track: &Arc<Track>,
+    ) -> Result<(), NotEnqueued> {
+        if !sending.is_of(self.generation) {
+            return Err(NotEnqueued::Replaced);
+        }
+        let delivery = Box::new(Delivery { track: track.clone(), sending });
         let mut record: BaseRecord<'_, [u8], [u8], _> = BaseRecord::with_opaque_to(&emit.topic, delivery);
         if let Some(key) = &emit.key {
             record = record.key(key);
@@ -217,9 +239,13 @@ impl Sender<'_> {
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Err(NotEnqueued::Full),
             Err((error, _)) => {
                 if self.producer.client().fatal_error().is_some() {
-                    self.publisher.rebuild(&self.producer);
+                    // Where no new one could be built the next record tries again.
+                    return Err(match self.publisher.rebuild(&self.producer) {
+                        true => NotEnqueued::Replaced,
+                        false => NotEnqueued::Full,
+                    });
                 }
-                Err(NotEnqueued::Refused(Cause::from_error("kafka-enqueue", &error)))
+                Err(NotEnqueued::Refused(Refused::new("kafka-enqueue", &error)))
             }
         }
     }

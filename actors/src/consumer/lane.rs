@@ -26,6 +26,7 @@ use super::{
 use crate::{
     Backlog, Cause,
     lease::{Landmark, Place},
+    outbox::Tracks,
     record::{NextOffset, Offset, Record, TopicPartition},
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct Progress {
 pub(crate) struct Lane {
     pub(crate) source: TopicPartition,
     pub(crate) kind: LaneKind,
+    /// What Kafka has of its outbox.
+    pub(crate) outbox: Tracks,
     window: Mutex<Window>,
     claimed: Condvar,
     closing: AtomicBool,
@@ -81,6 +84,7 @@ impl Lane {
         Self {
             source,
             kind,
+            outbox: Tracks::default(),
             window: Mutex::new(Window::new()),
             claimed: Condvar::new(),
             closing: AtomicBool::new(false),

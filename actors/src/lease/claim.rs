@@ -86,7 +86,7 @@ pub(crate) async fn claim(
                  deaths = CASE WHEN $7 AND (lease.intent_offset IS NOT NULL OR lease.intent_parked IS NOT NULL)
                           THEN lease.deaths + 1 ELSE lease.deaths END
              RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths,
-                       last_offset, last_timestamp_ms, ctid",
+                       last_offset, last_timestamp_ms, ctid, letter_seq",
         )
         .await?;
     let row = tx
@@ -104,6 +104,7 @@ pub(crate) async fn claim(
         epoch: row.get(0),
         next_offset: NextOffset(row.get(1)),
         outbox_seq: row.get(2),
+        letter_seq: row.get(11),
         last: last.map(|(offset, timestamp_ms)| Landmark { offset: Offset(offset), timestamp_ms }),
         row: row.get(10),
     };

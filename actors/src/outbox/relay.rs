@@ -1,19 +1,26 @@
 //! Publishes a lane's rows in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::GenericClient;
 
 use super::{
     Track,
-    rows::{Row, Span, page},
+    refusal::Refusal,
+    rows::{Row, Span, list, page},
 };
 use crate::{
     Backlog,
     publisher::{NotEnqueued, Publisher},
 };
 
-const PAGE: i64 = 500;
+/// Rows read at once.
+const PAGE: usize = 500;
+/// A row that goes on being refused is spoken of this often.
+const REPEATED: Duration = Duration::from_secs(60);
 
 /// The publishing side of one lane, held by its owner.
 #[derive(Debug)]
@@ -21,36 +28,31 @@ pub(crate) struct Relay {
     lane: String,
     publisher: Publisher,
     track: Arc<Track>,
-    /// The last row handed to the producer, as far as the producer still knows of it.
-    sent: i64,
-    /// The last row ever handed to a producer.
-    highest: i64,
-    /// The producer that was given them.
-    generation: u64,
-    /// Rows in the table that were not handed to the producer: read them before any newer one is sent.
-    behind: bool,
+    /// The table may hold rows that the track does not know of.
+    unlisted: bool,
+    /// What was last said of a refused row, and when.
+    said: Option<(Refusal, Instant)>,
 }
 
 impl Relay {
-    /// A relay that knows nothing yet: its first [`Relay::catch_up`] publishes what the lane holds.
-    pub(crate) fn new(lane: String, publisher: Publisher) -> Self {
-        let generation = publisher.generation();
-        Self { lane, publisher, track: Arc::default(), sent: 0, highest: 0, generation, behind: true }
+    /// A relay of a lane that may have rows which `track` does not know of: its first [`Relay::catch_up`] finds them.
+    pub(crate) fn new(lane: String, publisher: Publisher, track: Arc<Track>) -> Self {
+        Self { lane, publisher, track, unlisted: true, said: None }
     }
 
     /// A relay of a lane that has no rows yet.
-    pub(crate) fn fresh(lane: String, publisher: Publisher) -> Self {
-        Self { behind: false, ..Self::new(lane, publisher) }
+    pub(crate) fn fresh(lane: String, publisher: Publisher, track: Arc<Track>) -> Self {
+        Self { unlisted: false, ..Self::new(lane, publisher, track) }
     }
 
     /// What is sent and acknowledged, to be asked without holding the relay.
-    pub(crate) fn track(&self) -> Arc<Track> {
-        self.track.clone()
+    pub(crate) fn track(&self) -> &Track {
+        &self.track
     }
 
-    /// Rows were committed that this relay was not given.
+    /// Rows may have been committed that this relay was not given.
     pub(crate) fn fall_behind(&mut self) {
-        self.behind = true;
+        self.unlisted = true;
     }
 
     /// The lane's name.
@@ -60,92 +62,111 @@ impl Relay {
 
     /// Publishes rows whose transaction has committed.
     pub(crate) fn publish(&mut self, rows: &[Row]) {
-        if !self.is_behind() {
+        let Some(first) = rows.first() else { return };
+        self.track.written(rows.iter().map(|row| (row.seq, row.emit.topic.as_str())));
+        self.track.uses(self.publisher.generation());
+        if !self.unlisted && !self.track.is_due_before(first.seq) {
             self.send(rows);
         }
     }
 
-    /// The number of the last row that was ever sent.
-    pub(crate) fn highest(&self) -> i64 {
-        self.highest
-    }
-
-    /// True when rows wait in the table: [`Relay::catch_up`] is due.
+    /// True when rows wait that may go now: [`Relay::catch_up`] is due.
     pub(crate) fn is_behind(&mut self) -> bool {
-        if let Some(cause) = self.track.take_failure() {
-            tracing::warn!(lane = self.lane, %cause, "Kafka refused a record; reading the outbox again");
-            self.sent = 0;
-            self.behind = true;
-        }
-        let generation = self.publisher.generation();
-        if generation != self.generation {
-            // What the former producer held may be gone: nothing newer may overtake it.
-            self.generation = generation;
-            self.track.forget();
-            self.sent = 0;
-            self.behind = true;
-        }
-        self.behind
+        self.say();
+        self.track.uses(self.publisher.generation());
+        self.unlisted || self.track.is_due_before(i64::MAX)
     }
 
-    /// Publishes what the table holds and the producer was not given. True when nothing is left behind.
+    /// Publishes what the table holds and the producer was not given, as far as it is not refused. False when the producer
+    /// has no room.
     pub(crate) async fn catch_up<C: GenericClient>(
         &mut self,
         client: &C,
     ) -> Result<bool, tokio_postgres::Error> {
-        self.behind = false;
-        loop {
-            // Set until the page is known and sent: a read that fails or is dropped leaves the lane behind.
-            self.behind = true;
-            let rows = page(client, &self.lane, self.sent, PAGE).await?;
+        if self.unlisted {
+            let listed = list(client, &self.lane).await?;
             failpoint!(RelayRead);
-            self.behind = false;
-            if rows.is_empty() {
+            self.track.listed(listed);
+            self.unlisted = false;
+        }
+        loop {
+            self.track.uses(self.publisher.generation());
+            let due = self.track.due(PAGE);
+            if due.is_empty() {
                 return Ok(true);
             }
-            self.send(&rows);
-            if self.behind {
+            let rows = page(client, &self.lane, &due).await?;
+            failpoint!(RelayRead);
+            let last = rows.last().map_or(i64::MAX, |row| row.seq);
+            let found: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+            let asked = due.into_iter().take_while(|seq| *seq <= last);
+            self.track.gone(&asked.filter(|seq| found.binary_search(seq).is_err()).collect::<Vec<_>>());
+            if !self.send(&rows) {
                 return Ok(false);
             }
         }
     }
 
-    fn send(&mut self, rows: &[Row]) {
+    /// Hands rows to the producer, in order. False when it has no room for all of them.
+    fn send(&mut self, rows: &[Row]) -> bool {
         let publisher = self.publisher.clone();
-        let Some(sender) = publisher.sender(self.generation) else {
-            // What the former producer held has to go first.
-            self.behind = true;
-            return;
-        };
+        let sender = publisher.sender();
         for row in rows {
-            // Noted first: the acknowledgement may arrive before `enqueue` returns.
-            self.track.sent(row.seq);
-            match sender.enqueue(&row.emit, row.seq, &self.track) {
-                Ok(()) => {
-                    self.sent = row.seq;
-                    self.highest = self.highest.max(row.seq);
+            let Some(sending) = self.track.sending(row.seq) else { continue };
+            match sender.enqueue(&row.emit, sending, &self.track) {
+                Ok(()) => {}
+                Err(NotEnqueued::Full) => {
+                    self.track.unsent(sending);
+                    return false;
                 }
-                Err(refused) => {
-                    self.track.unsent(row.seq);
-                    self.behind = true;
-                    if let NotEnqueued::Refused(cause) = refused {
-                        tracing::error!(lane = self.lane, seq = row.seq, topic = row.emit.topic, %cause,
-                            "the Kafka producer refuses a record; trying again");
-                    }
-                    return;
+                Err(NotEnqueued::Replaced) => {
+                    // What the former producer held goes first: the next look finds it.
+                    self.track.unsent(sending);
+                    return true;
                 }
+                Err(NotEnqueued::Refused(refused)) => self.track.refused(sending, refused),
+            }
+        }
+        true
+    }
+
+    /// Says that a row is refused, for as long as it is and not too often, and that it is no more.
+    fn say(&mut self) {
+        let refusal = self.track.refusal();
+        match (&self.said, refusal) {
+            (None, None) => {}
+            (Some((refusal, _)), None) => {
+                tracing::info!(lane = self.lane, topic = &*refusal.topic, "Kafka refuses nothing any more");
+                self.said = None;
+            }
+            (Some((_, at)), Some(_)) if at.elapsed() < REPEATED => {}
+            (_, Some((refusal, waiting))) => {
+                tracing::warn!(
+                    lane = self.lane,
+                    seq = refusal.seq,
+                    topic = &*refusal.topic,
+                    cause = %refusal.refused.cause,
+                    waiting,
+                    "Kafka refuses a record; it waits and is tried again"
+                );
+                self.said = Some((refusal, Instant::now()));
             }
         }
     }
 
-    /// The rows that may be deleted.
+    /// Rows that may be deleted.
     pub(crate) fn deletable(&self) -> Option<Span> {
-        self.track.prefix()
+        self.track.deletable()
     }
 
-    /// The rows up to `seq` are deleted, and that is committed.
-    pub(crate) fn deleted(&self, seq: i64) {
-        self.track.deleted(seq);
+    /// They are deleted, and that is committed.
+    pub(crate) fn deleted(&self, rows: Span) {
+        self.track.deleted(rows);
+    }
+
+    /// The number of the last row that ever was.
+    pub(crate) fn highest(&self) -> i64 {
+        self.track.highest()
     }
 
     /// What Kafka has not acknowledged.
@@ -153,8 +174,8 @@ impl Relay {
         self.track.backlog()
     }
 
-    /// Waits for Kafka to acknowledge what was sent; true when it has acknowledged all there is.
-    pub(crate) async fn settled(&self, limit: Duration) -> bool {
-        self.track.settled(limit).await && !self.behind
+    /// Waits for Kafka to answer for what was sent; true when nothing is left but what it refuses.
+    pub(crate) async fn settled(&mut self, limit: Duration) -> bool {
+        self.track.settled(limit).await && !self.is_behind()
     }
 }

@@ -1,8 +1,11 @@
 //! The outbox table, set-based.
 
+use std::time::Duration;
+
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
+use super::track::Listed;
 use crate::{handler::Emit, headers::Headers};
 
 /// Largest record, key, value and headers together, in bytes, that may be emitted: what Kafka's default
@@ -57,24 +60,36 @@ pub(crate) async fn delete<C: GenericClient>(client: &C, lane: &str, rows: Span)
     Ok(())
 }
 
-/// The lane's rows after `after`, in order, at most `limit` or [`PAGE_BYTES`], but at least one.
-pub(crate) async fn page<C: GenericClient>(
-    client: &C,
-    lane: &str,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Row>, Error> {
+/// All rows of a lane, without their contents.
+pub(crate) async fn list<C: GenericClient>(client: &C, lane: &str) -> Result<Vec<Listed>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT seq, topic, extract(epoch FROM clock_timestamp() - created_at)::float8
+             FROM outbox WHERE lane = $1 ORDER BY seq",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&lane]).await?;
+    let age = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let listed =
+        |row: &tokio_postgres::Row| Listed { seq: row.get(0), topic: row.get(1), age: age(row.get(2)) };
+    Ok(rows.iter().map(listed).collect())
+}
+
+/// The lane's rows of these numbers, in order: as many of the first as fit in [`PAGE_BYTES`], but at least one.
+pub(crate) async fn page<C: GenericClient>(client: &C, lane: &str, seqs: &[i64]) -> Result<Vec<Row>, Error> {
+    // Sizes are known without reading what is large: only what is returned is.
     let statement = client
         .prepare_cached(
             "SELECT seq, topic, key, value, headers FROM (
-                SELECT *, sum(coalesce(octet_length(value), 0) + octet_length(headers)) OVER (ORDER BY seq) AS bytes,
+                SELECT *, sum(coalesce(octet_length(value), 0) + coalesce(octet_length(key), 0) + octet_length(headers))
+                              OVER (ORDER BY seq) AS bytes,
                        row_number() OVER (ORDER BY seq) AS number
-                FROM (SELECT * FROM outbox WHERE lane = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS next
+                FROM outbox WHERE lane = $1 AND seq = ANY($2)
              ) AS page
-             WHERE bytes <= $4 OR number = 1 ORDER BY seq",
+             WHERE bytes <= $3 OR number = 1 ORDER BY seq",
         )
         .await?;
-    let rows = client.query(&statement, &[&lane, &after, &limit, &PAGE_BYTES]).await?;
+    let rows = client.query(&statement, &[&lane, &seqs, &PAGE_BYTES]).await?;
     Ok(rows
         .into_iter()
         .map(|row| Row {

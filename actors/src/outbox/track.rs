@@ -1,210 +1,384 @@
-//! What Kafka has acknowledged of a lane's rows.
+//! What is known of a lane's rows: which the table holds, which the producer was given, which Kafka has.
+//!
+//! It belongs to the lane and outlives the lane's actor, so that an actor that dies makes nobody publish twice.
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Span;
-use crate::{Backlog, Cause};
+use super::{
+    Span,
+    refusal::{Fault, Refusal, Refused},
+};
+use crate::Backlog;
 
-/// Rows sent and not yet deleted, in order. Shared by the lane's owner and the producer's report thread.
-#[derive(Debug, Default)]
+/// Rows written and not yet deleted, in order. Shared by whoever owns the lane and the producer's report thread.
+#[derive(Debug)]
 pub(crate) struct Track {
-    sent: Mutex<Sent>,
+    /// Rows to one topic keep their order whatever is refused.
+    ordered: bool,
+    known: Mutex<Known>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Sent {
-    rows: VecDeque<SentRow>,
-    /// How many rows at the front are acknowledged.
+struct Known {
+    rows: VecDeque<KnownRow>,
+    /// The last number that any row had.
+    highest: i64,
+    /// The claim under which this is known.
+    epoch: i64,
+    /// The producer in use.
+    generation: u64,
+    /// Counts how often everything was forgotten: a report of a row sent before speaks of another one with its number.
+    term: u64,
+    /// Rows that the producer has and Kafka has not answered for.
+    in_flight: usize,
+    /// Rows to be handed to the producer.
+    waiting: usize,
+    /// Rows that Kafka has and the table still holds.
     acknowledged: usize,
-    /// The highest row of any acknowledged prefix.
-    settled: i64,
-    failure: Option<Cause>,
+    topics: Vec<Arc<str>>,
+    refusals: Vec<Refusal>,
 }
 
 #[derive(Debug)]
-struct SentRow {
+struct KnownRow {
     seq: i64,
-    acknowledged: bool,
+    topic: Arc<str>,
+    /// When it was written.
     at: Instant,
+    state: State,
 }
 
-impl Sent {
-    /// Moves the acknowledged prefix forward. True when it is all there is.
-    fn settle(&mut self) -> bool {
-        while self.rows.get(self.acknowledged).is_some_and(|row| row.acknowledged) {
-            self.acknowledged += 1;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    /// The producer of this generation has it.
+    Sent(u64),
+    Acknowledged,
+}
+
+/// One sending of a row, as its report names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sending {
+    seq: i64,
+    generation: u64,
+    term: u64,
+}
+
+impl Sending {
+    /// Whether it is meant for the producer of `generation`.
+    pub(crate) fn is_of(self, generation: u64) -> bool {
+        self.generation == generation
+    }
+}
+
+/// A row as the table has it, without its contents.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) seq: i64,
+    pub(crate) topic: String,
+    /// Time since it was written.
+    pub(crate) age: Duration,
+}
+
+impl Known {
+    fn at(&self, seq: i64) -> Option<usize> {
+        self.rows.binary_search_by_key(&seq, |row| row.seq).ok()
+    }
+
+    fn topic(&mut self, name: &str) -> Arc<str> {
+        if let Some(topic) = self.topics.iter().find(|topic| &***topic == name) {
+            return topic.clone();
         }
-        if let Some(last) = self.acknowledged.checked_sub(1) {
-            self.settled = self.settled.max(self.rows[last].seq);
+        let topic: Arc<str> = name.into();
+        self.topics.push(topic.clone());
+        topic
+    }
+
+    fn set(&mut self, at: usize, state: State) {
+        let before = std::mem::replace(&mut self.rows[at].state, state);
+        *self.count(before) -= 1;
+        *self.count(state) += 1;
+    }
+
+    /// How many rows are in this state.
+    fn count(&mut self, state: State) -> &mut usize {
+        match state {
+            State::Waiting => &mut self.waiting,
+            State::Sent(_) => &mut self.in_flight,
+            State::Acknowledged => &mut self.acknowledged,
         }
-        self.acknowledged == self.rows.len()
+    }
+
+    /// Whether a waiting row may be sent now.
+    fn may_go(&self, row: &KnownRow, now: Instant) -> bool {
+        row.state == State::Waiting
+            && self.refusals.iter().all(|refusal| {
+                if refusal.seq == row.seq {
+                    refusal.not_before <= now
+                } else {
+                    !(refusal.holds_topic && *refusal.topic == *row.topic)
+                }
+            })
+    }
+
+    fn refuse(&mut self, at: usize, refused: Refused, ordered: bool) {
+        let (now, seq, topic) = (Instant::now(), self.rows[at].seq, self.rows[at].topic.clone());
+        self.set(at, State::Waiting);
+        let holds_topic = ordered || refused.fault == Fault::Topic;
+        let same =
+            |one: &&mut Refusal| one.seq == seq || (holds_topic && one.holds_topic && *one.topic == *topic);
+        match self.refusals.iter_mut().find(same) {
+            None => self.refusals.push(Refusal::new(seq, topic, refused, holds_topic, now)),
+            Some(one) if one.seq == seq => one.again(refused, now),
+            // The first of the topic's rows is the one that is tried.
+            Some(one) => one.seq = one.seq.min(seq),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.rows.clear();
+        self.refusals.clear();
+        self.term += 1;
+        (self.in_flight, self.waiting, self.acknowledged) = (0, 0, 0);
     }
 }
 
 impl Track {
-    /// A row was handed to the producer. Sequence numbers rise.
-    pub(crate) fn sent(&self, seq: i64) {
-        let mut sent = self.sent.lock();
-        if sent.rows.back().is_some_and(|row| row.seq >= seq) {
-            // An acknowledgement of an earlier sending kept it here.
+    /// A track that knows of no row. With `ordered`, rows to one topic keep their order also when one of them is refused.
+    pub(crate) fn new(ordered: bool) -> Self {
+        Self { ordered, known: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// The lane was claimed under `epoch`, and `highest` is the last number given to a row. What Kafka has acknowledged stays
+    /// known, unless somebody else may have written meanwhile, or the database has lost what it had: then every row that
+    /// is still there is sent again.
+    pub(crate) fn claimed(&self, epoch: i64, highest: i64) {
+        let mut known = self.known.lock();
+        let alone = epoch == known.epoch + 1 || highest == known.highest;
+        if highest < known.highest || !alone {
+            known.forget();
+        }
+        (known.epoch, known.highest) = (epoch, highest);
+    }
+
+    /// The producer in use is the one of `generation`: what an earlier one had and Kafka has not is to be sent again.
+    pub(crate) fn uses(&self, generation: u64) {
+        let mut known = self.known.lock();
+        if known.generation == generation {
             return;
         }
-        sent.rows.push_back(SentRow { seq, acknowledged: false, at: Instant::now() });
-    }
-
-    /// The row just noted was refused by the producer after all.
-    pub(crate) fn unsent(&self, seq: i64) {
-        let mut sent = self.sent.lock();
-        if sent.rows.back().is_some_and(|row| row.seq == seq && !row.acknowledged) {
-            sent.rows.pop_back();
+        known.generation = generation;
+        // In the order of the rows again, from the first one on.
+        known.refusals.clear();
+        for at in 0..known.rows.len() {
+            if let State::Sent(_) = known.rows[at].state {
+                known.set(at, State::Waiting);
+            }
         }
     }
 
-    /// Kafka has it.
-    pub(crate) fn acknowledged(&self, seq: i64) {
-        let mut sent = self.sent.lock();
-        let Ok(at) = sent.rows.binary_search_by_key(&seq, |row| row.seq) else { return };
-        sent.rows[at].acknowledged = true;
-        if sent.settle() {
-            self.changed.notify_waiters();
+    /// Rows were committed. Those that are known already are left as they are.
+    pub(crate) fn written<'a>(&self, rows: impl Iterator<Item = (i64, &'a str)>) {
+        let (mut known, now) = (self.known.lock(), Instant::now());
+        for (seq, topic) in rows {
+            if known.rows.back().is_none_or(|last| last.seq < seq) {
+                let topic = known.topic(topic);
+                known.rows.push_back(KnownRow { seq, topic, at: now, state: State::Waiting });
+                known.waiting += 1;
+                known.highest = known.highest.max(seq);
+            }
         }
     }
 
-    /// Kafka refused one; the owner reads the lane again.
-    pub(crate) fn failed(&self, cause: Cause) {
-        self.sent.lock().failure.get_or_insert(cause);
+    /// These are all the rows that the table has.
+    pub(crate) fn listed(&self, listed: Vec<Listed>) {
+        let (mut known, now) = (self.known.lock(), Instant::now());
+        let mut before = std::mem::take(&mut known.rows).into_iter().peekable();
+        let (mut rows, mut gone) = (VecDeque::with_capacity(listed.len()), Vec::new());
+        for Listed { seq, topic, age } in listed {
+            while let Some(row) = before.next_if(|row| row.seq < seq) {
+                gone.push(row);
+            }
+            if let Some(row) = before.next_if(|row| row.seq == seq) {
+                rows.push_back(row);
+                continue;
+            }
+            let (topic, at) = (known.topic(&topic), now.checked_sub(age).unwrap_or(now));
+            rows.push_back(KnownRow { seq, topic, at, state: State::Waiting });
+            known.waiting += 1;
+            known.highest = known.highest.max(seq);
+        }
+        gone.extend(before);
+        known.rows = rows;
+        // Somebody else has published and deleted them.
+        for row in gone {
+            *known.count(row.state) -= 1;
+            known.refusals.retain(|refusal| refusal.seq != row.seq);
+        }
+        drop(known);
         self.changed.notify_waiters();
     }
 
-    /// Takes the failure, if there was one, and forgets everything sent: the owner reads it again from the table.
-    pub(crate) fn take_failure(&self) -> Option<Cause> {
-        let failure = self.sent.lock().failure.take()?;
-        self.forget();
-        Some(failure)
-    }
-
-    /// Forgets everything sent and not deleted.
-    pub(crate) fn forget(&self) {
-        let mut sent = self.sent.lock();
-        sent.failure = None;
-        sent.rows.clear();
-        sent.acknowledged = 0;
-    }
-
-    /// Everything up to this row has been acknowledged at some time.
-    pub(crate) fn settled_to(&self) -> i64 {
-        self.sent.lock().settled
-    }
-
-    /// The acknowledged prefix, which may be deleted. Nothing of the lane is in the table before it.
-    pub(crate) fn prefix(&self) -> Option<Span> {
-        let sent = self.sent.lock();
-        let last = sent.acknowledged.checked_sub(1)?;
-        Some(Span { first: sent.rows.front()?.seq, last: sent.rows[last].seq })
-    }
-
-    /// Rows up to `seq` are deleted.
-    pub(crate) fn deleted(&self, seq: i64) {
-        let mut sent = self.sent.lock();
-        while sent.rows.front().is_some_and(|row| row.seq <= seq) {
-            sent.rows.pop_front();
-            sent.acknowledged = sent.acknowledged.saturating_sub(1);
+    /// Rows that were to be read from the table and are not there.
+    pub(crate) fn gone(&self, seqs: &[i64]) {
+        let mut known = self.known.lock();
+        for seq in seqs {
+            if let Some(at) = known.at(*seq)
+                && let Some(row) = known.rows.remove(at)
+            {
+                *known.count(row.state) -= 1;
+                known.refusals.retain(|refusal| refusal.seq != *seq);
+            }
         }
-        // A row that was sent a second time may have gone before its second acknowledgement.
-        if sent.settle() {
+    }
+
+    /// Up to `limit` rows that are to be handed to the producer now, in order.
+    pub(crate) fn due(&self, limit: usize) -> Vec<i64> {
+        let (known, now) = (self.known.lock(), Instant::now());
+        if known.waiting == 0 {
+            return Vec::new();
+        }
+        known.rows.iter().filter(|row| known.may_go(row, now)).map(|row| row.seq).take(limit).collect()
+    }
+
+    /// Whether there is such a row before `seq`.
+    pub(crate) fn is_due_before(&self, seq: i64) -> bool {
+        let (known, now) = (self.known.lock(), Instant::now());
+        known.waiting > 0
+            && known.rows.iter().take_while(|row| row.seq < seq).any(|row| known.may_go(row, now))
+    }
+
+    /// The row is about to be handed to the producer; noted first, since its report may come before the producer returns.
+    /// `None` when it is not to be.
+    pub(crate) fn sending(&self, seq: i64) -> Option<Sending> {
+        let mut known = self.known.lock();
+        let at = known.at(seq)?;
+        if !known.may_go(&known.rows[at], Instant::now()) {
+            return None;
+        }
+        let generation = known.generation;
+        known.set(at, State::Sent(generation));
+        Some(Sending { seq, generation, term: known.term })
+    }
+
+    /// The producer had no room for it, or is another one by now.
+    pub(crate) fn unsent(&self, sending: Sending) {
+        self.settle(sending, |known, at, _| known.set(at, State::Waiting));
+    }
+
+    /// The producer, or Kafka, does not take it.
+    pub(crate) fn refused(&self, sending: Sending, refused: Refused) {
+        self.settle(sending, |known, at, ordered| known.refuse(at, refused, ordered));
+    }
+
+    /// Kafka has it, whichever producer it came from.
+    pub(crate) fn acknowledged(&self, sending: Sending) {
+        let mut known = self.known.lock();
+        let Some(at) = known.at(sending.seq).filter(|_| known.term == sending.term) else { return };
+        if known.rows[at].state == State::Acknowledged {
+            return;
+        }
+        known.set(at, State::Acknowledged);
+        if !known.refusals.is_empty() {
+            known.refusals.retain(|refusal| refusal.seq != sending.seq);
+        }
+        if known.in_flight == 0 {
+            drop(known);
             self.changed.notify_waiters();
         }
     }
 
-    /// What is sent and not acknowledged.
-    pub(crate) fn backlog(&self) -> Backlog {
-        let sent = self.sent.lock();
-        let oldest = sent.rows.iter().skip(sent.acknowledged).find(|row| !row.acknowledged);
-        Backlog {
-            rows: sent.rows.len() - sent.acknowledged,
-            oldest: oldest.map_or(Duration::ZERO, |row| row.at.elapsed()),
+    /// What a sending came to, if it is still the row's last.
+    fn settle(&self, sending: Sending, change: impl FnOnce(&mut Known, usize, bool)) {
+        let mut known = self.known.lock();
+        let Some(at) = known.at(sending.seq).filter(|_| known.term == sending.term) else { return };
+        if known.rows[at].state == State::Sent(sending.generation) {
+            change(&mut known, at, self.ordered);
+            drop(known);
+            self.changed.notify_waiters();
         }
     }
 
-    /// Waits until everything sent is acknowledged; false when something failed or `limit` passed.
+    /// The first rows that Kafka has and the table still holds. What is refused, or waits for what is, does not keep those
+    /// behind it.
+    pub(crate) fn deletable(&self) -> Option<Span> {
+        let known = self.known.lock();
+        if known.acknowledged == 0 {
+            return None;
+        }
+        let mut run = known.rows.iter().skip_while(|row| row.state == State::Waiting);
+        let first = run.next().filter(|row| row.state == State::Acknowledged)?.seq;
+        let last = run.take_while(|row| row.state == State::Acknowledged).last().map_or(first, |row| row.seq);
+        Some(Span { first, last })
+    }
+
+    /// These rows are deleted.
+    pub(crate) fn deleted(&self, rows: Span) {
+        let mut known = self.known.lock();
+        let from = known.rows.partition_point(|row| row.seq < rows.first);
+        let to = known.rows.partition_point(|row| row.seq <= rows.last);
+        for row in known.rows.drain(from..to).collect::<Vec<_>>() {
+            *known.count(row.state) -= 1;
+        }
+    }
+
+    /// The last number that any row had.
+    pub(crate) fn highest(&self) -> i64 {
+        self.known.lock().highest
+    }
+
+    /// What the table holds and Kafka has not acknowledged.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let known = self.known.lock();
+        let rows = known.in_flight + known.waiting;
+        let oldest = known.rows.iter().find(|row| rows > 0 && row.state != State::Acknowledged);
+        Backlog { rows, oldest: oldest.map_or(Duration::ZERO, |row| row.at.elapsed()) }
+    }
+
+    /// The first row that is refused, and how many wait for it or are refused as well.
+    pub(crate) fn refusal(&self) -> Option<(Refusal, usize)> {
+        let known = self.known.lock();
+        let first = known.refusals.iter().min_by_key(|refusal| refusal.seq)?;
+        Some((first.clone(), known.waiting))
+    }
+
+    /// Rows that are refused for their size.
+    pub(crate) fn oversized(&self) -> Vec<i64> {
+        let known = self.known.lock();
+        let large = known.refusals.iter().filter(|refusal| refusal.refused.fault == Fault::Size);
+        large.map(|refusal| refusal.seq).collect()
+    }
+
+    /// The row is smaller now: it may go at once.
+    pub(crate) fn rewritten(&self, seq: i64) {
+        self.known.lock().refusals.retain(|refusal| refusal.seq != seq);
+    }
+
+    /// Waits until Kafka has answered for everything that it was given and that is not refused; false when `limit` passed
+    /// first.
     pub(crate) async fn settled(&self, limit: Duration) -> bool {
         let wait = async {
             loop {
                 let mut changed = std::pin::pin!(self.changed.notified());
                 changed.as_mut().enable();
-                {
-                    let sent = self.sent.lock();
-                    if sent.failure.is_some() {
-                        return false;
-                    }
-                    if sent.acknowledged == sent.rows.len() {
-                        return true;
-                    }
+                if self.known.lock().in_flight == 0 {
+                    return;
                 }
                 changed.await;
             }
         };
-        tokio::time::timeout(limit, wait).await.unwrap_or(false)
+        tokio::time::timeout(limit, wait).await.is_ok()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_unbroken_prefix_may_be_deleted() {
-        let track = Track::default();
-        for seq in 5..=8 {
-            track.sent(seq);
-        }
-        track.acknowledged(6);
-        track.acknowledged(8);
-        assert_eq!(track.prefix(), None);
-        assert_eq!(track.backlog().rows, 4);
-        track.acknowledged(5);
-        assert_eq!(track.prefix(), Some(Span { first: 5, last: 6 }));
-        track.deleted(6);
-        assert_eq!((track.prefix(), track.backlog().rows), (None, 2));
-        track.acknowledged(5);
-        track.acknowledged(7);
-        assert_eq!((track.prefix(), track.backlog().rows), (Some(Span { first: 7, last: 8 }), 0));
-    }
-
-    #[test]
-    fn a_failure_forgets_what_was_sent() {
-        let track = Track::default();
-        track.sent(1);
-        track.failed(Cause::new("a", "first"));
-        track.failed(Cause::new("b", "second"));
-        assert_eq!(track.take_failure().map(|cause| cause.code), Some("a".into()));
-        assert_eq!(track.backlog(), Backlog::default());
-        assert_eq!(track.take_failure(), None);
-    }
-
-    #[test]
-    fn deleting_past_an_unacknowledged_row_leaves_the_rest_in_order() {
-        let track = Track::default();
-        (1..=3).for_each(|seq| track.sent(seq));
-        track.acknowledged(2);
-        track.deleted(1);
-        assert_eq!((track.prefix(), track.backlog().rows), (Some(Span { first: 2, last: 2 }), 1));
-    }
-
-    #[test]
-    fn a_refused_row_leaves_no_trace() {
-        let track = Track::default();
-        track.sent(1);
-        track.sent(2);
-        track.unsent(2);
-        track.acknowledged(1);
-        assert_eq!((track.prefix(), track.backlog().rows), (Some(Span { first: 1, last: 1 }), 0));
-    }
-}
+#[path = "track_tests.rs"]
+mod tests;

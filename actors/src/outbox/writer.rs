@@ -22,13 +22,14 @@ use uuid::Uuid;
 
 use super::{
     Relay, Row, Track,
-    rows::{MAX_RECORD, Span, delete, insert},
+    heir::inherit,
+    rows::{MAX_RECORD, delete, insert},
 };
 use crate::{Backlog, Cause, handler::Emit, publisher::Publisher, sql};
 
 /// How long an instance is believed alive without a sign of it.
-const LEASE_SECONDS: f64 = 6.0;
-const HEARTBEAT: Duration = Duration::from_secs(2);
+pub(super) const LEASE_SECONDS: f64 = 6.0;
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(200);
 /// Acknowledged rows are deleted this often.
 const DELETE: Duration = Duration::from_millis(500);
@@ -40,21 +41,23 @@ pub struct OutboxWriter {
     /// Number of the next row. Moves when rows are published, so a rollback leaves no hole.
     next_seq: i64,
     keeper: JoinHandle<()>,
+    /// Publishes what dead instances left.
+    heir: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Instance {
-    pool: Pool,
-    publisher: Publisher,
-    prefix: String,
+pub(super) struct Instance {
+    pub(super) pool: Pool,
+    pub(super) publisher: Publisher,
+    pub(super) prefix: String,
     lane: String,
     relay: Mutex<Relay>,
     /// Rows were committed that the relay was not given.
     missed: AtomicBool,
     /// Tells the keeper so.
     wake: Notify,
-    fenced: AtomicBool,
-    track: Arc<Track>,
+    pub(super) fenced: AtomicBool,
+    pub(super) track: Arc<Track>,
 }
 
 /// Rows written in a transaction that is not committed yet.
@@ -97,9 +100,10 @@ impl OutboxWriter {
         let statement = "INSERT INTO outbox_instance (lane, epoch, expires_at)
                          VALUES ($1, 1, now() + make_interval(secs => $2))";
         client.execute(statement, &[&lane, &LEASE_SECONDS]).await.map_err(|error| sql::cause(&error))?;
-        let relay = Relay::fresh(lane.clone(), publisher.clone());
+        let track = Arc::new(Track::new(true));
+        let relay = Relay::fresh(lane.clone(), publisher.clone(), track.clone());
         let instance = Arc::new(Instance {
-            track: relay.track(),
+            track,
             pool,
             publisher,
             prefix: prefix.to_owned(),
@@ -110,7 +114,8 @@ impl OutboxWriter {
             fenced: AtomicBool::new(false),
         });
         let keeper = tokio::spawn(keep(instance.clone()));
-        Ok(Self { instance, next_seq: 1, keeper })
+        let heir = tokio::spawn(inherit(instance.clone()));
+        Ok(Self { instance, next_seq: 1, keeper, heir })
     }
 
     /// Writes rows in the caller's transaction, in order. Once per transaction: the rows' numbers are taken when they are
@@ -148,9 +153,13 @@ impl OutboxWriter {
         let Some(last) = written.rows.last() else { return };
         self.next_seq = last.seq + 1;
         match self.instance.relay.try_lock() {
-            Ok(mut relay) if !self.instance.missed.load(Ordering::Acquire) => relay.publish(&written.rows),
-            // The keeper is reading the table, or has to: these rows come after those it will find.
-            _ => self.instance.missed(),
+            Ok(mut relay) => relay.publish(&written.rows),
+            // The keeper is reading the table: these rows come after those it finds.
+            Err(_) => {
+                let rows = written.rows.iter().map(|row| (row.seq, row.emit.topic.as_str()));
+                self.instance.track.written(rows);
+                self.instance.wake.notify_one();
+            }
         }
     }
 
@@ -196,14 +205,16 @@ impl OutboxWriter {
             // Its rows are another's now, and the next write has to find that out.
             return Backlog::default();
         }
-        let rows = self.next_seq - 1 - self.instance.track.settled_to();
-        Backlog { rows: usize::try_from(rows).unwrap_or(0), ..self.instance.track.backlog() }
+        let known = self.instance.track.backlog();
+        let unknown = usize::try_from(self.next_seq - 1 - self.instance.track.highest()).unwrap_or(0);
+        Backlog { rows: known.rows + unknown, ..known }
     }
 
     /// Waits for Kafka to acknowledge everything, at most `limit`; true when it did. What remains is published by another
     /// instance.
     pub async fn close(self, limit: Duration) -> bool {
         self.keeper.abort();
+        self.heir.abort();
         let close = async {
             let Ok(mut client) = self.instance.pool.get().await else { return false };
             self.instance.close(&mut client, limit).await.unwrap_or(false)
@@ -222,6 +233,7 @@ impl OutboxWriter {
 impl Drop for OutboxWriter {
     fn drop(&mut self) {
         self.keeper.abort();
+        self.heir.abort();
     }
 }
 
@@ -238,8 +250,7 @@ impl Instance {
         limit: Duration,
     ) -> Result<bool, tokio_postgres::Error> {
         let mut relay = self.relay.lock().await;
-        // Whatever happened before: nothing is deleted below that the table held and Kafka was not given.
-        relay.is_behind();
+        // Whatever happened before: what is in the table is looked at once more.
         relay.fall_behind();
         let tx = client.transaction().await?;
         // A commit without an answer may still be under way: it holds this row, and its own rows are not to be seen yet.
@@ -249,23 +260,26 @@ impl Instance {
         if !sent || !relay.settled(limit).await {
             return Ok(false);
         }
-        remove(client, &self.lane, relay.highest()).await
+        remove(client, &relay).await
     }
 }
 
-/// Deletes what Kafka has acknowledged, up to `seq`, and the instance if that was all. True when it was.
-async fn remove(
+/// Deletes what Kafka has acknowledged, and the instance if that was all. True when it was.
+pub(super) async fn remove(
     client: &deadpool_postgres::Client,
-    lane: &str,
-    seq: i64,
+    relay: &Relay,
 ) -> Result<bool, tokio_postgres::Error> {
-    delete(client, lane, Span { first: i64::MIN, last: seq }).await?;
+    let lane = relay.lane();
+    while let Some(rows) = relay.deletable() {
+        delete(client, lane, rows).await?;
+        relay.deleted(rows);
+    }
     let statement = "DELETE FROM outbox_instance WHERE lane = $1
                      AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.lane = $1)";
     Ok(client.execute(statement, &[&lane]).await? > 0)
 }
 
-/// Keeps the lease, publishes what was missed, deletes what was acknowledged, takes over the dead.
+/// Keeps the lease, publishes what was missed, deletes what was acknowledged.
 async fn keep(instance: Arc<Instance>) {
     let mut due = Due { heartbeat: Instant::now() + HEARTBEAT, delete: Instant::now() + DELETE };
     loop {
@@ -299,7 +313,7 @@ async fn tick(instance: &Instance, due: &mut Due) -> Result<(), Cause> {
         relay.is_behind()
     };
     let now = Instant::now();
-    let deletable = instance.track.prefix().filter(|_| now >= due.delete);
+    let deletable = instance.track.deletable().filter(|_| now >= due.delete);
     let beat = now >= due.heartbeat;
     if !behind && !beat && deletable.is_none() {
         return Ok(());
@@ -312,7 +326,7 @@ async fn tick(instance: &Instance, due: &mut Due) -> Result<(), Cause> {
         }
         if let Some(rows) = deletable {
             delete(&client, &instance.lane, rows).await?;
-            instance.track.deleted(rows.last);
+            instance.track.deleted(rows);
             due.delete = now + DELETE;
         }
         if beat {
@@ -323,42 +337,8 @@ async fn tick(instance: &Instance, due: &mut Due) -> Result<(), Cause> {
                 return Ok(());
             }
             due.heartbeat = now + HEARTBEAT;
-            take_over(instance, &client).await?;
         }
         Ok(())
     };
     work.await.map_err(|error: tokio_postgres::Error| sql::cause(&error))
-}
-
-/// Publishes what a dead instance of the same prefix left, and removes it.
-async fn take_over(
-    instance: &Instance,
-    client: &deadpool_postgres::Client,
-) -> Result<(), tokio_postgres::Error> {
-    if instance.publisher.is_busy() {
-        // While Kafka does not answer, every takeover would put the same rows into the producer's buffer once more.
-        return Ok(());
-    }
-    let statement =
-        "UPDATE outbox_instance SET epoch = epoch + 1, expires_at = now() + make_interval(secs => $2)
-                     WHERE lane = (SELECT lane FROM outbox_instance
-                                   WHERE starts_with(lane, $1 || '/') AND expires_at < now()
-                                   LIMIT 1 FOR UPDATE SKIP LOCKED)
-                     RETURNING lane";
-    let Some(row) = client.query_opt(statement, &[&instance.prefix, &LEASE_SECONDS]).await? else {
-        return Ok(());
-    };
-    let lane: String = row.get(0);
-    failpoint!(WriterTookOver);
-    let mut relay = Relay::new(lane.clone(), instance.publisher.clone());
-    let sent = relay.catch_up(client).await?;
-    let rows = relay.backlog().rows;
-    if sent
-        && relay.settled(Duration::from_secs_f64(LEASE_SECONDS / 2.0)).await
-        && remove(client, &lane, relay.highest()).await?
-    {
-        tracing::info!(lane, rows, "published what a dead outbox instance left");
-    }
-    // Else its lease expires again and somebody tries again: a record seen twice is a duplicate, not a second effect.
-    Ok(())
 }

@@ -21,7 +21,7 @@ impl<H: Handler> Work<H> {
                 let claim = claimed.claim;
                 self.claim = Some(claim);
                 self.claimed_before = true;
-                self.relay.fall_behind();
+                self.outbox.claimed(&claim);
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
                 self.take_care(&claimed);

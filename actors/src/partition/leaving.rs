@@ -8,7 +8,7 @@ use super::{
     pipeline::{no_connection, ours},
     work::{HELD_UP, Next, Work},
 };
-use crate::{handler::Handler, lease, outbox, status::LaneState};
+use crate::{handler::Handler, lease, status::LaneState};
 
 /// Acknowledged rows of an idle lane are deleted after this.
 const IDLE: Duration = Duration::from_secs(1);
@@ -23,18 +23,18 @@ impl<H: Handler> Work<H> {
         }
         let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
         // Asked first: what is acknowledged between the two questions must not be slept over.
-        let unacknowledged = (self.relay.backlog().rows > 0).then_some(IDLE);
-        let Some(rows) = self.relay.deletable() else {
+        let unacknowledged = (self.outbox.backlog().rows > 0).then_some(IDLE);
+        if !self.outbox.has_deletable() {
             return Next::Sleep(due.into_iter().chain(unacknowledged).min());
-        };
+        }
         let quiet = self.last_write.elapsed();
         if quiet < IDLE {
             return Next::Sleep(due.into_iter().chain([IDLE - quiet]).min());
         }
         failpoint!(RelayAcknowledged);
         match self.shared.pool.get().await {
-            Ok(client) => match outbox::delete(&client, self.relay.lane(), rows).await {
-                Ok(()) => self.relay.deleted(rows.last),
+            Ok(client) => match self.outbox.delete(&client).await {
+                Ok(rows) => self.outbox.deleted(rows),
                 Err(error) => return self.failed(ours(&error), None),
             },
             Err(error) => return self.failed(no_connection(&error), None),
@@ -46,15 +46,18 @@ impl<H: Handler> Work<H> {
 
     /// Nothing is taken any more, but what was committed before is still published.
     pub(super) async fn halted_step(&mut self) -> Next {
-        if self.claim.is_none() || !self.relay.is_behind() {
+        if self.claim.is_none() {
             return Next::Sleep(None);
         }
-        if let Ok(client) = self.shared.pool.get().await
-            && matches!(self.relay.catch_up(&client).await, Ok(true))
+        if self.outbox.is_behind()
+            && let Ok(client) = self.shared.pool.get().await
+            && let Err(error) = self.outbox.catch_up(&client).await
         {
-            return Next::Sleep(None);
+            tracing::debug!(lane = %self.lane.source, %error, "the outbox of a halted partition cannot be read");
         }
-        Next::Sleep(Some(IDLE))
+        // What Kafka refuses is tried again.
+        let waits = self.outbox.is_behind() || self.outbox.backlog().rows > 0;
+        Next::Sleep(waits.then_some(IDLE))
     }
 
     /// A server that was gone has answered, outside a batch.
@@ -73,9 +76,7 @@ impl<H: Handler> Work<H> {
         let settled = tokio::time::timeout(limit, self.settle(limit)).await.unwrap_or(false);
         let finish = async {
             let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-            if let Some(rows) = self.relay.deletable() {
-                outbox::delete(&client, self.relay.lane(), rows).await.map_err(|error| ours(&error))?;
-            }
+            self.outbox.delete(&client).await.map_err(|error| ours(&error))?;
             lease::release(&client, &self.shared.settings.group, &self.lane.source, &claim)
                 .await
                 .map_err(|error| ours(&error))
@@ -94,16 +95,17 @@ impl<H: Handler> Work<H> {
         }
     }
 
-    /// Publishes what the outbox still holds and waits for Kafka to acknowledge all of it. True when it did.
+    /// Publishes what the outbox still holds and waits for Kafka to acknowledge it. True when nothing is left but what it
+    /// refuses, which the successor's outbox goes on trying.
     async fn settle(&mut self, limit: Duration) -> bool {
-        while self.relay.is_behind() {
+        while self.outbox.is_behind() {
             let Ok(client) = self.shared.pool.get().await else { return false };
-            match self.relay.catch_up(&client).await {
+            match self.outbox.catch_up(&client).await {
                 Ok(true) => break,
                 Ok(false) => tokio::time::sleep(HELD_UP).await,
                 Err(_) => return false,
             }
         }
-        self.relay.settled(limit).await
+        self.outbox.settled(limit).await
     }
 }

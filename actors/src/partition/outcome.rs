@@ -21,11 +21,9 @@ impl<H: Handler> Work<H> {
     pub(super) fn committed(&mut self, committed: Committed) -> Next {
         self.claim = Some(committed.claim);
         self.lane.finish(committed.claim.next_offset);
-        self.relay.publish(&committed.rows);
+        self.outbox.publish(&committed.rows);
         failpoint!(BatchPublished);
-        if let Some(rows) = committed.deleted {
-            self.relay.deleted(rows.last);
-        }
+        self.outbox.deleted(committed.deleted);
         for change in committed.waiting {
             match change {
                 Waiting::Added(key, id, due_at, size) => self.chains.push(key, id, due_at, size),

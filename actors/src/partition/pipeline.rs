@@ -29,7 +29,7 @@ use crate::{
     handler::Handler,
     lease::Claim,
     metrics::BATCH_SECONDS,
-    outbox::{Row, Span},
+    outbox::{Rows, Spans, Streams},
     record::TopicPartition,
     retry::{ChainKey, Chains, Circuit, Observation},
 };
@@ -40,9 +40,9 @@ pub(crate) struct Committed {
     /// The lease as it is now.
     pub(crate) claim: Claim,
     /// To be published, in order.
-    pub(crate) rows: Vec<Row>,
-    /// Outbox rows deleted up to here.
-    pub(crate) deleted: Option<Span>,
+    pub(crate) rows: Rows,
+    /// Outbox rows deleted on the way.
+    pub(crate) deleted: Spans,
     /// To be told to Redis.
     pub(crate) done: Vec<Uuid>,
     /// Changes to the lane's chains.
@@ -65,11 +65,9 @@ pub(crate) enum Waiting {
 pub(crate) struct Context<'a, H: Handler> {
     pub(crate) shared: &'a Arc<Shared<H>>,
     pub(crate) source: &'a TopicPartition,
-    pub(crate) lane: &'a str,
+    pub(crate) outbox: &'a Streams,
     pub(crate) claim: Claim,
     pub(crate) chains: &'a Chains,
-    /// Outbox rows acknowledged by Kafka, to be deleted along the way.
-    pub(crate) deletable: Option<Span>,
     pub(crate) use_hints: bool,
     pub(crate) circuit: &'a Circuit,
     /// Time in which the lane could not work since its last commit.

@@ -24,7 +24,7 @@ use crate::{
         journal::{Mark, Runs},
     },
     metrics::RECORDS,
-    outbox::{self, Row, Span},
+    outbox::{Row, Rows, Spans, Streams},
     record::{Record, TopicPartition},
     retry::{self, Requeued},
 };
@@ -33,9 +33,8 @@ use crate::{
 pub(crate) struct Context<'a, H: Handler> {
     pub(crate) shared: &'a Arc<Shared<H>>,
     pub(crate) source: &'a TopicPartition,
-    pub(crate) lane: &'a str,
+    pub(crate) outbox: &'a Streams,
     pub(crate) claim: Claim,
-    pub(crate) deletable: Option<Span>,
 }
 
 /// Moves a batch. A record that nobody can place becomes a dead letter of its own.
@@ -64,16 +63,17 @@ pub(crate) async fn run<H: Handler>(
             Err(cause) => {
                 counts.dead += 1;
                 journal.push(Mark::Dead, 1);
-                claim.outbox_seq += 1;
+                claim.letter_seq += 1;
                 tracing::error!(topic = &*context.source.topic, partition = context.source.partition,
                     offset = record.offset.0, %cause, "a record of the requeue topic cannot be put back; dead letter");
                 let letter = letters::letter(shared, record, 1, Class::Poison, &cause, now);
-                rows.push(Row { seq: claim.outbox_seq, emit: letters::sent(&letter, record) });
+                rows.push(Row { seq: claim.letter_seq, emit: letters::sent(&letter, record) });
             }
         }
     }
+    let rows = Rows { letters: rows, ..Rows::default() };
     let batch = Batch { claim, counts, journal: journal.finish(), requeued, rows };
-    let row = commit(context, &batch, now).await?;
+    let (row, deleted) = commit(context, &batch, now).await?;
     failpoint!(RequeueCommitted);
     let Batch { requeued, rows, .. } = batch;
     counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
@@ -82,7 +82,6 @@ pub(crate) async fn run<H: Handler>(
     // Once a lane: each reads its chains anew.
     let lanes: HashSet<&TopicPartition> = requeued.iter().map(|back| &back.record.source).collect();
     lanes.into_iter().for_each(|source| shared.wake_requeued(source));
-    let deleted = context.deletable;
     Ok(Committed {
         claim: Claim { row, ..claim },
         rows,
@@ -100,14 +99,14 @@ struct Batch {
     counts: Counts,
     journal: String,
     requeued: Vec<Requeued>,
-    rows: Vec<Row>,
+    rows: Rows,
 }
 
 async fn commit<H: Handler>(
     context: &Context<'_, H>,
     batch: &Batch,
     now: DateTime<Utc>,
-) -> Result<RowAt, BatchError> {
+) -> Result<(RowAt, Spans), BatchError> {
     let (shared, source, from) = (context.shared, context.source, &context.claim);
     let group = shared.settings.group.as_str();
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
@@ -116,19 +115,17 @@ async fn commit<H: Handler>(
     let from = &Claim { row: held.ok_or_else(fenced)?, ..*from };
     let written = async {
         retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
-        outbox::insert(&tx, context.lane, &batch.rows).await?;
-        if let Some(rows) = context.deletable {
-            outbox::delete(&tx, context.lane, rows).await?;
-        }
-        lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal).await
+        let deleted = context.outbox.write(&tx, &batch.rows).await?;
+        let left = lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal);
+        Ok((left.await?, deleted))
     };
-    let advanced = written.await.map_err(|error| ours(&error))?;
+    let (advanced, deleted) = written.await.map_err(|error: tokio_postgres::Error| ours(&error))?;
     failpoint!(RequeueMoved);
     let moved = batch.claim.next_offset.0 - from.next_offset.0;
     match advanced {
         None => Err(fenced()),
         Some(Advanced { left: 0, row }) if batch.counts.sum() == moved => {
-            tx.commit().await.map_err(|error| commit_error(&error)).map(|()| row)
+            tx.commit().await.map_err(|error| commit_error(&error)).map(|()| (row, deleted))
         }
         Some(Advanced { left, .. }) => Err(unaccounted(left, source, &batch.counts)),
     }

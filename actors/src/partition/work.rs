@@ -20,7 +20,7 @@ use crate::{
     group::Shared,
     handler::Handler,
     lease::{self, Claim, Place},
-    outbox::Relay,
+    outbox::Streams,
     retry::{self, Chains, Circuit},
     status::LaneState,
 };
@@ -34,7 +34,7 @@ pub(crate) struct Work<H: Handler> {
     pub(super) lane: Arc<Lane>,
     pub(super) claim: Option<Claim>,
     pub(super) claimed_before: bool,
-    pub(super) relay: Relay,
+    pub(super) outbox: Streams,
     pub(super) chains: Chains,
     pub(super) circuit: Circuit,
     /// Nothing is tried before.
@@ -62,7 +62,7 @@ pub(super) enum Next {
 impl<H: Handler> Work<H> {
     pub(super) fn new(shared: Arc<Shared<H>>, lane: Arc<Lane>) -> Self {
         let name = format!("{}/{}", shared.settings.group, lane.source);
-        let relay = Relay::new(name, shared.publisher.clone());
+        let outbox = Streams::new(&name, &shared.publisher, &lane.outbox);
         let chains = Chains::new(shared.settings.chain_max);
         let circuit = Circuit::new(shared.settings.circuit.clone());
         Self {
@@ -70,7 +70,7 @@ impl<H: Handler> Work<H> {
             lane,
             claim: None,
             claimed_before: false,
-            relay,
+            outbox,
             chains,
             circuit,
             not_before: None,
@@ -101,11 +101,13 @@ impl<H: Handler> Work<H> {
         if let Some((cause, landmark)) = self.lane.strange() {
             return self.halt_on_log(&claim, &cause, landmark).await;
         }
-        if self.relay.is_behind() {
+        if self.outbox.is_behind() {
             return self.catch_up().await;
         }
-        if self.relay.backlog().rows >= self.shared.settings.outbox_max_rows {
-            return Next::Sleep(Some(HELD_UP));
+        let waiting = self.outbox.backlog().rows;
+        if waiting >= self.shared.settings.outbox_max_rows {
+            return self
+                .degrade(&Cause::new("outbox-full", format!("{waiting} rows of its outbox wait for Kafka")));
         }
         if self.lane.is_paused() {
             self.pause(&Cause::new("operator", "paused by an operator"));
@@ -128,7 +130,7 @@ impl<H: Handler> Work<H> {
 
     async fn catch_up(&mut self) -> Next {
         let caught_up = match self.shared.pool.get().await {
-            Ok(client) => self.relay.catch_up(&client).await.map_err(|error| ours(&error)),
+            Ok(client) => self.outbox.catch_up(&client).await.map_err(|error| ours(&error)),
             Err(error) => Err(no_connection(&error)),
         };
         match caught_up {
@@ -166,10 +168,9 @@ impl<H: Handler> Work<H> {
         let context = Context {
             shared: &self.shared,
             source: &self.lane.source,
-            lane: self.relay.lane(),
+            outbox: &self.outbox,
             claim,
             chains: &self.chains,
-            deletable: self.relay.deletable(),
             use_hints: self.use_hints,
             circuit: &self.circuit,
             paused: self.stopped.map_or(Duration::ZERO, |since| since.elapsed()),
@@ -187,13 +188,8 @@ impl<H: Handler> Work<H> {
             drop(permit);
             return self.idle(None).await;
         }
-        let context = requeue::Context {
-            shared: &self.shared,
-            source: &self.lane.source,
-            lane: self.relay.lane(),
-            claim,
-            deletable: self.relay.deletable(),
-        };
+        let context =
+            requeue::Context { shared: &self.shared, source: &self.lane.source, outbox: &self.outbox, claim };
         match requeue::run(&context, &taken).await {
             Ok(committed) => self.committed(committed),
             Err(error) => self.failed(error, None),
@@ -308,7 +304,7 @@ impl<H: Handler> Work<H> {
     }
 
     pub(super) fn report(&self) {
-        self.lane.set_counts(self.chains.len(), self.relay.backlog());
+        self.lane.set_counts(self.chains.len(), self.outbox.backlog());
     }
 
     pub(super) fn sleep(&mut self, wait: Option<Duration>) {

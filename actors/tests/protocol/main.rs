@@ -8,6 +8,7 @@ mod delivery;
 mod housekeeping;
 mod log;
 mod operator;
+mod outbox;
 mod owners;
 mod support;
 mod systemic;

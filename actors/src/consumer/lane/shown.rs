@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::{super::window::another_log, Lane, Progress};
 use crate::{
@@ -169,6 +169,19 @@ impl Lane {
         // It is heard of late: a busy lane may have handled more than that.
         let log_end = log_end.max(position);
         (works && known).then_some(Progress { epoch: status.epoch, position, log_end })
+    }
+
+    /// What Kafka refuses of its outbox, whose lane is `name`.
+    pub(crate) fn refused(&self, name: &str) -> Vec<Condition> {
+        let condition = |(cause, since): (Cause, DateTime<Utc>)| Condition {
+            topic: Some(self.source.topic.to_string()),
+            partition: Some(self.source.partition),
+            state: "degraded",
+            code: cause.code,
+            message: cause.message,
+            since,
+        };
+        self.outbox.refusals(name).into_iter().map(condition).collect()
     }
 
     /// What `/partitions` shows.

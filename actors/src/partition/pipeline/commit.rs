@@ -24,7 +24,7 @@ use crate::{
     dedupe::{self, Entry},
     handler::{Handler, Lock},
     lease::{self, Advanced, Claim, RowAt},
-    outbox::{self, Row},
+    outbox::{Row, Rows},
     partition::{
         batch::{Fate, Slot},
         letters,
@@ -61,23 +61,17 @@ pub(super) async fn commit<H: Handler>(
         return Err(BatchError::Systemic(systemic, cause));
     }
     let rows = rows(context, slots, emits, now);
-    let claim = Claim {
-        outbox_seq: rows.last().map_or(context.claim.outbox_seq, |row| row.seq),
-        ..moved(context.claim, slots)
-    };
+    let claim = rows.numbered(moved(context.claim, slots));
     let records = async {
         close_inbox(&tx, group, slots, &new).await?;
-        outbox::insert(&tx, context.lane, &rows).await?;
+        let deleted = context.outbox.write(&tx, &rows).await?;
         let waiting = park(&tx, context, slots, now).await?;
         if context.paused >= MILLISECOND && context.chains.len() > 0 {
             retry::add_pause(&tx, group, context.source, context.paused, now).await?;
         }
-        if let Some(rows) = context.deletable {
-            outbox::delete(&tx, context.lane, rows).await?;
-        }
-        Ok(waiting)
+        Ok((waiting, deleted))
     };
-    let waiting = records.await.map_err(|error: Error| ours(&error))?;
+    let (waiting, deleted) = records.await.map_err(|error: Error| ours(&error))?;
     failpoint!(BatchWritten);
     let row = account(&tx, context, slots, &from, &claim).await?;
     failpoint!(BatchAdvanced);
@@ -94,7 +88,7 @@ pub(super) async fn commit<H: Handler>(
     Ok(Committed {
         claim: Claim { row, ..claim },
         rows,
-        deleted: context.deletable,
+        deleted,
         done: slots.iter().filter(finished).filter_map(id).collect(),
         waiting,
         observed,
@@ -169,11 +163,15 @@ fn rows<H: Handler>(
     slots: &[Slot<H>],
     emits: Vec<Vec<crate::Emit>>,
     now: DateTime<Utc>,
-) -> Vec<Row> {
-    let all = slots.iter().zip(emits).flat_map(|(slot, emits)| {
-        emits.into_iter().chain(letters::dead(context, slot, now)).chain(letters::outcome(context, slot, now))
+) -> Rows {
+    let numbered = |(seq, emit)| Row { seq, emit };
+    let letters = slots.iter().flat_map(|slot| {
+        letters::dead(context, slot, now).into_iter().chain(letters::outcome(context, slot, now))
     });
-    (context.claim.outbox_seq + 1..).zip(all).map(|(seq, emit)| Row { seq, emit }).collect()
+    Rows {
+        events: (context.claim.outbox_seq + 1..).zip(emits.into_iter().flatten()).map(numbered).collect(),
+        letters: (context.claim.letter_seq + 1..).zip(letters).map(numbered).collect(),
+    }
 }
 
 /// The inbox never says applied of what was not.
