@@ -5,6 +5,7 @@
 //! inspector reads them, and neither needs to know the other.
 
 mod codec;
+mod cut;
 mod fingerprint;
 mod ledger;
 
@@ -13,8 +14,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use self::cut::Whole;
 pub use self::{
-    codec::{BadDeadLetter, DeadLetter, PREFIX},
+    codec::{BadDeadLetter, DeadLetter, Truncated, own_headers},
+    cut::KEPT,
     fingerprint::fingerprint,
     ledger::{Action, Entry, Outcome},
 };
@@ -23,8 +26,9 @@ use crate::record::{Offset, TopicPartition};
 /// Topic of the ledger that the inspector and every group write, keyed by dead-letter id.
 pub const ACTIONS_TOPIC: &str = "dlq.actions";
 
-/// Room for `dlq.*` headers, in bytes, that a dead-letter topic allows beyond its source's message size.
-pub const HEADER_ALLOWANCE: usize = 64 * 1024;
+/// Largest message, in bytes, that dead-letter and requeue topics are made for: a record of the largest size that is read, which
+/// its source took compressed, and its `dlq.*` headers.
+pub const LETTER_MAX: usize = 20 << 20;
 
 /// Longest error text kept in a header, in bytes.
 pub const MAX_ERROR: usize = 2 * 1024;
@@ -48,9 +52,17 @@ pub fn group_of(topic: &str) -> Option<&str> {
 }
 
 /// The id of a death: the same record dying in the same group and generation has the same id, so that a crash that
-/// publishes a dead letter twice makes twins, not two.
-pub fn letter_id(origin: &TopicPartition, offset: Offset, group: &str, generation: u32) -> Uuid {
-    let name = format!("{}/{}/{}/{}/{}", origin.topic, origin.partition, offset, group, generation);
+/// publishes a dead letter twice makes twins, not two. The record's timestamp tells it from another one at the same place of
+/// a topic that was made anew.
+pub fn letter_id(
+    origin: &TopicPartition,
+    offset: Offset,
+    timestamp_ms: i64,
+    group: &str,
+    generation: u32,
+) -> Uuid {
+    let TopicPartition { topic, partition } = origin;
+    let name = format!("{topic}/{partition}/{offset}@{timestamp_ms}/{group}/{generation}");
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 

@@ -88,6 +88,8 @@ pub(crate) struct Shared<H: Handler> {
     pub(crate) conditions: Conditions,
     /// Where logs begin and end.
     pub(crate) log_ends: LogEnds,
+    /// What the group reads.
+    pub(crate) topics: topics::Sources,
     supervisor: OnceLock<ActorRef<Supervise>>,
 }
 
@@ -121,7 +123,7 @@ struct Inner {
     observed: Observed,
     supervisor: ActorRef<Supervise>,
     /// What runs beside the partitions, by name. None of it ends by itself.
-    tasks: [(&'static str, JoinHandle<()>); 4],
+    tasks: [(&'static str, JoinHandle<()>); 5],
     stopping: AtomicBool,
 }
 
@@ -161,6 +163,8 @@ impl Group {
         }
         let conditions = Conditions::default();
         let log_ends = LogEnds::new(&settings.kafka)?;
+        let looking = topics::Looking::new(&settings, metadata.clone(), conditions.clone())?;
+        looking.begin().await?;
         let shared = Arc::new(Shared {
             handler,
             pool: deps.pool.clone(),
@@ -171,6 +175,7 @@ impl Group {
             cluster_id: cluster_id.clone(),
             conditions: conditions.clone(),
             log_ends: log_ends.clone(),
+            topics: topics::Sources::new(metadata.clone(), &settings.topics),
             supervisor: OnceLock::new(),
             settings: settings.clone(),
         });
@@ -207,6 +212,7 @@ impl Group {
             ("the watch", tokio::spawn(watch.run())),
             ("the lookout", tokio::spawn(lookout.run())),
             ("the inbox sweep", tokio::spawn(sweeper.run())),
+            ("the look at the topics", tokio::spawn(looking.run())),
             ("the reporter", tokio::spawn(reporter)),
         ];
         let GroupSettings { group: name, retention, .. } = settings;

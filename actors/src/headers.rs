@@ -2,11 +2,15 @@
 //!
 //! A record's headers cross three borders: Kafka, a `bytea` column, a dead-letter topic. One encoding serves
 //! them all and costs one allocation: for each header `u16` name length, name, `u32` value length (`u32::MAX`
-//! for a null value), value; integers big-endian. Kafka allows a name to repeat and so does this.
+//! for a null value), value; integers big-endian. A name that is longer than 65,535 bytes stands after a header without
+//! a name whose value length is `u32::MAX - 1`, with a `u32` length of its own. Kafka allows a name to repeat and so
+//! does this; names are bytes, since records hold such that are not UTF-8.
 
 use thiserror::Error;
 
 const NULL: u32 = u32::MAX;
+/// A long name follows.
+const LONG: u32 = u32::MAX - 1;
 
 /// An ordered list of named values, a name may repeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,18 +49,21 @@ impl Headers {
         self.0.is_empty()
     }
 
-    /// Adds a header at the end. A name longer than 65,535 bytes is cut at a character: Kafka's own limit is
-    /// near, and a header must never cost the record.
-    pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
-        let mut end = name.len().min(usize::from(u16::MAX));
-        while !name.is_char_boundary(end) {
-            end -= 1;
+    /// Adds a header at the end.
+    pub fn push(&mut self, name: impl AsRef<[u8]>, value: Option<&[u8]>) {
+        let name = name.as_ref();
+        match u16::try_from(name.len()) {
+            Ok(len) => self.0.extend_from_slice(&len.to_be_bytes()),
+            Err(_) => {
+                self.0.extend_from_slice(&0u16.to_be_bytes());
+                self.0.extend_from_slice(&LONG.to_be_bytes());
+                // No record holds 4 GiB.
+                self.0.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes());
+            }
         }
-        let name = &name.as_bytes()[..end];
-        self.0.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
         self.0.extend_from_slice(name);
         match value.map(|v| (v, u32::try_from(v.len()))) {
-            Some((v, Ok(len))) if len != NULL => {
+            Some((v, Ok(len))) if len < LONG => {
                 self.0.extend_from_slice(&len.to_be_bytes());
                 self.0.extend_from_slice(v);
             }
@@ -64,8 +71,8 @@ impl Headers {
         }
     }
 
-    /// The headers in order. A name that is not UTF-8 cannot be read from Kafka in the first place.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+    /// The headers in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut at = 0;
         std::iter::from_fn(move || {
             let (name, value, next) = entry(&self.0, at)?;
@@ -76,7 +83,7 @@ impl Headers {
 
     /// The last value of `name`, as Kafka clients read a repeated header.
     pub fn last(&self, name: &str) -> Option<&[u8]> {
-        self.iter().filter(|(n, _)| *n == name).last().and_then(|(_, v)| v)
+        self.iter().filter(|(n, _)| *n == name.as_bytes()).last().and_then(|(_, v)| v)
     }
 
     /// The last value of `name` as text; `None` when it is absent or not UTF-8.
@@ -85,8 +92,8 @@ impl Headers {
     }
 }
 
-impl<'a> FromIterator<(&'a str, Option<&'a [u8]>)> for Headers {
-    fn from_iter<I: IntoIterator<Item = (&'a str, Option<&'a [u8]>)>>(iter: I) -> Self {
+impl<'a, N: AsRef<[u8]>> FromIterator<(N, Option<&'a [u8]>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, Option<&'a [u8]>)>>(iter: I) -> Self {
         let mut headers = Self::new();
         for (name, value) in iter {
             headers.push(name, value);
@@ -95,18 +102,41 @@ impl<'a> FromIterator<(&'a str, Option<&'a [u8]>)> for Headers {
     }
 }
 
-fn entry(bytes: &[u8], at: usize) -> Option<(&str, Option<&[u8]>, usize)> {
+fn entry(bytes: &[u8], at: usize) -> Option<(&[u8], Option<&[u8]>, usize)> {
     let name_len = usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-    let at = at + 2;
-    let name = std::str::from_utf8(bytes.get(at..at + name_len)?).ok()?;
-    let at = at + name_len;
-    let len = u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
-    let at = at + 4;
+    let (name, at) = part(bytes, at + 2, name_len)?;
+    let (len, at) = length(bytes, at)?;
+    match len {
+        LONG if name.is_empty() => {
+            let (name_len, at) = length(bytes, at)?;
+            let (name, at) = part(bytes, at, usize::try_from(name_len).ok()?)?;
+            let (len, at) = length(bytes, at)?;
+            value(bytes, name, at, len)
+        }
+        len => value(bytes, name, at, len),
+    }
+}
+
+fn value<'a>(
+    bytes: &'a [u8],
+    name: &'a [u8],
+    at: usize,
+    len: u32,
+) -> Option<(&'a [u8], Option<&'a [u8]>, usize)> {
     if len == NULL {
         return Some((name, None, at));
     }
-    let end = at.checked_add(usize::try_from(len).ok()?)?;
-    Some((name, Some(bytes.get(at..end)?), end))
+    let (value, at) = part(bytes, at, usize::try_from(len).ok()?)?;
+    Some((name, Some(value), at))
+}
+
+fn length(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
+    Some((u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?), at + 4))
+}
+
+fn part(bytes: &[u8], at: usize, len: usize) -> Option<(&[u8], usize)> {
+    let end = at.checked_add(len)?;
+    Some((bytes.get(at..end)?, end))
 }
 
 #[cfg(test)]
@@ -119,9 +149,21 @@ mod tests {
         headers.push("a", Some(b"1"));
         headers.push("b", None);
         headers.push("a", Some(b""));
+        headers.push([0xff, 0, 0xc3], Some(b"odd"));
+        let long = vec![b'n'; 70_000];
+        headers.push(&long, None);
+        headers.push("", Some(b"no name"));
         let back = Headers::from_encoded(headers.encoded().to_vec()).expect("own encoding");
         let list: Vec<_> = back.iter().collect();
-        assert_eq!(list, [("a", Some(&b"1"[..])), ("b", None), ("a", Some(&b""[..]))]);
+        let expected: [(&[u8], Option<&[u8]>); 6] = [
+            (b"a", Some(b"1")),
+            (b"b", None),
+            (b"a", Some(b"")),
+            (&[0xff, 0, 0xc3], Some(b"odd")),
+            (&long, None),
+            (b"", Some(b"no name")),
+        ];
+        assert_eq!(list, expected);
         assert_eq!(back.last("a"), Some(&b""[..]), "a repeated header reads as its last value");
         assert_eq!(back.last("b"), None);
     }

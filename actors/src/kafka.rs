@@ -1,17 +1,13 @@
 //! What every Kafka client of ours shares: its configuration and the way headers cross.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig, ClientContext,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
-    message::{Header, Headers as _, OwnedHeaders},
+    message::OwnedHeaders,
     metadata::Metadata,
     types::RDKafkaErrorCode,
 };
@@ -106,25 +102,18 @@ impl ClientContext for Complaint {
 impl ConsumerContext for Complaint {}
 
 impl Headers {
-    /// The headers of a record read from Kafka. A header whose name is not UTF-8, which the protocol forbids and some
-    /// clients write all the same, is kept as `invalid-header-N` without its value.
-    pub fn from_kafka<M: rdkafka::Message>(message: &M) -> Self {
+    /// The headers of a record read from Kafka, byte for byte, as far as [`kafka_headers`] can read them.
+    pub fn from_kafka<M: rdkafka::Message<Headers: kafka_headers::Readable>>(message: &M) -> Self {
         let mut read = Self::new();
-        let Some(headers) = message.headers() else { return read };
-        for at in 0..headers.count() {
-            // rdkafka panics on such a name; a record must never take the reader down with it.
-            match catch_unwind(AssertUnwindSafe(|| headers.try_get(at))) {
-                Ok(Some(header)) => read.push(header.key, header.value),
-                Ok(None) => break,
-                Err(_) => read.push(&format!("invalid-header-{at}"), None),
-            }
+        if let Some(headers) = message.headers() {
+            kafka_headers::read(headers, |name, value| read.push(name, value));
         }
         read
     }
 
     /// The headers for a record to be written to Kafka.
     pub fn to_kafka(&self) -> OwnedHeaders {
-        self.iter().fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value }))
+        kafka_headers::write(self.iter())
     }
 }
 

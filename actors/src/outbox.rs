@@ -10,6 +10,7 @@ mod heir;
 mod refusal;
 mod relay;
 mod rows;
+mod shorten;
 mod streams;
 mod track;
 mod writer;

@@ -144,12 +144,13 @@ impl Publisher {
                 ("message.timeout.ms", "0"),
                 // With 0 librdkafka still batches whatever queues up, and a saga of four hops does not pay for waiting.
                 ("linger.ms", "0"),
-                ("compression.type", "lz4"),
+                // Dead letters travel here whose records came compressed: what fitted into their topic must fit again.
+                ("compression.type", "zstd"),
                 // Records without a key are placed by ours as well.
                 ("sticky.partitioning.linger.ms", "0"),
                 ("queue.buffering.max.kbytes", "65536"),
-                // A source topic may take more than Kafka's default; what a topic refuses, the broker says.
-                ("message.max.bytes", "16777216"),
+                // Counted before it is compressed. What a topic refuses, the broker says.
+                ("message.max.bytes", "67108864"),
             ],
         );
         let partitions = KeptPartitions::default();

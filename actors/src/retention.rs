@@ -46,6 +46,12 @@ const JOURNAL: &str = "WITH old AS MATERIALIZED (
         ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED
      ), gone AS (DELETE FROM offset_journal WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)))
      SELECT count(*), max(at), set_config('synchronous_commit', 'off', true) FROM old";
+/// They are large: fewer at a time.
+const BODIES: &str = "WITH old AS MATERIALIZED (
+        SELECT ctid, kept_at FROM dead_letter_body WHERE consumer = $1 AND kept_at >= $2 AND kept_at < $3
+        ORDER BY kept_at LIMIT greatest($4 / 20, 1) FOR UPDATE SKIP LOCKED
+     ), gone AS (DELETE FROM dead_letter_body WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)))
+     SELECT count(*), max(kept_at), set_config('synchronous_commit', 'off', true) FROM old";
 
 /// Sweeps a group's tables.
 #[derive(Debug)]
@@ -114,6 +120,7 @@ impl Sweeper {
         self.sweep(APPLIED, limit, past).await?;
         past(self.oldest(limit).await?.unwrap_or(limits.now));
         self.sweep(DEAD, before(limits.handled_to(), dead), |_| ()).await?;
+        self.sweep(BODIES, before(limits.now, dead), |_| ()).await?;
         self.sweep(JOURNAL, before(limits.now, inbox), |_| ()).await
     }
 

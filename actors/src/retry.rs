@@ -1,6 +1,7 @@
 //! What fails for now waits on the back burner.
 
 mod backoff;
+mod bodies;
 mod chains;
 mod circuit;
 mod operator;
@@ -8,6 +9,7 @@ mod parked;
 
 pub(crate) use self::{
     backoff::delay,
+    bodies::{kept_bodies, restore_bodies},
     chains::{ChainKey, Chains},
     circuit::{Circuit, Observation, Systemic},
     operator::{give_up, list, retry_now},

@@ -189,6 +189,11 @@ pub struct GroupSettings {
     pub lane_max_records: usize,
     /// The same in bytes.
     pub lane_max_bytes: usize,
+    /// Largest record, key, value and headers together, in bytes, that is handled; a larger one is dead, class `poison`, with the
+    /// beginning of its value.
+    pub record_max_bytes: usize,
+    /// Time between two looks at the settings of the group's topics.
+    pub topics_every: Duration,
     /// Batch transactions in flight in this process.
     pub batch_transactions: usize,
     /// Keys of one batch whose `prepare` runs at the same time.
@@ -241,6 +246,8 @@ impl GroupSettings {
             batch_max_bytes: 4 << 20,
             lane_max_records: 4_000,
             lane_max_bytes: 16 << 20,
+            record_max_bytes: 16 << 20,
+            topics_every: Duration::from_secs(180),
             batch_transactions: 4,
             prepare_concurrency: 64,
             retry: RetryPolicy::default(),

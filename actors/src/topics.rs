@@ -1,7 +1,13 @@
 //! The topics a service needs: created when missing, refused when their partition count is another.
 
-use std::time::{Duration, Instant};
+mod look;
 
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+pub(crate) use self::look::Looking;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
@@ -12,15 +18,15 @@ use rdkafka::{
 
 use crate::{
     Cause,
-    dead_letter::{ACTIONS_TOPIC, HEADER_ALLOWANCE, dlq_topic, requeue_topic},
+    dead_letter::{ACTIONS_TOPIC, LETTER_MAX, dlq_topic, requeue_topic},
     kafka::{MetadataClient, client_config},
     settings::KafkaSettings,
 };
 
-/// Largest message, in bytes, that a source topic takes with the broker's defaults.
-const SOURCE_MESSAGE_MAX: usize = 1_048_588;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const REQUEST: Duration = Duration::from_secs(10);
+/// How long a number of partitions is believed.
+const BELIEVED: Duration = Duration::from_secs(10);
 /// How long a topic just created may take to show up everywhere.
 const SETTLE: Duration = Duration::from_secs(20);
 
@@ -49,13 +55,13 @@ impl TopicSpec {
 
 /// The topics `group` needs beside its sources: `G.dlq`, `G.requeue` and the ledger.
 ///
-/// Dead letters and requeued records keep 30 days and may be larger than their source by the `dlq.*` headers; the
+/// Dead letters and requeued records keep 30 days and may be larger than their source, which took them compressed; the
 /// ledger outlives every dead letter it speaks of.
 pub fn group_topics(group: &str, partitions: i32) -> Vec<TopicSpec> {
     let letters = |name| {
         TopicSpec::new(name, partitions)
             .with("retention.ms", 30 * DAY_MS)
-            .with("max.message.bytes", SOURCE_MESSAGE_MAX + HEADER_ALLOWANCE)
+            .with("max.message.bytes", LETTER_MAX)
     };
     vec![
         letters(dlq_topic(group)),
@@ -121,6 +127,43 @@ pub async fn ensure_topics(kafka: &KafkaSettings, topics: &[TopicSpec], create: 
             ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How many partitions the topics of a group have, asked for when somebody wants to know.
+pub(crate) struct Sources {
+    client: MetadataClient,
+    topics: Vec<String>,
+    seen: tokio::sync::Mutex<Option<(Instant, HashMap<String, i32>)>>,
+}
+
+impl Sources {
+    pub(crate) fn new(client: MetadataClient, topics: &[String]) -> Self {
+        Self { client, topics: topics.to_vec(), seen: tokio::sync::Mutex::default() }
+    }
+
+    /// The number of partitions of each of the topics that is there, as it was a few seconds ago at the most.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub(crate) async fn counts(&self) -> Result<HashMap<String, i32>, Cause> {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, counts)) = &*seen
+            && at.elapsed() < BELIEVED
+        {
+            return Ok(counts.clone());
+        }
+        let metadata = self.client.fetch(REQUEST).await?;
+        let ours = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none() && self.topics.iter().any(|name| name == topic.name()));
+        let count = |topic: &rdkafka::metadata::MetadataTopic| {
+            (topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX))
+        };
+        let counts: HashMap<_, _> = ours.map(count).collect();
+        *seen = Some((Instant::now(), counts.clone()));
+        Ok(counts)
     }
 }
 

@@ -1,17 +1,16 @@
-//! Kafka clients: how they are configured, which topics there are, and headers that cannot be read.
+//! Kafka clients: how they are configured, and which topics there are.
 
 mod reader;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actors::{Headers, KafkaSettings, dead_letter};
+use actors::{KafkaSettings, dead_letter};
 use anyhow::Context as _;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
-    message::BorrowedMessage,
     types::RDKafkaErrorCode,
 };
 
@@ -222,35 +221,6 @@ fn given(connection: &Connection) -> anyhow::Result<Vec<(String, String)>> {
     Ok(kafka.properties)
 }
 
-/// A message's headers; `None` when they cannot be represented, such as a name that is not UTF-8.
-pub fn read_headers(message: &BorrowedMessage<'_>) -> Option<Headers> {
-    // The client library panics on a header name that is not UTF-8; one odd record must not end a listing.
-    quiet::catch(|| Headers::from_kafka(message))
-}
-
-mod quiet {
-    use std::{cell::Cell, panic, sync::Once};
-
-    thread_local! { static QUIET: Cell<bool> = const { Cell::new(false) }; }
-
-    /// Runs `f`; `None` when it panicked, without a word on standard error.
-    pub(super) fn catch<T>(f: impl FnOnce() -> T) -> Option<T> {
-        static HOOK: Once = Once::new();
-        HOOK.call_once(|| {
-            let before = panic::take_hook();
-            panic::set_hook(Box::new(move |info| {
-                if !QUIET.get() {
-                    before(info);
-                }
-            }));
-        });
-        QUIET.set(true);
-        let result = panic::catch_unwind(panic::AssertUnwindSafe(f)).ok();
-        QUIET.set(false);
-        result
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,11 +256,5 @@ mod tests {
             let connection = Connection { properties: vec![given.into()], ..connection() };
             assert_eq!(client_config(&connection).expect_err("refused").to_string(), expected);
         }
-    }
-
-    #[test]
-    fn a_panic_is_caught_without_noise() {
-        assert_eq!(quiet::catch(|| 1), Some(1));
-        assert_eq!(quiet::catch(|| -> i32 { panic!("seen by nobody") }), None);
     }
 }

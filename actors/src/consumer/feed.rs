@@ -6,7 +6,8 @@ use std::{
 };
 
 use rdkafka::{
-    Message, Offset as KafkaOffset, Timestamp, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
+    Message, Offset as KafkaOffset, Timestamp, TopicPartitionList, consumer::Consumer as _,
+    error::KafkaError, message::BorrowedMessage,
 };
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     routing::{Routed, Routing, report},
 };
 use crate::{
+    dead_letter::Whole,
     headers::Headers,
     record::{Offset, Record, TopicPartition},
 };
@@ -55,17 +57,18 @@ pub(super) fn round(consumer: &Consumer, routing: &Routing) -> Result<usize, Kaf
         Some(Err(error)) => return Err(error),
         Some(Ok(message)) => routing.gone_astray(&message),
     }
-    Ok(routing.feeds(consumer).iter().map(turn).sum())
+    let record_max = routing.settings.record_max_bytes;
+    Ok(routing.feeds(consumer).iter().map(|feed| turn(feed, record_max)).sum())
 }
 
 /// Delivers up to so many records, or bytes and one record more.
-fn turn(feed: &Feed) -> usize {
+fn turn(feed: &Feed, record_max: usize) -> usize {
     let (mut records, mut size, mut failure) = (Vec::new(), 0, None);
     while records.len() < feed.records.min(TURN) && size < feed.bytes {
         match feed.queue.poll(Duration::ZERO) {
             None => break,
             Some(Ok(message)) => {
-                let record = owned(&feed.lane.source, &message);
+                let record = owned(&feed.lane.source, &message, record_max);
                 size += record.size();
                 records.push(record);
             }
@@ -97,7 +100,13 @@ fn is_damage(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| damage.contains(&code))
 }
 
-fn owned<M: Message>(source: &TopicPartition, message: &M) -> Record {
+fn owned(source: &TopicPartition, message: &BorrowedMessage<'_>, record_max: usize) -> Record {
+    let (key, value, headers) = (message.key(), message.payload(), Headers::from_kafka(message));
+    let (key, value, headers) = match (Whole { key, value, headers: &headers }).within(record_max) {
+        None => (key.map(Into::into), value.map(Into::into), headers),
+        // What is in the topic stays there; the rest of it is not even copied.
+        Some(cut) => (cut.key, cut.value, cut.headers),
+    };
     Record {
         source: source.clone(),
         offset: Offset(message.offset()),
@@ -105,9 +114,9 @@ fn owned<M: Message>(source: &TopicPartition, message: &M) -> Record {
             Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
             Timestamp::NotAvailable => 0,
         },
-        key: message.key().map(Into::into),
-        value: message.payload().map(Into::into),
-        headers: Headers::from_kafka(message),
+        key,
+        value,
+        headers,
     }
 }
 

@@ -4,14 +4,42 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Class, MAX_ERROR};
+use super::{Class, MAX_ERROR, letter_id};
 use crate::{
     headers::Headers,
     record::{Offset, TopicPartition},
 };
 
-/// Every header of ours starts with this; a record's own headers never do once it has died.
-pub const PREFIX: &str = "dlq.";
+/// The length of a value of which only the beginning was kept.
+pub(super) const TRUNCATED: &str = "dlq.truncated";
+/// What the whole of it hashes to.
+pub(super) const SHA256: &str = "dlq.sha256";
+
+/// The headers that a letter has of us: what an earlier death left of them is replaced.
+const OURS: [&str; 22] = [
+    "dlq.id",
+    "dlq.group",
+    "dlq.handler",
+    "dlq.class",
+    "dlq.topic",
+    "dlq.partition",
+    "dlq.offset",
+    "dlq.timestamp",
+    "dlq.event-id",
+    "dlq.event-type",
+    "dlq.correlation-id",
+    "dlq.error-code",
+    "dlq.error",
+    "dlq.fingerprint",
+    "dlq.attempts",
+    "dlq.first-failed-at",
+    "dlq.failed-at",
+    "dlq.generation",
+    "dlq.service",
+    "dlq.build",
+    TRUNCATED,
+    SHA256,
+];
 
 /// Longest word taken over from a record, in bytes: a letter must stay within what its topic allows.
 const MAX_WORD: usize = 256;
@@ -57,6 +85,30 @@ pub struct DeadLetter {
     pub service: String,
     /// `dlq.build`: version of the service that gave up.
     pub build: String,
+    /// Set where the letter holds only the beginning of the record's value.
+    pub truncated: Option<Truncated>,
+}
+
+/// What a value was of which only the beginning was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// `dlq.truncated`: its length, in bytes.
+    pub bytes: u64,
+    /// `dlq.sha256`: what it hashes to, in lower-case hex.
+    pub sha256: String,
+}
+
+impl Truncated {
+    /// As the headers say; `None` where they do not.
+    pub fn from_headers(headers: &Headers) -> Option<Self> {
+        let bytes = headers.text(TRUNCATED)?.parse().ok()?;
+        Some(Self { bytes, sha256: headers.text(SHA256).unwrap_or_default().to_owned() })
+    }
+}
+
+/// The record's own headers: those that no death has left.
+pub fn own_headers(headers: &Headers) -> Headers {
+    headers.iter().filter(|(name, _)| !OURS.iter().any(|ours| ours.as_bytes() == *name)).collect()
 }
 
 /// A record in a dead-letter or requeue topic lacks a header or has one that does not parse.
@@ -70,9 +122,14 @@ pub struct BadDeadLetter {
 }
 
 impl DeadLetter {
+    /// The id that the same record's letter of another generation has.
+    pub fn id_in(&self, generation: u32) -> Uuid {
+        letter_id(&self.origin, self.offset, self.timestamp_ms, &self.group, generation)
+    }
+
     /// The record's own headers with this letter's after them. What an earlier death left is replaced.
     pub fn to_headers(&self, original: &Headers) -> Headers {
-        let mut headers: Headers = original.iter().filter(|(name, _)| !name.starts_with(PREFIX)).collect();
+        let mut headers = own_headers(original);
         let mut put = |name: &str, value: &str| headers.push(name, Some(value.as_bytes()));
         put("dlq.id", &self.id.to_string());
         put("dlq.group", &self.group);
@@ -100,6 +157,10 @@ impl DeadLetter {
         put("dlq.generation", &self.generation.to_string());
         put("dlq.service", &self.service);
         put("dlq.build", &self.build);
+        if let Some(truncated) = &self.truncated {
+            put(TRUNCATED, &truncated.bytes.to_string());
+            put(SHA256, &truncated.sha256);
+        }
         headers
     }
 
@@ -125,6 +186,7 @@ impl DeadLetter {
             generation: parsed(headers, "dlq.generation")?,
             service: text(headers, "dlq.service")?.to_owned(),
             build: text(headers, "dlq.build")?.to_owned(),
+            truncated: Truncated::from_headers(headers),
         })
     }
 }
@@ -157,13 +219,12 @@ fn cut(text: &str, limit: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::letter_id;
 
     fn letter() -> DeadLetter {
         let origin = TopicPartition::new("orders", 3);
         let at = DateTime::from_timestamp_millis(1_790_000_000_123).expect("in range");
         DeadLetter {
-            id: letter_id(&origin, Offset(42), "payments-service", 1),
+            id: letter_id(&origin, Offset(42), 1_789_999_999_000, "payments-service", 1),
             group: "payments-service".into(),
             handler: "payments".into(),
             class: Class::Permanent,
@@ -182,6 +243,7 @@ mod tests {
             generation: 1,
             service: "payments".into(),
             build: "0.1.0".into(),
+            truncated: Some(Truncated { bytes: 70_000, sha256: "ab".into() }),
         }
     }
 
@@ -189,12 +251,16 @@ mod tests {
     fn a_letter_reads_back_and_a_second_death_replaces_the_first() {
         let mut original = Headers::new();
         original.push("correlation-id", Some(b"c-1"));
+        original.push("dlq.mine", Some(b"kept"));
+        original.push("dlq.group", Some(b"forged"));
         let first = letter().to_headers(&original);
         assert_eq!(DeadLetter::from_headers(&first), Ok(letter()));
 
         let second = DeadLetter { generation: 2, correlation_id: Some("c-1".into()), ..letter() };
         let headers = second.to_headers(&first);
-        assert_eq!(headers.iter().filter(|(name, _)| *name == "dlq.generation").count(), 1);
+        assert_eq!(headers.iter().filter(|(name, _)| *name == b"dlq.generation").count(), 1);
+        assert_eq!(headers.iter().filter(|(name, _)| *name == b"dlq.group").count(), 1);
+        assert_eq!(headers.text("dlq.mine"), Some("kept"));
         assert_eq!(headers.text("correlation-id"), Some("c-1"), "the record's own headers stay");
         assert_eq!(DeadLetter::from_headers(&headers), Ok(second));
     }

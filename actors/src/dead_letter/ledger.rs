@@ -60,6 +60,8 @@ pub enum Outcome {
     Ignored,
     /// It died again, as a new dead letter of this generation.
     DeadAgain,
+    /// It could not be put back: it is a new dead letter of this generation, with its origin and the reason.
+    Unplaceable,
 }
 
 impl Outcome {
@@ -70,12 +72,13 @@ impl Outcome {
             Self::AlreadyApplied => "already applied",
             Self::Ignored => "ignored",
             Self::DeadAgain => "dead again",
+            Self::Unplaceable => "could not be put back",
         }
     }
 
     /// True when nothing is left to do.
     pub fn resolves(self) -> bool {
-        self != Self::DeadAgain
+        !matches!(self, Self::DeadAgain | Self::Unplaceable)
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     Track,
     refusal::Refusal,
     rows::{Row, Span, list, page},
+    shorten::shorten,
 };
 use crate::{
     Backlog,
@@ -88,6 +89,11 @@ impl Relay {
             failpoint!(RelayRead);
             self.track.listed(listed);
             self.unlisted = false;
+        }
+        for seq in self.track.oversized() {
+            if shorten(client, &self.lane, seq).await? {
+                self.track.rewritten(seq);
+            }
         }
         loop {
             self.track.uses(self.publisher.generation());

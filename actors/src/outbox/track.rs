@@ -350,10 +350,13 @@ impl Track {
         Some((first.clone(), known.waiting))
     }
 
-    /// Rows that are refused for their size.
+    /// Rows that are refused for their size, and may be tried again.
     pub(crate) fn oversized(&self) -> Vec<i64> {
-        let known = self.known.lock();
-        let large = known.refusals.iter().filter(|refusal| refusal.refused.fault == Fault::Size);
+        let (known, now) = (self.known.lock(), Instant::now());
+        let large = known
+            .refusals
+            .iter()
+            .filter(|refusal| refusal.refused.fault == Fault::Size && refusal.not_before <= now);
         large.map(|refusal| refusal.seq).collect()
     }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     Cause,
     consumer::Taken,
-    dead_letter::Class,
+    dead_letter::{Class, Truncated},
     dedupe::payload_hash,
     failure::{Failure, Rejection, shorten},
     handler::{Attempt, Decoded, Event, Handler},
@@ -150,6 +150,9 @@ impl<H: Handler> Slot<H> {
         }
         slot.fate = match slot.item.record.value.as_deref() {
             None => Fate::Ignored,
+            Some(_) if slot.item.record.headers.last("dlq.truncated").is_some() => {
+                Fate::Dead(Class::Poison, too_large(&slot.item.record))
+            }
             Some([]) => Fate::Dead(Class::Poison, Cause::new("empty-value", "the record's value is empty")),
             Some(_) => match handler.decode(&slot.item.record) {
                 Ok(Decoded::Ignored) => Fate::Ignored,
@@ -204,6 +207,17 @@ impl<H: Handler> Slot<H> {
         };
         id.map(|id| shorten(id, MAX_CORRELATION_ID))
     }
+}
+
+/// Why a record is not handled of which only the beginning was taken.
+fn too_large(record: &Record) -> Cause {
+    let bytes = Truncated::from_headers(&record.headers).map_or(0, |truncated| truncated.bytes);
+    let Record { source, offset, .. } = record;
+    let message = format!(
+        "the record, with a value of {bytes} bytes, is larger than RECORD_MAX_BYTES; all of it is in {source} at offset \
+         {offset}, for as long as that topic keeps it"
+    );
+    Cause::new("record-too-large", message)
 }
 
 /// Where the batch has to end so that every `prepare` sees what was committed before it: ahead of the first event that

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
+use uuid::Uuid;
 
 use super::{
     batch::{Fate, Slot},
@@ -10,7 +11,8 @@ use super::{
 use crate::{
     Cause,
     dead_letter::{
-        ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Outcome, dlq_topic, fingerprint, letter_id,
+        ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Outcome, Truncated, dlq_topic, fingerprint,
+        letter_id,
     },
     group::Shared,
     handler::{Emit, Handler},
@@ -18,6 +20,9 @@ use crate::{
     metrics::DEAD_LETTERS,
     record::Record,
 };
+
+/// Longest word of a record in a log line, in bytes.
+const MAX_SHOWN: usize = 256;
 
 /// The dead letter of a slot that died.
 pub(crate) fn dead<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>, now: DateTime<Utc>) -> Option<Emit> {
@@ -48,7 +53,7 @@ pub(crate) fn letter<H: Handler>(
 ) -> DeadLetter {
     let settings = &shared.settings;
     DeadLetter {
-        id: letter_id(&record.source, record.offset, &settings.group, generation),
+        id: id(shared, record, generation),
         group: settings.group.clone(),
         handler: shared.handler.name().to_owned(),
         class,
@@ -67,7 +72,13 @@ pub(crate) fn letter<H: Handler>(
         generation,
         service: settings.service.clone(),
         build: settings.build.clone(),
+        truncated: Truncated::from_headers(&record.headers),
     }
+}
+
+/// The id of the record's death in a generation.
+fn id<H: Handler>(shared: &Shared<H>, record: &Record, generation: u32) -> Uuid {
+    letter_id(&record.source, record.offset, record.timestamp_ms, &shared.settings.group, generation)
 }
 
 /// The letter as it goes to its topic: original key and value, what is to be said in headers.
@@ -95,22 +106,72 @@ pub(crate) fn outcome<H: Handler>(
         Fate::Dead(..) | Fate::DeadAlready => Outcome::DeadAgain,
         Fate::Behind | Fate::Again(..) | Fate::Open => return None,
     };
-    let group = context.shared.settings.group.clone();
-    let entry = Entry {
-        dlq_id,
-        action: Action::Outcome { generation: waited.generation, outcome },
-        at: now,
-        by: group.clone(),
-        group,
-        job: None,
-        reason: None,
-    };
-    Some(Emit {
+    Some(told(context.shared, dlq_id, waited.generation, outcome, None, now))
+}
+
+/// What the ledger is told of a letter that was put back.
+pub(crate) fn told<H: Handler>(
+    shared: &Shared<H>,
+    dlq_id: Uuid,
+    generation: u32,
+    outcome: Outcome,
+    reason: Option<String>,
+    now: DateTime<Utc>,
+) -> Emit {
+    let group = shared.settings.group.clone();
+    let action = Action::Outcome { generation, outcome };
+    let entry = Entry { dlq_id, action, at: now, by: group.clone(), group, job: None, reason };
+    Emit {
         topic: ACTIONS_TOPIC.to_owned(),
         key: Some(dlq_id.to_string().into_bytes()),
         value: Some(serde_json::to_vec(&entry).expect("ids, numbers and strings always serialise")),
         headers: Headers::new(),
-    })
+    }
+}
+
+/// Counts a death, and says so in one line.
+pub(crate) fn died<H: Handler>(
+    shared: &Shared<H>,
+    record: &Record,
+    generation: u32,
+    class: Class,
+    cause: &Cause,
+    event: (Uuid, &str),
+) {
+    let group = shared.settings.group.as_str();
+    counter!(DEAD_LETTERS, "group" => group.to_owned(), "class" => class.as_str()).increment(1);
+    tracing::warn!(
+        name: "dead-letter",
+        dead_letter_id = %id(shared, record, generation),
+        group,
+        topic = &*record.source.topic,
+        partition = record.source.partition,
+        offset = record.offset.0,
+        key = record.key.as_deref().map(shown),
+        event_id = %event.0,
+        correlation_id = event.1,
+        class = class.as_str(),
+        generation,
+        code = &*cause.code,
+        error = cause.message,
+        "dead letter"
+    );
+}
+
+/// A key as a log line holds it: its beginning, escaped.
+fn shown(key: &[u8]) -> String {
+    let cut = &key[..key.len().min(MAX_SHOWN)];
+    let more = if cut.len() < key.len() { "…" } else { "" };
+    format!("{}{more}", cut.escape_ascii())
+}
+
+/// The beginning of a word that a record brought along.
+fn beginning(word: &str) -> &str {
+    let mut end = word.len().min(MAX_SHOWN);
+    while !word.is_char_boundary(end) {
+        end -= 1;
+    }
+    &word[..end]
 }
 
 /// One line for each record that failed, died or came back to life. Records that just passed have none.
@@ -123,6 +184,7 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
         let record = &slot.item.record;
         let event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id).unwrap_or_default();
         let correlation_id = slot.correlation_id().unwrap_or_default();
+        let correlation_id = beginning(&correlation_id);
         let (topic, partition, offset) = (&*record.source.topic, record.source.partition, record.offset.0);
         match &slot.fate {
             Fate::Again(cause, due_at) => {
@@ -131,10 +193,14 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
                     backoff_ms, code = &*cause.code, error = cause.message, "attempt failed; trying again");
             }
             Fate::Dead(class, cause) => {
-                let group = context.shared.settings.group.clone();
-                counter!(DEAD_LETTERS, "group" => group, "class" => class.as_str()).increment(1);
-                tracing::warn!(name: "dead-letter", topic, partition, offset, %event_id, %correlation_id, class = class.as_str(),
-                    generation = slot.item.generation(), code = &*cause.code, error = cause.message, "dead letter");
+                died(
+                    context.shared,
+                    record,
+                    slot.item.generation(),
+                    *class,
+                    cause,
+                    (event_id, correlation_id),
+                );
             }
             Fate::Applied => tracing::info!(topic, partition, offset, %event_id, %correlation_id,
                 attempt = slot.item.attempts() + 1, generation = slot.item.generation(), "applied after failing before"),

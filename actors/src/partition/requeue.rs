@@ -3,10 +3,14 @@
 //! It runs nothing itself. In one transaction with its own lease it moves records into `parked` of their origin lane, due at
 //! once, so that there is a single place where a key's records run.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
+use uuid::Uuid;
 
 use super::{
     letters,
@@ -15,10 +19,9 @@ use super::{
 use crate::{
     Cause,
     consumer::Taken,
-    dead_letter::{Class, DeadLetter, PREFIX},
+    dead_letter::{Class, DeadLetter, Outcome, own_headers},
     group::Shared,
     handler::Handler,
-    headers::Headers,
     lease::{
         self, Advanced, Claim, Counts, RowAt,
         journal::{Mark, Runs},
@@ -37,13 +40,15 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) claim: Claim,
 }
 
-/// Moves a batch. A record that nobody can place becomes a dead letter of its own.
+/// Moves a batch. A record that nobody can place becomes a dead letter again, and the ledger is told of it.
 pub(crate) async fn run<H: Handler>(
     context: &Context<'_, H>,
     taken: &[Taken],
 ) -> Result<Committed, BatchError> {
     let (shared, now) = (context.shared, Utc::now());
-    let (mut requeued, mut rows) = (Vec::with_capacity(taken.len()), Vec::new());
+    let partitions = partitions(shared).await?;
+    let kept = kept(shared, taken).await?;
+    let (mut requeued, mut emits, mut lost) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
     let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
     for Taken { record, gap, .. } in taken {
         claim = claim.past(record);
@@ -52,9 +57,19 @@ pub(crate) async fn run<H: Handler>(
         if record.value.is_none() {
             counts.ignored += 1;
             journal.push(Mark::Ignored, 1);
+            if let Some(put_back) = PutBack::of(record) {
+                emits.push(letters::told(
+                    shared,
+                    put_back.id,
+                    put_back.generation,
+                    Outcome::Ignored,
+                    None,
+                    now,
+                ));
+            }
             continue;
         }
-        match origin(record, &shared.settings.group, &shared.settings.topics) {
+        match origin(record, &shared.settings.group, &partitions, &kept) {
             Ok(back) => {
                 counts.moved += 1;
                 journal.push(Mark::Moved, 1);
@@ -63,18 +78,28 @@ pub(crate) async fn run<H: Handler>(
             Err(cause) => {
                 counts.dead += 1;
                 journal.push(Mark::Dead, 1);
-                claim.letter_seq += 1;
-                tracing::error!(topic = &*context.source.topic, partition = context.source.partition,
-                    offset = record.offset.0, %cause, "a record of the requeue topic cannot be put back; dead letter");
-                let letter = letters::letter(shared, record, 1, Class::Poison, &cause, now);
-                rows.push(Row { seq: claim.letter_seq, emit: letters::sent(&letter, record) });
+                let (first, generation) = as_it_was(record);
+                let letter = letters::letter(shared, &first, generation, Class::Poison, &cause, now);
+                emits.push(letters::sent(&letter, &first));
+                if let Some(PutBack { id, generation }) = PutBack::of(record) {
+                    let reason = Some(cause.to_string());
+                    emits.push(letters::told(shared, id, generation, Outcome::Unplaceable, reason, now));
+                }
+                lost.push((first, generation, cause));
             }
         }
     }
-    let rows = Rows { letters: rows, ..Rows::default() };
-    let batch = Batch { claim, counts, journal: journal.finish(), requeued, rows };
+    let numbered = (claim.letter_seq + 1..).zip(emits);
+    let rows = Rows { letters: numbered.map(|(seq, emit)| Row { seq, emit }).collect(), ..Rows::default() };
+    let claim = rows.numbered(claim);
+    let restored = requeued.iter().map(|back| back.requeued_from).filter(|id| kept.contains(id)).collect();
+    let batch = Batch { claim, counts, journal: journal.finish(), requeued, restored, rows };
     let (row, deleted) = commit(context, &batch, now).await?;
     failpoint!(RequeueCommitted);
+    for (record, generation, cause) in &lost {
+        let correlation_id = record.headers.text("correlation-id").unwrap_or_default();
+        letters::died(shared, record, *generation, Class::Poison, cause, (Uuid::nil(), correlation_id));
+    }
     let Batch { requeued, rows, .. } = batch;
     counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
         "outcome" => "moved")
@@ -93,12 +118,54 @@ pub(crate) async fn run<H: Handler>(
     })
 }
 
+/// How many partitions each topic of the group has, for as far as it is known.
+async fn partitions<H: Handler>(shared: &Shared<H>) -> Result<HashMap<String, i32>, BatchError> {
+    let counts = shared.topics.counts().await;
+    counts.map_err(BatchError::Unreachable)
+}
+
+/// Of the letters in the batch, those whose whole contents the database keeps.
+async fn kept<H: Handler>(shared: &Shared<H>, taken: &[Taken]) -> Result<HashSet<Uuid>, BatchError> {
+    let ids: Vec<Uuid> = taken.iter().filter_map(|one| Some(PutBack::of(&one.record)?.id)).collect();
+    let client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
+    retry::kept_bodies(&client, &shared.settings.group, &ids).await.map_err(|error| ours(&error))
+}
+
+/// What a requeued record says of itself even where the rest cannot be read.
+struct PutBack {
+    /// The letter it was put back from.
+    id: Uuid,
+    generation: u32,
+}
+
+impl PutBack {
+    fn of(record: &Record) -> Option<Self> {
+        let id = record.headers.text("dlq.id")?.parse().ok()?;
+        let generation = record.headers.text("dlq.generation").and_then(|text| text.parse().ok());
+        Some(Self { id, generation: generation.unwrap_or(1) })
+    }
+}
+
+/// The record as it first was, and the generation it was to run as, where its headers say so; else as it lies here.
+fn as_it_was(record: &Record) -> (Record, u32) {
+    let Ok(letter) = DeadLetter::from_headers(&record.headers) else { return (record.clone(), 1) };
+    let first = Record {
+        source: letter.origin,
+        offset: letter.offset,
+        timestamp_ms: letter.timestamp_ms,
+        ..record.clone()
+    };
+    (first, letter.generation.max(1))
+}
+
 /// What one batch does.
 struct Batch {
     claim: Claim,
     counts: Counts,
     journal: String,
     requeued: Vec<Requeued>,
+    /// Those whose letters hold less than the database does.
+    restored: Vec<Uuid>,
     rows: Rows,
 }
 
@@ -115,6 +182,7 @@ async fn commit<H: Handler>(
     let from = &Claim { row: held.ok_or_else(fenced)?, ..*from };
     let written = async {
         retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
+        retry::restore_bodies(&tx, group, &batch.restored).await?;
         let deleted = context.outbox.write(&tx, &batch.rows).await?;
         let left = lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal);
         Ok((left.await?, deleted))
@@ -132,23 +200,39 @@ async fn commit<H: Handler>(
 }
 
 /// The record as it first was, from what its headers say.
-fn origin(record: &Record, group: &str, topics: &[String]) -> Result<Requeued, Cause> {
+fn origin(
+    record: &Record,
+    group: &str,
+    partitions: &HashMap<String, i32>,
+    kept: &HashSet<Uuid>,
+) -> Result<Requeued, Cause> {
     let letter = DeadLetter::from_headers(&record.headers)
         .map_err(|error| Cause::from_error("requeue-headers", &error))?;
     if letter.group != group {
         let message = format!("it died in group {}, this is {group}", letter.group);
         return Err(Cause::new("requeue-group", message));
     }
-    if !topics.iter().any(|topic| **topic == *letter.origin.topic) {
-        let message =
-            format!("{group} does not read topic {}, where it first came from", letter.origin.topic);
+    let TopicPartition { topic, partition } = &letter.origin;
+    let Some(count) = partitions.get(&**topic) else {
+        let message = format!("{group} does not read topic {topic}, where it first came from");
         return Err(Cause::new("requeue-topic", message));
+    };
+    if !(0..*count).contains(partition) {
+        let message = format!("topic {topic} has {count} partitions, and it came from partition {partition}");
+        return Err(Cause::new("requeue-partition", message));
     }
     if letter.generation < 2 {
         let message = format!("generation {} is not one of a requeued record", letter.generation);
         return Err(Cause::new("requeue-generation", message));
     }
-    let headers: Headers = record.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).collect();
+    if let Some(truncated) = letter.truncated.filter(|_| !kept.contains(&letter.id)) {
+        let message = format!(
+            "only the beginning of its {} bytes was kept; the whole of it is in {} at offset {}, for as long as that topic \
+             keeps it",
+            truncated.bytes, letter.origin, letter.offset
+        );
+        return Err(Cause::new("requeue-body", message));
+    }
     Ok(Requeued {
         record: Record {
             source: letter.origin,
@@ -156,7 +240,7 @@ fn origin(record: &Record, group: &str, topics: &[String]) -> Result<Requeued, C
             timestamp_ms: letter.timestamp_ms,
             key: record.key.clone(),
             value: record.value.clone(),
-            headers,
+            headers: own_headers(&record.headers),
         },
         event_id: letter.event_id,
         generation: i32::try_from(letter.generation).unwrap_or(i32::MAX),

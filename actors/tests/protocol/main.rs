@@ -6,6 +6,7 @@
 mod crash;
 mod delivery;
 mod housekeeping;
+mod letters;
 mod log;
 mod operator;
 mod outbox;

@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use actors::Group;
+use actors::{Emit, Group, Headers, OutboxWriter, Publisher, dead_letter::dlq_topic};
 use rdkafka::Message;
 
 use crate::{
     delivery::id,
-    support::{World, until},
+    support::{LIMIT, World, until},
 };
 
 /// How often each number was said of each key.
@@ -51,4 +51,81 @@ async fn an_actor_that_dies_publishes_nothing_twice() {
     let restarts: u32 = group.partitions().iter().map(|lane| lane.restarts).sum();
     assert!(restarts >= 10, "{restarts} actors died");
     stop(group).await;
+}
+
+/// A poison record that no compression makes small.
+fn random(bytes: usize) -> String {
+    (0..bytes / 32).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect()
+}
+
+fn refuses(group: &Group) -> bool {
+    group.degraded().iter().any(|condition| condition.code == "outbox-refused")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_topic_that_refuses_holds_no_event_up_and_is_named() {
+    let world = World::new(1).await;
+    let dlq = dlq_topic(&world.group);
+    world.configure(&dlq, &[("max.message.bytes", "2000")]).await;
+    let group = world.start().await;
+    world.send(Some("k"), Some(random(8_000).as_bytes())).await;
+    for n in 0..20 {
+        world.send(Some("k"), Some(&World::event(id(), "k", n, "ok"))).await;
+    }
+    world.until_counted("applied", 20).await;
+    until("it shows", || async { refuses(&group) }).await;
+    let condition = group.degraded().into_iter().find(|one| one.code == "outbox-refused").expect("shown");
+    assert!(condition.message.contains(&dlq) && condition.message.contains("row 1"), "{condition:?}");
+    until("all but the letter is published and deleted", || async {
+        world.number("SELECT count(*) FROM outbox").await == 1
+    })
+    .await;
+    let backlog = || group.partitions().iter().map(|lane| lane.outbox).sum::<usize>();
+    until("it is counted", || async { backlog() == 1 }).await;
+    // It is in nobody's way when the member leaves, and found by the next.
+    stop(group).await;
+    let group = world.start().await;
+    until("it shows again", || async { refuses(&group) }).await;
+    world.configure(&dlq, &[("max.message.bytes", "1000000")]).await;
+    world.dead_letters(1).await;
+    until("it is over", || async { group.degraded().is_empty() }).await;
+    emptied(&world).await;
+    let said = said(&world).await;
+    assert_eq!((said.len(), said.values().sum::<usize>()), (20, 20), "each event once");
+    stop(group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_writer_left_is_published_while_its_successor_is_busy() {
+    let world = World::new(1).await;
+    let prefix = format!("{}-http", world.group);
+    let publisher = Publisher::start(&world.settings.kafka).expect("publisher");
+    let open = || OutboxWriter::open(world.pool.clone(), publisher.clone(), &prefix);
+    let row = |value: &str| Emit {
+        topic: world.out.clone(),
+        key: Some(b"k".to_vec()),
+        value: Some(value.as_bytes().to_vec()),
+        headers: Headers::new(),
+    };
+    // One that dies after its commit.
+    let mut dead = open().await.expect("opens");
+    let mut client = world.pool.get().await.expect("connection");
+    let tx = client.transaction().await.expect("transaction");
+    let written = dead.write(&tx, vec![row("left")]).await.expect("written");
+    tx.commit().await.expect("committed");
+    drop((written, dead));
+    world.execute("UPDATE outbox_instance SET expires_at = now() - interval '1 second'").await;
+    let mut busy = open().await.expect("opens");
+    let started = std::time::Instant::now();
+    while !said(&world).await.contains_key(b"left".as_slice()) {
+        assert!(started.elapsed() < LIMIT, "what it left is not published");
+        // Never without a record on its way.
+        for _ in 0..20 {
+            let tx = client.transaction().await.expect("transaction");
+            let written = busy.write(&tx, vec![row("busy"); 50]).await.expect("written");
+            tx.commit().await.expect("committed");
+            busy.publish(written);
+        }
+    }
+    assert!(busy.close(Duration::from_secs(10)).await);
 }

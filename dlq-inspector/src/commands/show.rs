@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use actors::{
     Headers,
-    dead_letter::{Action, DeadLetter, letter_id},
+    dead_letter::{Action, DeadLetter, Truncated},
 };
 use anyhow::Context as _;
 use uuid::Uuid;
@@ -98,15 +98,14 @@ fn find(kafka: &Kafka, scope: &Scope, prefix: &Prefix) -> anyhow::Result<(Letter
 fn lineage(letter: &Letter) -> Vec<Uuid> {
     let Some(dead) = letter.dead() else { return vec![letter.id] };
     let first = dead.generation.saturating_sub(GENERATIONS).max(1);
-    let mut ids: Vec<_> =
-        (first..dead.generation).map(|g| letter_id(&dead.origin, dead.offset, &dead.group, g)).collect();
+    let mut ids: Vec<_> = (first..dead.generation).map(|generation| dead.id_in(generation)).collect();
     ids.push(letter.id);
     ids
 }
 
 /// The id a requeued letter has if it dies again.
 fn successor(dead: &DeadLetter, generation: u32) -> Uuid {
-    letter_id(&dead.origin, dead.offset, &dead.group, generation.saturating_add(1))
+    dead.id_in(generation.saturating_add(1))
 }
 
 fn headline(out: &mut Out, letter: &Letter, state: State, successor: Option<Uuid>) -> anyhow::Result<()> {
@@ -152,6 +151,9 @@ fn details(out: &mut Out, letter: &Letter) -> anyhow::Result<()> {
         )?;
         field("service", &format!("{} {} (handler {})", dead.service, dead.build, dead.handler))?;
         field("fingerprint", &dead.fingerprint)?;
+        if let Some(Truncated { bytes, sha256 }) = &dead.truncated {
+            field("truncated", &format!("only the beginning of its {bytes} bytes is here; sha256 {sha256}"))?;
+        }
     } else {
         field("key", &letter.key.as_deref().map_or_else(|| "(none)".into(), bytes))?;
         field("written", &format!("{} ({} ago)", rfc3339(letter.failed_at()), age(now, letter.failed_at())))?;
@@ -171,6 +173,11 @@ fn heading(out: &mut Out, text: &str) -> anyhow::Result<()> {
     Ok(out.line(format!("\n{text}"))?)
 }
 
+/// A header's name as text: bytes that are none are escaped, such as `\xff`.
+fn escaped(name: &[u8]) -> String {
+    std::str::from_utf8(name).map_or_else(|_| name.escape_ascii().to_string(), str::to_owned)
+}
+
 fn header_text(name: &str, value: Option<&[u8]>, reveal: bool) -> Option<String> {
     match value {
         Some(_) if !reveal && body::is_masked(name) => Some("***".into()),
@@ -181,10 +188,11 @@ fn header_text(name: &str, value: Option<&[u8]>, reveal: bool) -> Option<String>
 
 fn headers(out: &mut Out, headers: &Headers, reveal: bool) -> anyhow::Result<()> {
     heading(out, "headers")?;
-    let width = headers.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(40);
+    let width = headers.iter().map(|(name, _)| escaped(name).chars().count()).max().unwrap_or(0).min(40);
     for (name, value) in headers.iter() {
-        let value = header_text(name, value, reveal).unwrap_or_else(|| "(null)".into());
-        out.line(format!("  {:<width$}  {value}", clean(name)))?;
+        let name = escaped(name);
+        let value = header_text(&name, value, reveal).unwrap_or_else(|| "(null)".into());
+        out.line(format!("  {:<width$}  {value}", clean(&name)))?;
     }
     Ok(())
 }
@@ -271,7 +279,8 @@ fn json(
     out.json(&ShowJson {
         letter: LetterJson::new(letter, state),
         headers: headers
-            .map(|(name, value)| (name.to_owned(), header_text(name, value, args.reveal)))
+            .map(|(name, value)| (escaped(name), value))
+            .map(|(name, value)| (name.clone(), header_text(&name, value, args.reveal)))
             .collect(),
         body: text,
         body_hex: binary,

@@ -15,7 +15,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{Complaints, Kafka, read_headers};
+use super::{Complaints, Kafka};
 
 /// A partition that gives neither a record nor its end for this long cannot be reached.
 const STALLED: Duration = Duration::from_secs(15);
@@ -46,8 +46,8 @@ pub struct Raw<'a> {
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The headers; `None` when they cannot be read.
-    pub headers: Option<Headers>,
+    /// The headers.
+    pub headers: Headers,
 }
 
 impl<'a> Raw<'a> {
@@ -59,7 +59,7 @@ impl<'a> Raw<'a> {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key: message.key(),
             value: message.payload(),
-            headers: read_headers(message),
+            headers: Headers::from_kafka(message),
         }
     }
 }

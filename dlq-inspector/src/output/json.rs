@@ -58,6 +58,8 @@ pub struct LetterJson<'a> {
     pub service: Option<&'a str>,
     /// That service's version.
     pub build: Option<&'a str>,
+    /// The length of the record's body, in bytes, where only its beginning was kept.
+    pub truncated_bytes: Option<u64>,
     /// The dead-letter topic it lies in.
     pub dlq: &'a str,
     /// The partition there.
@@ -94,6 +96,7 @@ impl<'a> LetterJson<'a> {
             fingerprint: letter.fingerprint(),
             service: dead.map(|dead| dead.service.as_str()),
             build: dead.map(|dead| dead.build.as_str()),
+            truncated_bytes: dead.and_then(|dead| Some(dead.truncated.as_ref()?.bytes)),
             dlq: &letter.place.topic,
             dlq_partition: letter.place.partition,
             dlq_offset: letter.place.offset,

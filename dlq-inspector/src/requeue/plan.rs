@@ -27,6 +27,8 @@ pub struct Item {
     pub origin: TopicPartition,
     /// Its offset there.
     pub offset: Offset,
+    /// Its timestamp there, milliseconds since the epoch.
+    pub timestamp_ms: i64,
     /// The generation it will run as.
     pub generation: u32,
     /// Where the letter lies.
@@ -38,7 +40,7 @@ pub struct Item {
 impl Item {
     /// The id of the letter it becomes if it dies again.
     pub fn dead_again_as(&self) -> Uuid {
-        letter_id(&self.origin, self.offset, &self.group, self.generation)
+        letter_id(&self.origin, self.offset, self.timestamp_ms, &self.group, self.generation)
     }
 }
 
@@ -130,7 +132,7 @@ fn judge(letter: &Letter, state: State, force: bool) -> Result<Item, LeftOut> {
     match state {
         State::Discarded => return Err(LeftOut::new(letter.id, "it was discarded")),
         State::DeadAgain => {
-            let next = letter_id(&dead.origin, dead.offset, &dead.group, generation);
+            let next = dead.id_in(generation);
             return Err(LeftOut::new(letter.id, format!("it died again as {next}: requeue that one")));
         }
         State::Open | State::Requeued | State::Resolved | State::Foreign => {}
@@ -146,6 +148,7 @@ fn judge(letter: &Letter, state: State, force: bool) -> Result<Item, LeftOut> {
         class: letter.class(),
         origin: dead.origin.clone(),
         offset: dead.offset,
+        timestamp_ms: dead.timestamp_ms,
         generation,
         place: letter.place.clone(),
         failed_at: dead.failed_at,

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use actors::dead_letter::letter_id;
 use uuid::Uuid;
 
 use super::{Ledger, Letter, State};
@@ -42,7 +41,7 @@ impl Fold {
             return Some(if state == State::Discarded { state } else { State::Foreign });
         };
         if dead.generation > 1 {
-            let before = letter_id(&dead.origin, dead.offset, &dead.group, dead.generation - 1);
+            let before = dead.id_in(dead.generation - 1);
             let news = self.superseded.insert(before);
             // Normally the ledger said so already, since the group reports every death.
             self.late |= news && self.seen.contains(&before) && ledger.state(before) != State::DeadAgain;

@@ -98,19 +98,10 @@ impl Letter {
     /// Reads a record; whatever it is, there is something to say about it.
     pub fn read(topic: &Arc<str>, raw: &Raw<'_>) -> Self {
         let place = Place { topic: topic.clone(), partition: raw.partition, offset: raw.offset };
-        let (id, about) =
-            match raw.headers.as_ref().map(|headers| (headers, DeadLetter::from_headers(headers))) {
-                Some((_, Ok(letter))) => (letter.id, About::Dead(Box::new(letter))),
-                Some((headers, Err(bad))) => {
-                    foreign(&place, raw.timestamp_ms, Some(headers), bad.to_string())
-                }
-                None => foreign(
-                    &place,
-                    raw.timestamp_ms,
-                    None,
-                    "its headers cannot be read: a name is not UTF-8".into(),
-                ),
-            };
+        let (id, about) = match DeadLetter::from_headers(&raw.headers) {
+            Ok(letter) => (letter.id, About::Dead(Box::new(letter))),
+            Err(bad) => foreign(&place, raw.timestamp_ms, &raw.headers, &bad.to_string()),
+        };
         Self { id, place, timestamp_ms: raw.timestamp_ms, key: raw.key.map(Into::into), about }
     }
 
@@ -178,9 +169,9 @@ impl Letter {
     }
 }
 
-fn foreign(place: &Place, timestamp_ms: i64, headers: Option<&Headers>, why: String) -> (Uuid, About) {
+fn foreign(place: &Place, timestamp_ms: i64, headers: &Headers, why: &str) -> (Uuid, About) {
     let name = format!("dead-letter-topic:{}/{}/{}", place.topic, place.partition, place.offset);
-    let said = |name: &str| headers.and_then(|headers| headers.text(name)).map(str::to_owned);
+    let said = |name: &str| headers.text(name).map(str::to_owned);
     let about = Foreign {
         why: format!("not a dead letter: {why}"),
         group: dead_letter::group_of(&place.topic).unwrap_or(&place.topic).to_owned(),
@@ -200,7 +191,7 @@ pub(crate) mod tests {
     /// A letter of group `g` that came from `orders/0` at `offset`.
     pub(crate) fn dead(offset: i64, generation: u32) -> Letter {
         let origin = TopicPartition::new("orders", 0);
-        let id = dead_letter::letter_id(&origin, Offset(offset), "g", generation);
+        let id = dead_letter::letter_id(&origin, Offset(offset), 0, "g", generation);
         let about = DeadLetter {
             id,
             group: "g".into(),
@@ -221,6 +212,7 @@ pub(crate) mod tests {
             generation,
             service: "s".into(),
             build: "0".into(),
+            truncated: None,
         };
         Letter {
             id,
@@ -244,10 +236,10 @@ pub(crate) mod tests {
             headers,
         };
         let topic: Arc<str> = "g.dlq".into();
-        let letter = Letter::read(&topic, &raw(Some(headers)));
+        let letter = Letter::read(&topic, &raw(headers));
         assert_eq!((letter.group(), letter.class(), letter.correlation_id()), ("g", "foreign", Some("c-1")));
         assert_eq!(letter.error(), "not a dead letter: header dlq.id is missing");
-        let unreadable = Letter::read(&topic, &raw(None));
-        assert_eq!(unreadable.id, letter.id, "the same place has the same id");
+        let bare = Letter::read(&topic, &raw(Headers::new()));
+        assert_eq!(bare.id, letter.id, "the same place has the same id");
     }
 }

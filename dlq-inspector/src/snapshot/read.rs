@@ -136,7 +136,7 @@ pub struct Fetched {
     pub key: Option<Vec<u8>>,
     /// The body; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// The headers; empty when they cannot be read.
+    /// The headers.
     pub headers: Headers,
 }
 
@@ -158,7 +158,7 @@ pub fn fetch(kafka: &Kafka, places: &[Place]) -> anyhow::Result<BTreeMap<Place, 
                 let record = Fetched {
                     key: raw.key.map(<[u8]>::to_vec),
                     value: raw.value.map(<[u8]>::to_vec),
-                    headers: raw.headers.clone().unwrap_or_default(),
+                    headers: raw.headers.clone(),
                 };
                 found.insert(place, record);
             }

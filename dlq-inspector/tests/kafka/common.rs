@@ -59,6 +59,9 @@ pub(crate) struct Group {
     producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext>,
 }
 
+/// When records were written, milliseconds since the epoch.
+const WRITTEN: i64 = 1_790_000_000_000;
+
 impl Group {
     /// A group of a name nobody else has, with its topics.
     pub(crate) fn new() -> Self {
@@ -74,13 +77,13 @@ impl Group {
         let origin = TopicPartition::new("orders", partition);
         let now = Utc::now();
         DeadLetter {
-            id: letter_id(&origin, Offset(offset), &self.name, generation),
+            id: letter_id(&origin, Offset(offset), WRITTEN, &self.name, generation),
             group: self.name.clone(),
             handler: "charge".into(),
             class: Class::Permanent,
             origin,
             offset: Offset(offset),
-            timestamp_ms: now.timestamp_millis(),
+            timestamp_ms: WRITTEN,
             event_id: Some(Uuid::new_v4()),
             event_type: Some("ORDER_CREATED".into()),
             correlation_id: Some(format!("c-{offset}")),
@@ -94,6 +97,7 @@ impl Group {
             generation,
             service: "payments".into(),
             build: "1.2.3".into(),
+            truncated: None,
         }
     }
 
@@ -170,7 +174,7 @@ impl Group {
             let outcome = decide(record);
             let old = &record.letter;
             if outcome == Outcome::DeadAgain {
-                let id = letter_id(&old.origin, old.offset, &old.group, old.generation);
+                let id = old.id_in(old.generation);
                 let letter = DeadLetter { id, failed_at: Utc::now(), ..old.clone() };
                 let text = |bytes: &Option<Vec<u8>>| {
                     String::from_utf8(bytes.clone().unwrap_or_default()).expect("text")

@@ -93,6 +93,14 @@ impl Member {
         rustix::process::kill_process(pid, signal).expect("signalled");
     }
 
+    /// The most memory it has had, in bytes.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = format!("/proc/{}/status", self.child.id().expect("it runs"));
+        let status = std::fs::read_to_string(status).expect("Linux");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    }
+
     /// Whether a line it said contains `words`.
     pub(crate) fn has_said(&self, words: &str) -> bool {
         self.said.lock().expect("not poisoned").iter().any(|line| line.contains(words))

@@ -12,13 +12,13 @@ use std::{
 };
 
 use actors::{
-    Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, TopicSpec,
+    Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, StartError, TopicSpec,
     dead_letter::{DeadLetter, dlq_topic},
 };
 use deadpool_postgres::{Manager, Pool};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::OwnedMessage,
@@ -62,13 +62,22 @@ pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupS
 
 /// Starts a member of a toy group.
 pub(crate) async fn start(settings: GroupSettings, pool: Pool, switches: Arc<Switches>, out: &str) -> Group {
+    try_start(settings, pool, switches, out).await.expect("group starts")
+}
+
+async fn try_start(
+    settings: GroupSettings,
+    pool: Pool,
+    switches: Arc<Switches>,
+    out: &str,
+) -> Result<Group, StartError> {
     let deps = Deps {
         housekeeping: pool.clone(),
         pool,
         hints: Hints::connect(&env("REDIS_URL")).expect("REDIS_URL"),
         publisher: Publisher::start(&settings.kafka).expect("publisher"),
     };
-    Group::start(settings, Toy::new(switches, out), deps).await.expect("group starts")
+    Group::start(settings, Toy::new(switches, out), deps).await
 }
 
 pub(crate) fn env(name: &str) -> String {
@@ -114,6 +123,11 @@ impl World {
     /// Starts a member of the group.
     pub(crate) async fn start(&self) -> Group {
         start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out).await
+    }
+
+    /// The same, where it may be refused.
+    pub(crate) async fn try_start(&self) -> Result<Group, StartError> {
+        try_start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out).await
     }
 
     /// An event: append `n` to `key`'s list, in `mode`.
@@ -214,6 +228,29 @@ impl World {
     pub(crate) async fn create_topic(&self) {
         let topic = TopicSpec::new(&self.topic, 1);
         actors::ensure_topics(&self.settings.kafka, &[topic], true).await.expect("the topic again");
+    }
+
+    /// Gives a topic these settings, and no others.
+    pub(crate) async fn configure(&self, topic: &str, settings: &[(&str, &str)]) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
+        let results = self.admin().alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
+        for result in results {
+            result.expect("changed");
+        }
+    }
+
+    /// Produces one record, compressed by `codec`, however large it is.
+    pub(crate) async fn send_compressed(&self, codec: &str, key: &str, value: &[u8]) {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.settings.kafka.brokers)
+            .set("partitioner", "murmur2_random")
+            .set("message.max.bytes", "300000000")
+            .set("compression.type", codec)
+            .create()
+            .expect("producer");
+        let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(value);
+        producer.send(record, LIMIT).await.expect("delivered");
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -58,6 +58,10 @@ pub struct RuntimeArgs {
     /// The same in bytes [default: 16777216].
     #[arg(long, env, value_parser = positive)]
     pub lane_max_bytes: Option<usize>,
+    /// Largest record, decompressed, in bytes, that is handled; a larger one is a dead letter with the beginning of its value
+    /// [default: 16777216].
+    #[arg(long, env, value_parser = positive)]
+    pub record_max_bytes: Option<usize>,
     /// Batch transactions in flight in this process [default: 4].
     #[arg(long, env, value_parser = positive)]
     pub batch_transactions: Option<usize>,
@@ -131,6 +135,7 @@ impl RuntimeArgs {
         set(&mut settings.batch_max_bytes, self.batch_max_bytes);
         set(&mut settings.lane_max_records, self.lane_max_records);
         set(&mut settings.lane_max_bytes, self.lane_max_bytes);
+        set(&mut settings.record_max_bytes, self.record_max_bytes);
         set(&mut settings.batch_transactions, self.batch_transactions);
         set(&mut settings.prepare_concurrency, self.prepare_concurrency);
         set(&mut settings.crash_limit, self.crash_limit);
