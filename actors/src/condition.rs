@@ -74,6 +74,14 @@ impl Conditions {
     }
 }
 
+impl Condition {
+    /// Something of the process that does not work, and since when.
+    pub(crate) fn of_process((cause, since): (Cause, DateTime<Utc>)) -> Self {
+        let Cause { code, message } = cause;
+        Self { topic: None, partition: None, state: "degraded", code, message, since }
+    }
+}
+
 fn condition(subject: &Subject, code: &Cow<'static, str>, held: &Held) -> Condition {
     let (topic, partition) = match subject {
         Subject::Process => (None, None),

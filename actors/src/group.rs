@@ -118,6 +118,7 @@ struct Inner {
     cluster_id: String,
     /// For what operators ask.
     pool: Pool,
+    publisher: Publisher,
     consumers: Arc<Consumers>,
     conditions: Conditions,
     observed: Observed,
@@ -205,9 +206,10 @@ impl Group {
             topics,
         };
         let sweeper = Sweeper::new(settings.clone(), pool.clone(), conditions.clone(), observed.clone());
-        let (reported, name) = ((conditions.clone(), consumers.clone()), settings.group.clone());
+        let reported = (deps.publisher.clone(), conditions.clone(), consumers.clone());
+        let name = settings.group.clone();
         let reporter = Reporter::default()
-            .run(settings.group.clone(), move || degraded(&name, &reported.0, &reported.1));
+            .run(settings.group.clone(), move || degraded(&name, &reported.0, &reported.1, &reported.2));
         let tasks = [
             ("the watch", tokio::spawn(watch.run())),
             ("the lookout", tokio::spawn(lookout.run())),
@@ -223,6 +225,7 @@ impl Group {
             retention,
             cluster_id,
             pool,
+            publisher: deps.publisher,
             consumers,
             conditions,
             observed,
@@ -257,7 +260,7 @@ impl Group {
 
     /// What does not work and need not for this process to be of use: partitions, topics, servers.
     pub fn degraded(&self) -> Vec<Condition> {
-        degraded(&self.inner.name, &self.inner.conditions, &self.inner.consumers)
+        degraded(&self.inner.name, &self.inner.publisher, &self.inner.conditions, &self.inner.consumers)
     }
 
     /// What of the group has ended, or panicked, while nobody told it to stop: this process is to be restarted then.
@@ -311,13 +314,19 @@ fn needed(settings: &GroupSettings, metadata: &Metadata) -> BTreeMap<String, Opt
         .collect()
 }
 
-fn degraded(group: &str, conditions: &Conditions, consumers: &Consumers) -> Vec<Condition> {
+fn degraded(
+    group: &str,
+    publisher: &Publisher,
+    conditions: &Conditions,
+    consumers: &Consumers,
+) -> Vec<Condition> {
     let mut all = conditions.list();
     let mut lanes = consumers.lanes();
     lanes.sort_by(|a, b| a.source.cmp(&b.source));
     all.extend(consumers.degraded());
     all.extend(lanes.iter().filter_map(|lane| lane.condition()));
     all.extend(lanes.iter().flat_map(|lane| lane.refused(&format!("{group}/{}", lane.source))));
+    all.extend(publisher.refusals().into_iter().map(Condition::of_process));
     all
 }
 

@@ -20,7 +20,7 @@ pub const CIRCUIT_OPENED: &str = "backburner_circuit_opened_total";
 pub const DEDUPE_HITS: &str = "backburner_dedupe_hits_total";
 /// Records acknowledged by Kafka. Labels: topic.
 pub const PUBLISHED: &str = "backburner_kafka_publish_success_total";
-/// Records Kafka refused; they stay in the outbox and are sent again. Labels: topic.
+/// Records Kafka refused; they stay in the outbox and are tried again. Labels: topic.
 pub const PUBLISH_FAILURES: &str = "backburner_kafka_publish_failure_total";
 /// Records waiting in `parked`. Labels: group, topic, partition.
 pub const PARKED: &str = "backburner_parked_records";

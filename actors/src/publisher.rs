@@ -6,10 +6,14 @@
 
 mod partitioner;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
+use chrono::{DateTime, Utc};
 use metrics::{Counter, counter};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rdkafka::{
     ClientConfig, ClientContext, Message,
     config::FromClientConfigAndContext,
@@ -20,6 +24,7 @@ use thiserror::Error;
 
 use self::partitioner::KeptPartitions;
 use crate::{
+    Cause,
     handler::Emit,
     kafka::client_config,
     metrics::{PUBLISH_FAILURES, PUBLISHED},
@@ -37,6 +42,8 @@ struct Inner {
     config: ClientConfig,
     partitions: KeptPartitions,
     current: RwLock<Current>,
+    /// What is known of the rows of those that publish here and own no partition, by the names of their lanes.
+    writers: Mutex<Vec<(String, Weak<Track>)>>,
 }
 
 /// The producer in use. Both fields change together: a lane that sent to an earlier producer has to read its outbox again
@@ -157,7 +164,7 @@ impl Publisher {
         let reports = Reports { partitions: partitions.clone(), ..Reports::default() };
         let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, reports)?);
         let current = RwLock::new(Current { producer, generation: 0 });
-        Ok(Self { inner: Arc::new(Inner { config, partitions, current }) })
+        Ok(Self { inner: Arc::new(Inner { config, partitions, current, writers: Mutex::default() }) })
     }
 
     /// `topic` has `count` partitions: records of a key stay in theirs when the topic grows. A topic that nothing is said of keeps the
@@ -169,6 +176,20 @@ impl Publisher {
     /// Topics written to, with the partitions that are used of them.
     pub(crate) fn kept_partitions(&self) -> HashMap<Box<str>, i32> {
         self.inner.partitions.all()
+    }
+
+    /// Somebody who owns no partition publishes here.
+    pub(crate) fn is_written_by(&self, lane: &str, track: &Arc<Track>) {
+        let mut writers = self.inner.writers.lock();
+        writers.retain(|(_, track)| track.strong_count() > 0);
+        writers.push((lane.to_owned(), Arc::downgrade(track)));
+    }
+
+    /// What Kafka refuses of theirs, and since when.
+    pub(crate) fn refusals(&self) -> Vec<(Cause, DateTime<Utc>)> {
+        let writers = self.inner.writers.lock();
+        let refused = |(lane, track): &(String, Weak<Track>)| track.upgrade()?.refused_as(lane);
+        writers.iter().filter_map(refused).collect()
     }
 
     /// Which producer this is, counted from 0.

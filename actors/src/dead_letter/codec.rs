@@ -201,7 +201,8 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     name: &'static str,
 ) -> Result<T, BadDeadLetter> {
     let value = text(headers, name)?;
-    value.parse().map_err(|error| BadDeadLetter { name, problem: format!("{value:?}: {error}") })
+    // Whatever stands there is not repeated: it may be anything, and long.
+    value.parse().map_err(|error: T::Err| BadDeadLetter { name, problem: error.to_string() })
 }
 
 fn rfc3339(at: DateTime<Utc>) -> String {

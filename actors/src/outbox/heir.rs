@@ -69,7 +69,9 @@ async fn take(instance: &Instance, client: &Client) -> Result<Option<Inherited>,
     let lane: String = row.get(0);
     tracing::info!(lane, "an outbox instance has died; publishing what it left");
     failpoint!(WriterTookOver);
-    let relay = Relay::new(lane, instance.publisher.clone(), Arc::new(Track::new(true)));
+    let track = Arc::new(Track::new(true));
+    instance.publisher.is_written_by(&lane, &track);
+    let relay = Relay::new(lane, instance.publisher.clone(), track);
     Ok(Some(Inherited { relay, epoch: row.get(1), renew: Instant::now() + HEARTBEAT }))
 }
 

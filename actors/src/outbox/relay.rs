@@ -181,7 +181,7 @@ impl Relay {
     }
 
     /// Waits for Kafka to answer for what was sent; true when nothing is left but what it refuses.
-    pub(crate) async fn settled(&mut self, limit: Duration) -> bool {
-        self.track.settled(limit).await && !self.is_behind()
+    pub(crate) async fn settled(&self, limit: Duration) -> bool {
+        self.track.settled(limit).await && !self.unlisted && !self.track.is_unfinished()
     }
 }

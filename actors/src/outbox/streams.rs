@@ -30,12 +30,9 @@ impl Default for Tracks {
 impl Tracks {
     /// Why rows wait that Kafka refuses.
     pub(crate) fn refusals(&self, lane: &str) -> Vec<(Cause, chrono::DateTime<chrono::Utc>)> {
-        let named = [(&self.events, lane.to_owned()), (&self.letters, format!("{lane}{LETTERS}"))];
-        let refusal = |(track, name): (&Arc<Track>, String)| {
-            let (refusal, waiting) = track.refusal()?;
-            Some((refusal.cause(&name, waiting), refusal.since))
-        };
-        named.into_iter().filter_map(refusal).collect()
+        let events = self.events.refused_as(lane);
+        let letters = self.letters.refused_as(&format!("{lane}{LETTERS}"));
+        events.into_iter().chain(letters).collect()
     }
 }
 
@@ -152,7 +149,7 @@ impl Streams {
     }
 
     /// Waits for Kafka to answer for what was sent; true when nothing is left but what it refuses.
-    pub(crate) async fn settled(&mut self, limit: Duration) -> bool {
+    pub(crate) async fn settled(&self, limit: Duration) -> bool {
         self.events.settled(limit).await && self.letters.settled(limit).await
     }
 }

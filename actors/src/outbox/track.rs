@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -15,7 +16,7 @@ use super::{
     Span,
     refusal::{Fault, Refusal, Refused},
 };
-use crate::Backlog;
+use crate::{Backlog, Cause};
 
 /// Rows written and not yet deleted, in order. Shared by whoever owns the lane and the producer's report thread.
 #[derive(Debug)]
@@ -117,12 +118,12 @@ impl Known {
         }
     }
 
-    /// Whether a waiting row may be sent now.
-    fn may_go(&self, row: &KnownRow, now: Instant) -> bool {
+    /// Whether a waiting row may be sent now; without a time, whether it waits for no refusal.
+    fn may_go(&self, row: &KnownRow, now: Option<Instant>) -> bool {
         row.state == State::Waiting
             && self.refusals.iter().all(|refusal| {
                 if refusal.seq == row.seq {
-                    refusal.not_before <= now
+                    now.is_some_and(|now| refusal.not_before <= now)
                 } else {
                     !(refusal.holds_topic && *refusal.topic == *row.topic)
                 }
@@ -246,14 +247,20 @@ impl Track {
         if known.waiting == 0 {
             return Vec::new();
         }
-        known.rows.iter().filter(|row| known.may_go(row, now)).map(|row| row.seq).take(limit).collect()
+        known.rows.iter().filter(|row| known.may_go(row, Some(now))).map(|row| row.seq).take(limit).collect()
     }
 
     /// Whether there is such a row before `seq`.
     pub(crate) fn is_due_before(&self, seq: i64) -> bool {
         let (known, now) = (self.known.lock(), Instant::now());
         known.waiting > 0
-            && known.rows.iter().take_while(|row| row.seq < seq).any(|row| known.may_go(row, now))
+            && known.rows.iter().take_while(|row| row.seq < seq).any(|row| known.may_go(row, Some(now)))
+    }
+
+    /// Whether rows wait for something else than for a refusal to end.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        let known = self.known.lock();
+        known.in_flight > 0 || known.rows.iter().any(|row| known.may_go(row, None))
     }
 
     /// The row is about to be handed to the producer; noted first, since its report may come before the producer returns.
@@ -261,7 +268,7 @@ impl Track {
     pub(crate) fn sending(&self, seq: i64) -> Option<Sending> {
         let mut known = self.known.lock();
         let at = known.at(seq)?;
-        if !known.may_go(&known.rows[at], Instant::now()) {
+        if !known.may_go(&known.rows[at], Some(Instant::now())) {
             return None;
         }
         let generation = known.generation;
@@ -348,6 +355,12 @@ impl Track {
         let known = self.known.lock();
         let first = known.refusals.iter().min_by_key(|refusal| refusal.seq)?;
         Some((first.clone(), known.waiting))
+    }
+
+    /// The same in words, and since when. `lane` is the lane's name.
+    pub(crate) fn refused_as(&self, lane: &str) -> Option<(Cause, DateTime<Utc>)> {
+        let (refusal, waiting) = self.refusal()?;
+        Some((refusal.cause(lane, waiting), refusal.since))
     }
 
     /// Rows that are refused for their size, and may be tried again.

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::Cause;
 
 fn track(rows: std::ops::RangeInclusive<i64>) -> Track {
     let track = Track::new(true);

@@ -101,6 +101,7 @@ impl OutboxWriter {
                          VALUES ($1, 1, now() + make_interval(secs => $2))";
         client.execute(statement, &[&lane, &LEASE_SECONDS]).await.map_err(|error| sql::cause(&error))?;
         let track = Arc::new(Track::new(true));
+        publisher.is_written_by(&lane, &track);
         let relay = Relay::fresh(lane.clone(), publisher.clone(), track.clone());
         let instance = Arc::new(Instance {
             track,

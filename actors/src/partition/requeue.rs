@@ -81,7 +81,9 @@ pub(crate) async fn run<H: Handler>(
                 let (first, generation) = as_it_was(record);
                 let letter = letters::letter(shared, &first, generation, Class::Poison, &cause, now);
                 emits.push(letters::sent(&letter, &first));
-                if let Some(PutBack { id, generation }) = PutBack::of(record) {
+                // Another group's letter was not put back here by its own ledger.
+                let ours = cause.code != "requeue-group";
+                if let Some(PutBack { id, generation }) = PutBack::of(record).filter(|_| ours) {
                     let reason = Some(cause.to_string());
                     emits.push(letters::told(shared, id, generation, Outcome::Unplaceable, reason, now));
                 }
@@ -101,9 +103,11 @@ pub(crate) async fn run<H: Handler>(
         letters::died(shared, record, *generation, Class::Poison, cause, (Uuid::nil(), correlation_id));
     }
     let Batch { requeued, rows, .. } = batch;
-    counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
-        "outcome" => "moved")
-    .increment(u64::try_from(counts.moved).unwrap_or(0));
+    for (outcome, count) in [("moved", counts.moved), ("dead", counts.dead), ("ignored", counts.ignored)] {
+        counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
+            "outcome" => outcome)
+        .increment(u64::try_from(count).unwrap_or(0));
+    }
     // Once a lane: each reads its chains anew.
     let lanes: HashSet<&TopicPartition> = requeued.iter().map(|back| &back.record.source).collect();
     lanes.into_iter().for_each(|source| shared.wake_requeued(source));

@@ -54,6 +54,8 @@ impl Standing {
             (Some(_), None) => State::Requeued,
             (Some((requeued, _)), Some((ended, _))) if requeued.after(&ended) => State::Requeued,
             (_, Some((_, outcome))) if outcome.resolves() => State::Resolved,
+            // What it became supersedes it; where nothing did, it is still the one to look at.
+            (_, Some((_, Outcome::Unplaceable))) => State::Open,
             (_, Some(_)) => State::DeadAgain,
         }
     }
@@ -164,12 +166,13 @@ mod tests {
 
     #[test]
     fn the_last_word_decides_and_requeued_is_not_resolved() {
-        let table: [(&[Action], State); 9] = [
+        let table: [(&[Action], State); 10] = [
             (&[], State::Open),
             (&[REQUEUE], State::Requeued),
             (&[REQUEUE, outcome(Outcome::Applied)], State::Resolved),
             (&[REQUEUE, outcome(Outcome::Ignored)], State::Resolved),
             (&[REQUEUE, outcome(Outcome::DeadAgain)], State::DeadAgain),
+            (&[REQUEUE, outcome(Outcome::Unplaceable)], State::Open),
             (&[REQUEUE, outcome(Outcome::Applied), REQUEUE], State::Requeued),
             (
                 &[REQUEUE, outcome(Outcome::Applied), REQUEUE, outcome(Outcome::AlreadyApplied)],

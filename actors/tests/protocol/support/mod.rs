@@ -98,8 +98,9 @@ impl World {
         );
         actors::ensure_topics(&kafka, &topics, true).await.expect("topics");
         // Shared by all tests of the run, with whatever partition count it was first given.
-        let ledger = TopicSpec::new("dlq.actions", 6);
-        actors::ensure_topics(&kafka, &[ledger], true).await.expect("the ledger's topic");
+        let ledger: Vec<_> =
+            actors::group_topics(&group, 6).into_iter().filter(|spec| spec.name == "dlq.actions").collect();
+        actors::ensure_topics(&kafka, &ledger, true).await.expect("the ledger's topic");
 
         let settings = settings(&group, &topic, kafka.clone());
         let producer = ClientConfig::new()

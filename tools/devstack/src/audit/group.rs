@@ -203,7 +203,7 @@ impl Auditor {
         let mut letters: HashSet<(TopicPartition, i64)> = open
             .iter()
             .filter(|one| matches!(one.mark, Mark::Dead | Mark::Parked))
-            .map(|one| (one.source.clone(), one.offset))
+            .map(|one| one.origin.clone())
             .collect();
         if !letters.is_empty() {
             let mut found = self.tables.letters_on_their_way(&letters).await?;
@@ -211,10 +211,7 @@ impl Auditor {
             let (published, cost) = self.reader.letters(self.audit.group, letters).await?;
             self.beside.add(cost);
             found.extend(published);
-            open.retain(|one| {
-                !matches!(one.mark, Mark::Dead | Mark::Parked)
-                    || !found.contains(&(one.source.clone(), one.offset))
-            });
+            open.retain(|one| !matches!(one.mark, Mark::Dead | Mark::Parked) || !found.contains(&one.origin));
         }
         let mut outcomes: HashSet<_> = open.iter().filter_map(moved).collect();
         if !outcomes.is_empty() {

@@ -210,7 +210,7 @@ impl Tables {
     }
 }
 
-/// What a record of the requeue topic put back.
+/// What a record of the requeue topic put back, or could not: the ledger says how that ended.
 pub(super) fn moved(one: &Pending) -> Option<PutBack> {
-    one.put_back.filter(|_| one.mark == Mark::Moved)
+    one.put_back.filter(|_| matches!(one.mark, Mark::Moved | Mark::Dead))
 }

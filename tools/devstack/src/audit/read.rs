@@ -36,7 +36,7 @@ const CHUNK: usize = 2_000;
 pub(super) type PutBack = (Uuid, u32);
 
 /// What is kept of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) offset: i64,
     /// Milliseconds since the Unix epoch; `i64::MAX` when the broker gave none, since nothing says that it is old.
@@ -45,6 +45,8 @@ pub(super) struct Seen {
     pub(super) event: Option<(Uuid, i64)>,
     /// On a requeued record: what was put back.
     pub(super) put_back: Option<PutBack>,
+    /// On a record of another group that lies in the requeue topic: where it first came from.
+    pub(super) foreign: Option<(TopicPartition, i64)>,
 }
 
 /// What reading took.
@@ -241,11 +243,14 @@ impl Reader {
 
 fn seen(message: &BorrowedMessage<'_>, requeue: bool) -> Seen {
     let letter = requeue.then(|| DeadLetter::from_headers(&Headers::from_kafka(message)).ok()).flatten();
+    let group = message.topic().strip_suffix(".requeue");
+    let ours = |letter: &&DeadLetter| group == Some(letter.group.as_str());
     Seen {
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(i64::MAX),
         event: message.payload().and_then(known).map(|(id, at_ms, _)| (id, at_ms)),
-        put_back: letter.map(|letter| (letter.id, letter.generation)),
+        put_back: letter.as_ref().filter(ours).map(|letter| (letter.id, letter.generation)),
+        foreign: letter.filter(|letter| !ours(&letter)).map(|letter| (letter.origin, letter.offset.0)),
     }
 }
 

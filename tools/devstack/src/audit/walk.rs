@@ -51,6 +51,8 @@ pub(super) struct Pending {
     pub(super) mark: Mark,
     pub(super) event: Option<Uuid>,
     pub(super) put_back: Option<PutBack>,
+    /// Where its dead letter says that it came from, if it has one.
+    pub(super) origin: (TopicPartition, i64),
     /// What would confirm it may have been forgotten since.
     pub(super) aged: bool,
     /// The inbox knows the event, and says that it died.
@@ -139,6 +141,7 @@ impl<'a> Walk<'a> {
                     mark,
                     event: seen.event.map(|(id, _)| id),
                     put_back: seen.put_back,
+                    origin: seen.foreign.clone().unwrap_or((self.lane.source.clone(), seen.offset)),
                     aged: written.at < self.cutoff || (mark == Mark::Duplicate && self.is_old(seen)),
                     dead: false,
                 });

@@ -36,7 +36,7 @@ fn walk(lane: &Lane, rows: Vec<Row>, records: impl IntoIterator<Item = (i64, i64
     walk.skip(&mut cover, lane.start());
     for (offset, timestamp_ms) in records {
         let event = Some((Uuid::from_u128(offset.unsigned_abs().into()), timestamp_ms));
-        walk.record(&mut cover, &Seen { offset, timestamp_ms, event, put_back: None });
+        walk.record(&mut cover, &Seen { offset, timestamp_ms, event, put_back: None, foreign: None });
     }
     walk.finish(&mut cover)
 }
