@@ -4,7 +4,9 @@
 //! hours and may end in a dead-letter topic, so it owns its bytes. Headers stay encoded until somebody asks:
 //! on the hot path nobody does.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
 
 use crate::headers::Headers;
 
@@ -85,5 +87,11 @@ impl Record {
     pub fn size(&self) -> usize {
         let body = self.key.as_deref().map_or(0, <[u8]>::len) + self.value.as_deref().map_or(0, <[u8]>::len);
         body + self.headers.encoded().len() + std::mem::size_of::<Self>()
+    }
+
+    /// How long ago it was written, by whoever set its time; none where nobody did.
+    pub(crate) fn age(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let age = now.timestamp_millis().saturating_sub(self.timestamp_ms);
+        (self.timestamp_ms > 0).then(|| Duration::from_millis(u64::try_from(age).unwrap_or(0)))
     }
 }

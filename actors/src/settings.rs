@@ -158,7 +158,7 @@ pub struct RetentionSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 60 * 60);
-        Self { inbox: day * 3, dead: day * 31, batch: 5_000, every: Duration::from_secs(10) }
+        Self { inbox: day * 3, dead: day * 31, batch: 10_000, every: Duration::from_secs(10) }
     }
 }
 

@@ -381,13 +381,7 @@ impl Window {
 
     /// How long ago the oldest unfinished record was written; where Kafka does not say when, how long ago it was delivered.
     pub(super) fn oldest(&self, now: DateTime<Utc>) -> Duration {
-        let age = |delivered: &Delivered| match delivered.record.timestamp_ms {
-            ..=0 => delivered.at.elapsed(),
-            written => {
-                let age = now.timestamp_millis().saturating_sub(written);
-                Duration::from_millis(u64::try_from(age).unwrap_or(0))
-            }
-        };
+        let age = |front: &Delivered| front.record.age(now).unwrap_or_else(|| front.at.elapsed());
         self.queue.front().map_or(Duration::ZERO, age)
     }
 }

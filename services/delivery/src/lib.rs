@@ -10,7 +10,7 @@ pub mod store;
 
 use chassis::{RunError, Service, service::Spec, shutdown::Stop};
 use contracts::topics;
-use metrics::describe_counter;
+use metrics::{counter, describe_counter};
 
 use crate::{handler::Deliveries, settings::Settings};
 
@@ -21,6 +21,9 @@ mod schema {
 /// Runs the service until `stop`, then drains.
 pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
     describe_counter!(handler::ASSIGNMENTS, "Deliveries by what became of them");
+    for result in ["assigned", "released", "failed", "closed"] {
+        counter!(handler::ASSIGNMENTS, "result" => result).increment(0);
+    }
     let spec = Spec {
         name: "delivery",
         build: env!("CARGO_PKG_VERSION"),

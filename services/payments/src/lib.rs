@@ -11,7 +11,7 @@ pub mod store;
 
 use chassis::{RunError, Service, service::Spec, shutdown::Stop};
 use contracts::topics;
-use metrics::describe_counter;
+use metrics::{counter, describe_counter};
 
 use crate::{handler::Payments, provider::Simulated, settings::Settings};
 
@@ -23,6 +23,10 @@ mod schema {
 pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
     describe_counter!(handler::PAYMENTS, "Charges that were decided, by result");
     describe_counter!(handler::REFUNDS, "Charges that were given back");
+    for result in ["success", "failed"] {
+        counter!(handler::PAYMENTS, "result" => result).increment(0);
+    }
+    counter!(handler::REFUNDS).increment(0);
     let spec = Spec {
         name: "payments",
         build: env!("CARGO_PKG_VERSION"),
