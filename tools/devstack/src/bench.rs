@@ -1,4 +1,6 @@
-//! `bench`: orders through the whole platform, as fast as it takes them.
+//! `bench`: orders through the whole platform, as fast as it takes them, and what they take.
+
+mod usage;
 
 use std::{
     collections::HashMap,
@@ -11,6 +13,8 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::usage::Cost;
+use self::usage::Usage;
 use crate::{
     gateway::Gateway,
     progress,
@@ -32,14 +36,15 @@ pub struct Load {
     pub single: usize,
 }
 
-impl Default for Load {
-    fn default() -> Self {
-        Self { orders: 2_000, connections: 64, warm_up: 2_000, single: 50 }
+impl Load {
+    /// So many orders over so many connections, after a warm-up that is no longer than the run itself.
+    pub fn new(orders: usize, connections: usize) -> Self {
+        Self { orders, connections, warm_up: orders.min(2_000), single: 50 }
     }
 }
 
 /// What was measured.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Orders of the measured run.
     pub orders: usize,
@@ -55,6 +60,9 @@ pub struct Report {
     pub p99_ms: f64,
     /// The same for one order at a time, half of them.
     pub single_p50_ms: f64,
+    /// What an order took of the machine under that load.
+    #[serde(flatten)]
+    pub cost: Cost,
 }
 
 /// Starts a private stack, measures, ends it.
@@ -73,41 +81,27 @@ pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
     let gateway = Gateway::new(stack.gateway_url()?, load.connections)?;
     let database = connect(stack.url("ORDERS_DATABASE_URL")?).await?;
     let warm = progress::during("warming up", place(&gateway, load.warm_up, load.connections)).await?;
-    ended(&database, &warm.into_keys().collect::<Vec<_>>()).await?;
+    ended(&database, &warm).await?;
 
+    let before = Usage::read(stack, &database).await?;
     let start = Instant::now();
     let posted = progress::during("placing orders", place(&gateway, load.orders, load.connections)).await?;
     let accepted = start.elapsed();
     if posted.len() != load.orders {
         bail!("{} orders were placed and {} ids came back", load.orders, posted.len());
     }
-    let ids: Vec<Uuid> = posted.keys().copied().collect();
-    progress::during("waiting for the last order to end", ended(&database, &ids)).await?;
+    progress::during("waiting for the last order to end", ended(&database, &posted)).await?;
     let terminal = start.elapsed();
+    let cost = Usage::read(stack, &database).await?.since(&before, load.orders);
+    let mut latencies = latencies(&database, &posted).await?;
 
-    let rows = database
-        .query(
-            "select order_id, updated_at from orders where order_id = any($1) and state = 'COMPLETED'",
-            &[&ids],
-        )
-        .await?;
-    if rows.len() != load.orders {
-        bail!("{} of {} orders are COMPLETED: with tok_ok all should be", rows.len(), load.orders);
-    }
-    let mut latencies = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (id, at): (Uuid, SystemTime) = (row.get(0), row.get(1));
-        let posted = posted.get(&id).context("an order nobody placed")?;
-        latencies.push(at.duration_since(*posted).unwrap_or_default());
-    }
-
-    let mut singles = Vec::with_capacity(load.single);
+    let mut singles = Posted::new();
     for _ in 0..load.single {
-        let posted = Instant::now();
-        let id = gateway.place("tok_ok", 1_000).await?;
-        ended(&database, &[id]).await?;
-        singles.push(posted.elapsed());
+        let one = place(&gateway, 1, 1).await?;
+        ended(&database, &one).await?;
+        singles.extend(one);
     }
+    let mut single = self::latencies(&database, &singles).await?;
     #[expect(clippy::cast_precision_loss, reason = "an order count is far below 2^52")]
     let rate = |taken: Duration| load.orders as f64 / taken.as_secs_f64();
     Ok(Report {
@@ -117,12 +111,32 @@ pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
         terminal_per_s: rate(terminal),
         p50_ms: percentile(&mut latencies, 50),
         p99_ms: percentile(&mut latencies, 99),
-        single_p50_ms: percentile(&mut singles, 50),
+        single_p50_ms: percentile(&mut single, 50),
+        cost,
     })
 }
 
+/// Orders by id, with the time at which each was posted.
+type Posted = HashMap<Uuid, SystemTime>;
+
+/// What each order took from its POST to the end that is noted in it.
+async fn latencies(database: &tokio_postgres::Client, posted: &Posted) -> Result<Vec<Duration>> {
+    let ids: Vec<Uuid> = posted.keys().copied().collect();
+    let sql = "select order_id, updated_at from orders where order_id = any($1) and state = 'COMPLETED'";
+    let rows = database.query(sql, &[&ids]).await?;
+    if rows.len() != ids.len() {
+        bail!("{} of {} orders are COMPLETED: with tok_ok all should be", rows.len(), ids.len());
+    }
+    let latency = |row: &tokio_postgres::Row| {
+        let (id, at): (Uuid, SystemTime) = (row.get(0), row.get(1));
+        let posted = posted.get(&id).context("an order nobody placed")?;
+        Ok(at.duration_since(*posted).unwrap_or_default())
+    };
+    rows.iter().map(latency).collect()
+}
+
 /// Places orders over so many connections; when each was posted.
-async fn place(gateway: &Gateway, orders: usize, connections: usize) -> Result<HashMap<Uuid, SystemTime>> {
+async fn place(gateway: &Gateway, orders: usize, connections: usize) -> Result<Posted> {
     let next = AtomicUsize::new(0);
     let placing = (0..connections).map(|_| async {
         let mut placed = Vec::new();
@@ -136,19 +150,20 @@ async fn place(gateway: &Gateway, orders: usize, connections: usize) -> Result<H
 }
 
 /// Waits until no order is seen to be open; all of them are ours. One row is asked for with an index, so that waiting costs
-/// the system little. Then every id in `ids` must be there.
-async fn ended(database: &tokio_postgres::Client, ids: &[Uuid]) -> Result<()> {
+/// the system little. Then every one of `posted` must be there.
+async fn ended(database: &tokio_postgres::Client, posted: &Posted) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(120);
+    const PAUSE: Duration = Duration::from_millis(10);
+    let ids: Vec<Uuid> = posted.keys().copied().collect();
     let open = "select 1 from orders where state in ('PENDING', 'PAID', 'REFUNDING') limit 1";
     let known = "select count(*) from orders where order_id = any($1)";
     let (open, known) = (database.prepare(open).await?, database.prepare(known).await?);
-    let pause = Duration::from_millis(if ids.len() > 1 { 10 } else { 1 });
     let start = Instant::now();
     while database.query_opt(&open, &[]).await?.is_some() {
         if start.elapsed() > LIMIT {
             bail!("orders are still open after {LIMIT:?}");
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(PAUSE).await;
     }
     let count: i64 = database.query_one(&known, &[&ids]).await?.get(0);
     if usize::try_from(count) != Ok(ids.len()) {

@@ -21,13 +21,13 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Orders from POST to their end, on a private stack
+    /// Orders from POST to their end, on a private stack, and what they take of the machine
     Orders {
         /// How to show it
         #[arg(short, long, default_value = "table")]
         output: Output,
-        /// Orders placed
-        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        /// Orders placed, after a warm-up of at most 2,000
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         orders: u32,
         /// Connections they are placed over
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -74,11 +74,7 @@ async fn runtime(output: Output, events: u32, runs: u32) -> Result<ExitCode> {
 }
 
 async fn orders(output: Output, orders: u32, connections: u32) -> Result<ExitCode> {
-    let load = Load {
-        orders: usize::try_from(orders)?,
-        connections: usize::try_from(connections)?,
-        ..Load::default()
-    };
+    let load = Load::new(usize::try_from(orders)?, usize::try_from(connections)?);
     let report = bench::orders(load).await?;
     if output == Output::Json {
         println!("{}", serde_json::to_string(&report)?);
@@ -93,5 +89,12 @@ async fn orders(output: Output, orders: u32, connections: u32) -> Result<ExitCod
     println!("POST to end, p50  {:9.1} ms", report.p50_ms);
     println!("POST to end, p99  {:9.1} ms", report.p99_ms);
     println!("one at a time, p50{:9.1} ms", report.single_p50_ms);
+    let cost = &report.cost;
+    println!("processor         {:9.3} ms an order, all together", cost.processor_ms());
+    for (name, taken) in &cost.processor_ms_per_order {
+        println!("  {name:16}{taken:9.3} ms");
+    }
+    println!("transactions      {:9.2} an order", cost.transactions_per_order);
+    println!("write-ahead log   {:9.0} bytes an order", cost.wal_bytes_per_order);
     Ok(ExitCode::SUCCESS)
 }
