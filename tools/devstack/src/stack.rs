@@ -1,5 +1,6 @@
 //! A stack: the servers and the services, started, found again, stopped.
 
+mod assign;
 mod changes;
 mod launch;
 mod private;
@@ -11,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{
-    names::{self, DATABASES, GATEWAY_PORT, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
-    paths, ports,
+    names::{self, DATABASES, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
+    paths,
     process::Lifetime,
     servers::{Home, kafka, postgres},
     state::{Entry, Lock, State},
@@ -31,11 +32,11 @@ const DRAIN: Duration = Duration::from_secs(12);
 /// Which port the gateway takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GatewayPort {
-    /// 8000, or any free one when that is taken.
+    /// The one it had; else 8000, or any free one when that is taken.
     Usual,
     /// This one or none.
     Exactly(u16),
-    /// Any free one.
+    /// The one it had, or any free one.
     Any,
 }
 
@@ -257,47 +258,6 @@ impl Stack {
         let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
         let authority = rest.split(['/', '?']).next()?;
         Some(authority.rsplit('@').next()?.to_owned())
-    }
-
-    /// Gives an instance its ports: those it had, unless another program has taken them meanwhile.
-    fn assign_ports(&mut self, role: Role, instance: u32) -> Result<()> {
-        let anything_runs = self.state.entries.iter().any(Entry::is_running);
-        let had = self.state.entry_mut(role, instance).clone();
-        let taken = [had.port, had.second_port, had.sasl_port]
-            .into_iter()
-            .flatten()
-            .find(|port| !ports::is_free(*port));
-        if let Some(port) = taken.filter(|_| anything_runs) {
-            bail!(
-                "port {port}, which {} had, is taken by another program, and the rest of the stack knows it by that port: \
-                 run `./dev down` and `./dev up` again",
-                had.label()
-            );
-        }
-        let keep = |port: Option<u16>| port.filter(|_| taken.is_none());
-        let service = role.service();
-        let wants_port = service.is_none_or(|service| service.http_port.is_some());
-        let port = match (role, self.settings.gateway_port) {
-            _ if !wants_port => None,
-            (Role::Gateway, GatewayPort::Exactly(port)) if ports::is_free(port) => Some(port),
-            (Role::Gateway, GatewayPort::Exactly(port)) => {
-                bail!("port {port} is taken by another program; give the gateway another with --port")
-            }
-            (Role::Gateway, GatewayPort::Usual) if had.port.is_none() && ports::is_free(GATEWAY_PORT) => {
-                Some(GATEWAY_PORT)
-            }
-            _ => Some(keep(had.port).map_or_else(ports::free, Ok)?),
-        };
-        let wants_second = service.is_some() || role == Role::Kafka;
-        let second_port =
-            if wants_second { Some(keep(had.second_port).map_or_else(ports::free, Ok)?) } else { None };
-        let sasl_port = match role {
-            Role::Kafka => Some(keep(had.sasl_port).map_or_else(ports::free, Ok)?),
-            _ => None,
-        };
-        let entry = self.state.entry_mut(role, instance);
-        (entry.port, entry.second_port, entry.sasl_port) = (port, second_port, sasl_port);
-        Ok(())
     }
 
     /// Notes where the servers are: ours, or those the caller's variables name.

@@ -1,6 +1,10 @@
-//! The servers of a private stack: killed at once, they come back where they were, with what they held.
+//! The servers of a private stack: killed at once, they come back where they were, with what they held. A start that fails
+//! leaves nothing behind.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 
 use devstack::{
     names::{KAFKA_BROKERS, REDIS_URL, Role},
@@ -79,4 +83,46 @@ async fn after_a_kill_of_everything_up_starts_it_again_with_all_its_data() {
     for pid in pids {
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
     }
+}
+
+fn running(stack: &Stack) -> Vec<Role> {
+    let running = stack.status().into_iter().filter(|process| process.state == RunState::Running);
+    running.map(|process| process.name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_leaves_nothing_running_and_a_port_that_was_taken_meanwhile_is_replaced() {
+    // A service that ends at once: everything else was started before.
+    let mut stack =
+        Stack::private(GatewayPort::Any, &[(Role::Payments, "TOPIC_PARTITIONS", "none")]).expect("a stack");
+    let error = stack.up(&Up::default()).await.expect_err("payments does not start");
+    assert!(format!("{error:#}").contains("payments"), "{error:#}");
+    assert_eq!(running(&stack), [], "it was started for nothing");
+
+    // The gateway has a port now, and another program takes it.
+    let url = stack.gateway_url().expect("known");
+    let port: u16 = url.rsplit(':').next().expect("a port").parse().expect("a number");
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nothing serves there");
+    stack.set_gateway_port(GatewayPort::Exactly(port));
+    let error = stack.up(&SERVERS).await.err();
+    assert!(error.is_none(), "the gateway is not to be started: {error:?}");
+    let error = stack.up(&Up::default()).await.expect_err("the port that was named is taken");
+    assert!(format!("{error:#}").contains("--port"), "{error:#}");
+    assert_eq!(running(&stack), Role::SERVERS, "they ran before");
+
+    stack.set_variable(Role::Payments, "TOPIC_PARTITIONS", "6");
+    stack.set_gateway_port(GatewayPort::Usual);
+    stack.up(&Up::default()).await.expect("comes up on another port");
+    assert_ne!(stack.gateway_url().expect("known"), url);
+    assert_eq!(running(&stack), Role::ALL);
+
+    // What was remembered goes with the data.
+    let before = stack.state().clone();
+    stack.up(&Up { fresh: true, ..SERVERS }).await.expect("comes up anew");
+    let ports = |state: &devstack::state::State| -> Vec<u16> {
+        state.entries.iter().flat_map(|entry| [entry.port, entry.second_port]).flatten().collect()
+    };
+    let kept = ports(&before);
+    assert!(ports(stack.state()).iter().all(|port| !kept.contains(port)), "nothing is remembered");
+    stack.discard().await.expect("goes down");
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use futures_util::{
     future::{join_all, try_join_all},
     stream::{FuturesUnordered, StreamExt},
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::{GatewayPort, Stack};
 use crate::{
     names::Role,
-    process::working_in,
+    process::{ProcessId, working_in},
     progress,
     state::{Entry, State},
 };
@@ -38,7 +38,8 @@ pub struct Down {
 }
 
 impl Stack {
-    /// Starts what is missing and waits until everything serves. Returns the labels of what it started.
+    /// Starts what is missing and waits until everything serves. Returns the labels of what it started. When something fails,
+    /// nothing of what it started runs any more.
     pub async fn up(&mut self, up: &Up) -> Result<Vec<String>> {
         if up.fresh {
             self.down().await?;
@@ -47,24 +48,67 @@ impl Stack {
                 fs::remove_dir_all(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
                 fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
             }
+            self.state = State::default();
         }
         self.note_external();
         self.state.scale.extend(&up.scale);
         let wanted = self.state.wanted();
-        let surplus: Vec<(Role, u32)> =
-            self.state.entries.iter().map(|entry| (entry.role, entry.instance)).collect();
-        for (role, instance) in surplus.into_iter().filter(|one| !wanted.contains(one) && one.1 > 1) {
+        self.check_gateway_port()?;
+        let surplus: Vec<(Role, u32)> = self
+            .state
+            .entries
+            .iter()
+            .map(|entry| (entry.role, entry.instance))
+            .filter(|one| !wanted.contains(one) && one.1 > 1)
+            .collect();
+        let (servers, services): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(role, _)| role.service().is_none());
+        let services = if up.servers_only { Vec::new() } else { services };
+        // All ports are known to be free before anything is started on one of them.
+        self.assign_ports(&[servers.as_slice(), services.as_slice()].concat())?;
+        for (role, instance) in surplus {
             self.stop(role, instance).await?;
             self.state.entries.retain(|entry| (entry.role, entry.instance) != (role, instance));
         }
-        self.check_gateway_port()?;
-        let (servers, services): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|(role, _)| role.service().is_none());
-        let mut started = self.start_all(&servers).await?;
-        if !up.servers_only {
-            started.extend(self.start_all(&services).await?);
+        let before = self.running();
+        match self.start_in_turn(&[&servers, &services]).await {
+            Ok(started) => Ok(started),
+            Err(error) => Err(self.undone(&before, error).await),
+        }
+    }
+
+    async fn start_in_turn(&mut self, turns: &[&[(Role, u32)]]) -> Result<Vec<String>> {
+        let mut started = Vec::new();
+        for turn in turns {
+            started.extend(self.start_all(turn).await?);
         }
         Ok(started)
+    }
+
+    /// The processes that run.
+    fn running(&self) -> Vec<ProcessId> {
+        self.state
+            .entries
+            .iter()
+            .filter(|entry| entry.is_running())
+            .filter_map(|entry| entry.process)
+            .collect()
+    }
+
+    /// Ends what was started since `before`, after `error`.
+    async fn undone(&mut self, before: &[ProcessId], error: Error) -> Error {
+        let ended = async {
+            self.end(|entry| entry.process.is_some_and(|process| !before.contains(&process))).await?;
+            if self.running().is_empty() {
+                self.clear_backends().await?;
+                self.forget();
+            }
+            self.save()
+        };
+        match ended.await {
+            Ok(()) => error,
+            Err(left) => error.context(format!("what was started cannot be ended: {left:#}")),
+        }
     }
 
     fn check_gateway_port(&self) -> Result<()> {
@@ -87,9 +131,7 @@ impl Stack {
             |state: &State, (role, instance)| state.entry(role, instance).is_some_and(Entry::is_running);
         let missing: Vec<(Role, u32)> =
             wanted.iter().copied().filter(|one| !runs(&self.state, *one)).collect();
-        for (role, instance) in &missing {
-            self.assign_ports(*role, *instance)?;
-        }
+        self.assign_ports(&missing)?;
         self.note_urls();
         self.save()?;
         let snapshot = &self.clone();
@@ -121,22 +163,33 @@ impl Stack {
             .collect())
     }
 
-    /// Ends everything that is ours: the edge first, then the services, then the servers under them.
+    /// Ends everything that is ours.
     pub async fn down(&mut self) -> Result<Down> {
+        let down = self.end(|_| true).await?;
+        self.clear_backends().await?;
+        if let Some(left) = self.state.entries.iter().find(|entry| entry.is_running()) {
+            bail!("{} still runs", left.label());
+        }
+        self.forget();
+        self.save()?;
+        Ok(down)
+    }
+
+    /// Ends those of ours that `which` chooses: the edge first, then the services, then the servers under them.
+    async fn end(&self, which: impl Fn(&Entry) -> bool) -> Result<Down> {
         let mut down = Down::default();
         let edge = |role| role == Role::Gateway;
         let service = |role: Role| role.service().is_some() && !edge(role);
         let server = |role: Role| role.service().is_none();
         let waves: [&dyn Fn(Role) -> bool; 3] = [&edge, &service, &server];
         for wave in waves {
-            let ending: Vec<Entry> = self
+            let ending: Vec<&Entry> = self
                 .state
                 .entries
                 .iter()
-                .filter(|entry| wave(entry.role) && entry.is_running())
-                .cloned()
+                .filter(|entry| wave(entry.role) && entry.is_running() && which(entry))
                 .collect();
-            let names = ending.iter().map(Entry::label).collect::<Vec<_>>().join(", ");
+            let names = ending.iter().map(|entry| entry.label()).collect::<Vec<_>>().join(", ");
             let ends = join_all(ending.iter().map(|entry| async move {
                 let (signal, limit) = Self::farewell(entry.role);
                 match entry.process {
@@ -154,12 +207,6 @@ impl Stack {
                 }
             }
         }
-        self.clear_backends().await?;
-        if let Some(left) = self.state.entries.iter().find(|entry| entry.is_running()) {
-            bail!("{} still runs", left.label());
-        }
-        self.forget();
-        self.save()?;
         Ok(down)
     }
 
@@ -204,7 +251,16 @@ impl Stack {
 
     /// Starts an instance where it was and waits until it serves.
     pub async fn start(&mut self, role: Role, instance: u32) -> Result<()> {
-        self.start_all(&[(role, instance)]).await.map(drop)
+        let before = self.running();
+        match self.start_all(&[(role, instance)]).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.undone(&before, error).await),
+        }
+    }
+
+    /// Says which port the gateway takes at its next start.
+    pub fn set_gateway_port(&mut self, port: GatewayPort) {
+        self.settings.gateway_port = port;
     }
 
     /// Sets a variable for a service from its next start on.
