@@ -62,6 +62,7 @@ pub(super) async fn audit(scope: &Scope<'_>) -> Result<GroupAudit> {
     let Auditor { mut audit, tables, reader, beside, .. } = auditor;
     audit.journal_rows = tables.journal_rows;
     audit.looked_up = tables.looked_up;
+    audit.waited(&tables.ended);
     audit.beside = beside;
     audit.seconds = started.elapsed().as_secs_f64();
     // Closing a client waits for its threads.
@@ -211,7 +212,14 @@ impl Auditor {
             let (published, cost) = self.reader.letters(self.audit.group, letters).await?;
             self.beside.add(cost);
             found.extend(published);
-            open.retain(|one| !matches!(one.mark, Mark::Dead | Mark::Parked) || !found.contains(&one.origin));
+            open.retain(|one| {
+                let died = matches!(one.mark, Mark::Dead | Mark::Parked)
+                    && found.contains(&one.origin);
+                if died && one.mark == Mark::Parked {
+                    *self.tables.ended.entry(Mark::Dead).or_default() += 1;
+                }
+                !died
+            });
         }
         let mut outcomes: HashSet<_> = open.iter().filter_map(moved).collect();
         if !outcomes.is_empty() {

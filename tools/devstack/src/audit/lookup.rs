@@ -39,6 +39,8 @@ pub(super) struct Tables {
     pub(super) journal_rows: u64,
     /// Ids and offsets that were looked up.
     pub(super) looked_up: u64,
+    /// Records that were parked, by how they have ended since.
+    pub(super) ended: BTreeMap<Mark, i64>,
 }
 
 impl Tables {
@@ -46,7 +48,7 @@ impl Tables {
     pub(super) async fn open(url: &str, group: &'static str) -> Result<Self> {
         let client =
             connect(url).await.with_context(|| format!("the database of {group} cannot be reached"))?;
-        Ok(Self { client, group, journal_rows: 0, looked_up: 0 })
+        Ok(Self { client, group, journal_rows: 0, looked_up: 0, ended: BTreeMap::new() })
     }
 
     /// The group's leases, each with what the journal amounts to at the same moment, and the server's time.
@@ -161,6 +163,9 @@ impl Tables {
         open.retain_mut(|one| {
             let dead = asked(one).and_then(|event| known.get(&event).copied());
             one.dead = dead == Some(true);
+            if let Some(dead) = dead.filter(|_| one.mark == Mark::Parked) {
+                *self.ended.entry(if dead { Mark::Dead } else { Mark::Applied }).or_default() += 1;
+            }
             // An event that was applied has not died; one that came again, or waited, may have.
             dead.is_none_or(|dead| dead && one.mark == Mark::Applied)
         });

@@ -18,8 +18,10 @@ const KEPT: usize = 100;
 pub struct GroupAudit {
     /// The group.
     pub group: &'static str,
-    /// Offsets proved, by outcome.
+    /// Offsets proved, by outcome: of a record that was parked the one in which it ended, or `parked` while it waits.
     pub outcomes: BTreeMap<&'static str, i64>,
+    /// Those of them that were parked first.
+    pub after_waiting: BTreeMap<&'static str, i64>,
     /// Offsets of which nothing can be proved any more: deleted by retention, skipped by a reset, or forgotten by age.
     pub unprovable: i64,
     /// Offsets with which something is wrong, by what it is.
@@ -44,6 +46,7 @@ impl GroupAudit {
         Self {
             group,
             outcomes: BTreeMap::new(),
+            after_waiting: BTreeMap::new(),
             unprovable: 0,
             unaccounted: BTreeMap::new(),
             read: Cost::default(),
@@ -57,6 +60,27 @@ impl GroupAudit {
 
     pub(super) fn count(&mut self, mark: Mark, offsets: i64) {
         *self.outcomes.entry(mark.word()).or_default() += offsets;
+    }
+
+    /// Takes in how many of the parked records have ended, and how. They count where they ended.
+    pub(super) fn waited(&mut self, ended: &BTreeMap<Mark, i64>) {
+        for (mark, records) in ended {
+            self.count(Mark::Parked, -records);
+            self.count(*mark, *records);
+            *self.after_waiting.entry(mark.word()).or_default() += records;
+        }
+    }
+
+    /// The outcomes in words: `42 applied (7 after waiting) + 1 parked`.
+    fn words(&self) -> String {
+        let counted = Mark::ALL.iter().filter_map(|mark| {
+            let count = *self.outcomes.get(mark.word())?;
+            let waited = self.after_waiting.get(mark.word()).copied().unwrap_or_default();
+            let waited = if waited == 0 { String::new() } else { format!(" ({waited} after waiting)") };
+            (count != 0).then(|| format!("{count} {}{waited}", mark.word()))
+        });
+        let words: Vec<String> = counted.collect();
+        if words.is_empty() { "nothing".to_owned() } else { words.join(" + ") }
     }
 
     pub(super) fn problem(&mut self, problem: Problem) {
@@ -114,16 +138,12 @@ impl Audit {
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for group in &self.groups {
-            let by =
-                Mark::ALL.iter().filter_map(|mark| Some((mark.word(), *group.outcomes.get(mark.word())?)));
-            let by: Vec<String> =
-                by.filter(|(_, count)| *count != 0).map(|(word, count)| format!("{count} {word}")).collect();
-            let by = if by.is_empty() { "nothing".to_owned() } else { by.join(" + ") };
             writeln!(
                 f,
-                "{:17} {} offsets proved = {by}; {} no longer provable; {} records read in {:.1} s",
+                "{:17} {} offsets proved = {}; {} no longer provable; {} records read in {:.1} s",
                 group.group,
                 group.proved(),
+                group.words(),
                 group.unprovable,
                 group.read.records,
                 group.seconds
@@ -157,5 +177,23 @@ impl fmt::Display for Audit {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_parked_counts_where_it_ended() {
+        let mut group = GroupAudit::new("g");
+        assert_eq!(group.words(), "nothing");
+        group.count(Mark::Applied, 35);
+        group.count(Mark::Parked, 10);
+        group.waited(&BTreeMap::from([(Mark::Applied, 7), (Mark::Dead, 1)]));
+        assert_eq!(group.words(), "42 applied (7 after waiting) + 2 parked + 1 dead (1 after waiting)");
+        assert_eq!(group.proved(), 45, "no offset counts twice");
+        group.waited(&BTreeMap::from([(Mark::Applied, 2)]));
+        assert_eq!(group.words(), "44 applied (9 after waiting) + 1 dead (1 after waiting)");
     }
 }
