@@ -49,6 +49,8 @@ pub struct Settings {
     pub hermetic: bool,
     /// The gateway's port.
     pub gateway_port: GatewayPort,
+    /// The port by which Kafka is known when somebody stands in front of it, as a test's proxy does.
+    pub kafka_front: Option<u16>,
     /// Variables for a service, over those of the stack.
     pub variables: Vec<(Role, String, String)>,
 }
@@ -260,11 +262,16 @@ impl Stack {
         Some(authority.rsplit('@').next()?.to_owned())
     }
 
+    /// The port by which clients know Kafka.
+    fn kafka_port(&self) -> Option<u16> {
+        self.settings.kafka_front.or_else(|| self.state.entry(Role::Kafka, 1)?.port)
+    }
+
     /// Notes where the servers are: ours, or those the caller's variables name.
     fn note_urls(&mut self) {
         let server_port = |role| self.state.entry(role, 1).and_then(|entry: &Entry| entry.port);
         let mut ours: Vec<(&str, Option<String>)> = vec![
-            (KAFKA_BROKERS, server_port(Role::Kafka).map(|port| format!("127.0.0.1:{port}"))),
+            (KAFKA_BROKERS, self.kafka_port().map(|port| format!("127.0.0.1:{port}"))),
             (REDIS_URL, server_port(Role::Redis).map(|port| format!("redis://127.0.0.1:{port}"))),
         ];
         let postgres = server_port(Role::Postgres);

@@ -18,10 +18,12 @@ use tokio::process::Command;
 const FAILPOINTS: &str = "--features=actors/failpoints";
 /// Tells the tests to go through all failpoints rather than those that fit into a CI run.
 const ALL_FAILPOINTS: &str = "ALL_FAILPOINTS";
+/// Tells the test of Kafka's absence at rest how many rounds it does.
+const REST_ROUNDS: &str = "REST_ROUNDS";
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Kill a process at every failpoint, not just at as many as fit into a minute or two
+    /// Kill a process at every failpoint, not just at as many as fit into a minute or two; take Kafka away thirty times, not once
     #[arg(long)]
     all: bool,
     /// Try the containers of docker-compose.yml too; needs Docker with its Compose plugin
@@ -121,6 +123,7 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     if args.all {
         variables.push((ALL_FAILPOINTS, "1".to_owned()));
+        variables.push((REST_ROUNDS, std::env::var(REST_ROUNDS).unwrap_or_else(|_| "30".to_owned())));
     }
     let mut words = vec!["test", "--locked", FAILPOINTS];
     // Cargo would take --workspace for more than the packages that were asked for.

@@ -65,7 +65,13 @@ fn parse_scale(text: &str) -> Result<(Role, u32), String> {
 
 fn open(lifetime: Lifetime, port: Option<u16>) -> Result<Stack> {
     let gateway_port = port.map_or(GatewayPort::Usual, GatewayPort::Exactly);
-    Stack::open(Settings { lifetime, hermetic: false, gateway_port, variables: Vec::new() })
+    Stack::open(Settings {
+        lifetime,
+        hermetic: false,
+        gateway_port,
+        kafka_front: None,
+        variables: Vec::new(),
+    })
 }
 
 /// The stack that `up` left running.

@@ -31,6 +31,8 @@ const READY: Duration = Duration::from_secs(90);
 pub struct Ports {
     /// For clients without credentials.
     pub plain: u16,
+    /// The one that they are told.
+    pub advertised: u16,
     /// For clients that log in over TLS.
     pub sasl: u16,
     /// For itself.
@@ -54,6 +56,7 @@ pub async fn launch(home: &Home, ports: Ports, lifetime: Lifetime) -> Result<Pro
     let properties = home.directory.join("server.properties");
     let text = TEMPLATE
         .replace("@PORT@", &ports.plain.to_string())
+        .replace("@ADVERTISED_PORT@", &ports.advertised.to_string())
         .replace("@SASL_PORT@", &ports.sasl.to_string())
         .replace("@CONTROLLER_PORT@", &ports.controller.to_string())
         .replace("@USER@", USER)

@@ -123,8 +123,13 @@ mod tests {
     /// A stack that was stopped, whose processes have the ports they had; nothing of it runs.
     fn stopped(gateway_port: GatewayPort) -> (tempfile::TempDir, Stack) {
         let dir = tempfile::tempdir().expect("a directory");
-        let settings =
-            Settings { lifetime: Lifetime::Attached, hermetic: true, gateway_port, variables: Vec::new() };
+        let settings = Settings {
+            lifetime: Lifetime::Attached,
+            hermetic: true,
+            gateway_port,
+            kafka_front: None,
+            variables: Vec::new(),
+        };
         let mut stack =
             Stack::at(dir.path().to_owned(), dir.path().to_owned(), settings, false).expect("a stack");
         assign(&mut stack).expect("all are free");

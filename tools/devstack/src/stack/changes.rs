@@ -258,6 +258,11 @@ impl Stack {
         }
     }
 
+    /// Says at which port Kafka's clients find somebody who hands on to it; from its next start on.
+    pub fn set_kafka_front(&mut self, port: u16) {
+        self.settings.kafka_front = Some(port);
+    }
+
     /// Says which port the gateway takes at its next start.
     pub fn set_gateway_port(&mut self, port: GatewayPort) {
         self.settings.gateway_port = port;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Stack;
 use crate::{
-    names::{self, KAFKA_BROKERS, REDIS_URL, Role, TEST_TOKENS},
+    names::{self, REDIS_URL, Role, TEST_TOKENS},
     paths,
     process::{Launch, ProcessId, start},
     servers::{kafka, postgres, redis, until_ready},
@@ -26,7 +26,8 @@ impl Stack {
         match entry.role {
             Role::Kafka => {
                 let sasl = entry.sasl_port.context("no port")?;
-                let ports = kafka::Ports { plain: port()?, sasl, controller: second()? };
+                let advertised = self.kafka_port().context("no port")?;
+                let ports = kafka::Ports { plain: port()?, advertised, sasl, controller: second()? };
                 kafka::launch(&self.home(entry.role), ports, lifetime).await
             }
             Role::Postgres => postgres::launch(&self.home(entry.role), port()?, lifetime).await,
@@ -79,7 +80,10 @@ impl Stack {
         let home = self.home(entry.role);
         let process = entry.process;
         match entry.role {
-            Role::Kafka => kafka::ready(&home, self.url(KAFKA_BROKERS)?, process).await,
+            Role::Kafka => {
+                let broker = format!("127.0.0.1:{}", entry.port.context("no port")?);
+                kafka::ready(&home, &broker, process).await
+            }
             Role::Redis => redis::ready(&home, self.url(REDIS_URL)?, process).await,
             Role::Postgres => postgres::ready(&home, entry.port.context("no port")?, process).await,
             _ => {

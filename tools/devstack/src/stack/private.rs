@@ -30,6 +30,7 @@ impl Stack {
             lifetime: Lifetime::Attached,
             hermetic: true,
             gateway_port,
+            kafka_front: None,
             variables: variables
                 .iter()
                 .map(|(role, name, value)| (*role, (*name).into(), (*value).into()))
