@@ -70,6 +70,17 @@ pub enum Command {
     Requeue(RequeueArgs),
 }
 
+impl Command {
+    /// Whether it is about letters that are named one by one: what else cannot be read then changes nothing.
+    pub fn names_ids(&self) -> bool {
+        match self {
+            Self::Topics(_) | Self::List(_) => false,
+            Self::Show(_) => true,
+            Self::Requeue(args) => !args.ids.is_empty(),
+        }
+    }
+}
+
 /// Arguments of `topics`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct TopicsArgs {
@@ -122,7 +133,7 @@ pub struct RequeueArgs {
     /// Do it; without this the plan is printed and nothing is written
     #[arg(long)]
     pub execute: bool,
-    /// Also those that died in their third generation or later
+    /// Also those that died in their third generation or later, and although the ledger cannot be read as a whole
     #[arg(long)]
     pub force: bool,
     /// Then wait for what becomes of them

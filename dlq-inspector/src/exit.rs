@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// 3: no dead letter matched.
     NothingMatched,
-    /// 4: some were not requeued, died again, or had no outcome in time.
+    /// 4: some were not requeued, died again, had no outcome in time, or could not be read.
     SomeFailed,
     /// 5: refused for safety; a flag named in the message allows it.
     Refused,

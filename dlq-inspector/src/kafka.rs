@@ -1,8 +1,13 @@
 //! Kafka clients: how they are configured, and which topics there are.
 
+mod gap;
 mod reader;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actors::{KafkaSettings, dead_letter};
 use anyhow::Context as _;
@@ -14,7 +19,11 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-pub use self::reader::{Raw, Reader, Start};
+use self::gap::Gaps;
+pub use self::{
+    gap::Gap,
+    reader::{Raw, Reader, Start},
+};
 use crate::{args::Connection, exit::Problem};
 
 /// Keeps what the client library last complained about, to be told when something fails, and prints nothing itself.
@@ -56,14 +65,19 @@ pub struct Kafka {
     brokers: String,
     topics: BTreeMap<String, i32>,
     timeout: Duration,
+    gaps: Gaps,
 }
+
+/// A partition whose leader is being chosen has one after this time.
+const LEADERLESS: Duration = Duration::from_secs(5);
 
 impl Kafka {
     /// Reads the settings and asks for the topics; [`Problem::Unreachable`] when nobody answers in time.
     pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
         let base = client_config(connection)?;
         let brokers = base.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let mut kafka = Self { base, brokers, topics: BTreeMap::new(), timeout: connection.connect_timeout };
+        let timeout = connection.connect_timeout;
+        let mut kafka = Self { base, brokers, topics: BTreeMap::new(), timeout, gaps: Gaps::default() };
         let complaints = Complaints::default();
         let client = kafka.consumer(&complaints, "read_committed")?;
         let metadata = client
@@ -95,10 +109,40 @@ impl Kafka {
         let complaints = Complaints::default();
         let consumer = self.consumer(&complaints, "read_committed")?;
         // An assignment of a topic whose leaders are not known yet is only looked at again half a second later.
-        consumer
-            .fetch_metadata(Some(topic), self.timeout)
-            .map_err(|error| self.unreachable(why(&consumer, &error)))?;
-        Reader::new(self, consumer, complaints, topic, partitions, start)
+        let asked = Instant::now();
+        let leaderless = loop {
+            let metadata = consumer
+                .fetch_metadata(Some(topic), self.timeout)
+                .map_err(|error| self.unreachable(why(&consumer, &error)))?;
+            let all = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let leaderless: BTreeSet<i32> = all.filter(|one| one.leader() < 0).map(|one| one.id()).collect();
+            if leaderless.is_empty() || asked.elapsed() > LEADERLESS {
+                break leaderless;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        for partition in &leaderless {
+            let why = "it has no leader: its brokers are away".to_owned();
+            self.note(Gap { topic: topic.to_owned(), partition: *partition, from: None, upto: None, why });
+        }
+        let readable = (0..partitions).filter(|partition| !leaderless.contains(partition));
+        Reader::new(self, consumer, complaints, topic, readable, start)
+    }
+
+    /// Notes what could not be read.
+    pub fn note(&self, gap: Gap) {
+        self.gaps.note(gap);
+    }
+
+    /// What could not be read so far.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.gaps.all()
+    }
+
+    /// Whether somebody says what `topic` is.
+    fn answers(&self, topic: &str) -> bool {
+        let asked = self.consumer(&Complaints::default(), "read_committed");
+        asked.is_ok_and(|consumer| consumer.fetch_metadata(Some(topic), self.timeout).is_ok())
     }
 
     /// Where each partition of `topic` ends, whether or not the transactions there are decided.
@@ -160,6 +204,8 @@ impl Kafka {
                 // The end of a partition is told with the first empty answer: let that come soon.
                 ("fetch.wait.max.ms", "20"),
                 ("fetch.queue.backoff.ms", "10"),
+                // What cannot be read is looked for by asking again.
+                ("fetch.error.backoff.ms", "20"),
                 ("queued.max.messages.kbytes", "16384"),
                 ("allow.auto.create.topics", "false"),
             ],

@@ -48,12 +48,17 @@ pub fn run(args: Args) -> Exit {
 fn dispatch(args: Args) -> anyhow::Result<Exit> {
     let mut out = Out::stdout(args.output);
     let kafka = Kafka::connect(&args.connection)?;
-    let exit = match &args.command {
+    let done = match &args.command {
         Command::Topics(args) => commands::topics(&kafka, args, &mut out),
         Command::List(args) => commands::list(&kafka, args, &mut out),
         Command::Show(args) => commands::show(&kafka, args, &mut out),
         Command::Requeue(args) => requeue::run(&kafka, args, &mut out),
-    }?;
-    out.finish()?;
-    Ok(exit)
+    };
+    let done = done.and_then(|exit| Ok(out.finish().map(|()| exit)?));
+    let gaps = kafka.gaps();
+    gaps.iter().for_each(|gap| output::complain(&format!("warning: {gap}")));
+    Ok(match done? {
+        Exit::Ok | Exit::NothingMatched if !gaps.is_empty() && !args.command.names_ids() => Exit::SomeFailed,
+        exit => exit,
+    })
 }

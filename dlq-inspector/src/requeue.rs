@@ -8,6 +8,7 @@ mod select;
 mod stop;
 mod transaction;
 
+use actors::dead_letter::ACTIONS_TOPIC;
 use uuid::Uuid;
 
 pub use self::plan::{Item, LeftOut, OpenKey, Plan};
@@ -38,6 +39,11 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
     }
     let now = now();
     let selected = select::select(kafka, args, now)?;
+    let unknown = kafka.gaps().into_iter().find(|gap| gap.topic == ACTIONS_TOPIC);
+    if let Some(gap) = unknown.filter(|_| args.execute && !args.force) {
+        let what = format!("what was requeued before is not known: {gap}; --force requeues all the same");
+        return Err(Problem::Refused(what).into());
+    }
     let plan = Plan::new(selected.letters, selected.left_out, &selected.open, args.force);
     if plan.items.is_empty() && plan.left_out.is_empty() {
         complain("no dead letter matches");

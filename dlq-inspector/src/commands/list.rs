@@ -45,8 +45,11 @@ pub fn list(kafka: &Kafka, args: &ListArgs, out: &mut Out) -> anyhow::Result<Exi
         }
     })?;
     if newest.matched == 0 {
-        let beside =
-            if folded.ids.is_empty() { "there are none" } else { "there are others: loosen the selectors" };
+        let beside = match (folded.ids.is_empty(), kafka.gaps().is_empty()) {
+            (true, true) => "there are none",
+            (true, false) => "there are none that can be read",
+            (false, _) => "there are others: loosen the selectors",
+        };
         complain(&format!("no dead letter matches; {beside}"));
         return Ok(Exit::NothingMatched);
     }

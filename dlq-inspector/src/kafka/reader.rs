@@ -1,4 +1,4 @@
-//! Reading one topic from a start to its end.
+//! Reading one topic from a start to its end, past what cannot be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,12 +64,17 @@ impl<'a> Raw<'a> {
     }
 }
 
+/// The same of a partition that is asked alone.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// What a visitor wants next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     Record,
     End(i32),
     Nothing,
+    /// Some partition cannot be read, and this is why.
+    Unreadable(super::gap::Unreadable),
 }
 
 /// Reads one topic: an end is told by its partition number alone, so topics do not share a client.
@@ -95,13 +100,13 @@ impl<'k> Reader<'k> {
         consumer: BaseConsumer<Complaints>,
         complaints: Complaints,
         topic: &str,
-        partitions: i32,
+        partitions: impl IntoIterator<Item = i32>,
         start: &Start,
     ) -> anyhow::Result<Self> {
         let mut list = TopicPartitionList::new();
         let mut next = BTreeMap::new();
         let mut unfinished = BTreeSet::new();
-        for partition in 0..partitions {
+        for partition in partitions {
             let from = match start {
                 Start::Oldest => None,
                 Start::At(offsets) => offsets.get(&partition).copied(),
@@ -120,7 +125,8 @@ impl<'k> Reader<'k> {
         Ok(Self { kafka, consumer: Some(consumer), complaints, topic: topic.to_owned(), unfinished, next })
     }
 
-    /// Hands every record up to the end of every partition to `visit`; stops early when it says `false`.
+    /// Hands every record up to the end of every partition to `visit`; stops early when it says `false`. What cannot be read is
+    /// noted and passed over.
     pub fn to_end(&mut self, mut visit: impl FnMut(&Raw<'_>) -> bool) -> anyhow::Result<()> {
         let mut progress = Instant::now();
         let mut wanted = true;
@@ -131,15 +137,102 @@ impl<'k> Reader<'k> {
                     progress = Instant::now();
                     self.unfinished.remove(&partition);
                 }
+                // The client does not say which partition it is about.
+                Event::Unreadable(_) => return self.one_by_one(visit),
                 Event::Nothing if progress.elapsed() > STALLED => {
                     let why = self.complaints.last().unwrap_or_else(|| "no broker answers".into());
                     let what = format!("reading {} stalled for {} s: {why}", self.topic, STALLED.as_secs());
-                    return Err(self.kafka.unreachable(what).into());
+                    if !self.kafka.answers(&self.topic) {
+                        return Err(self.kafka.unreachable(what).into());
+                    }
+                    return self.one_by_one(visit);
                 }
                 Event::Nothing => {}
             }
         }
         Ok(())
+    }
+
+    /// Goes on with each partition alone, so that it is known which one cannot be read, and where.
+    fn one_by_one(&mut self, mut visit: impl FnMut(&Raw<'_>) -> bool) -> anyhow::Result<()> {
+        let mut wanted = true;
+        while let Some(partition) = self.unfinished.pop_first().filter(|_| wanted) {
+            if let Err(error) = self.alone(partition, |raw| {
+                wanted = visit(raw);
+                wanted
+            }) {
+                self.gap(partition, self.next.get(&partition).copied(), None, format!("{error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one partition to its end, past what cannot be read; an error is why nothing can be from some place on.
+    fn alone(&mut self, partition: i32, mut visit: impl FnMut(&Raw<'_>) -> bool) -> anyhow::Result<()> {
+        let (low, end) = self.consumer()?.fetch_watermarks(&self.topic, partition, self.kafka.timeout())?;
+        let first = self.next.entry(partition).or_insert(low);
+        *first = low.max(*first);
+        loop {
+            let from = self.position(partition);
+            self.seek(partition, from)?;
+            let mut wanted = true;
+            let event = self.settled(|raw| {
+                wanted = visit(raw);
+                wanted
+            })?;
+            let Event::Unreadable(first) = event else { return Ok(()) };
+            let bad = self.position(partition).max(first.batch.unwrap_or_default());
+            let past = super::gap::end_of_batch(bad, end, |offset| {
+                self.seek(partition, offset)?;
+                Ok(match self.settled(|_| false)? {
+                    Event::Unreadable(other) => other.batch != first.batch,
+                    _ => true,
+                })
+            });
+            // Whatever was met while looking, up to here everything was handed over.
+            self.next.insert(partition, bad);
+            let past = past?;
+            self.gap(partition, Some(bad), Some(past), first.why);
+            self.next.insert(partition, past);
+            if past >= end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads until `visit` has enough, the partition ends, or something cannot be read.
+    fn settled(&mut self, mut visit: impl FnMut(&Raw<'_>) -> bool) -> anyhow::Result<Event> {
+        let mut progress = Instant::now();
+        loop {
+            let mut wanted = true;
+            match self.step(Duration::from_millis(200), |raw| wanted = visit(raw))? {
+                Event::Nothing if progress.elapsed() > SILENT => {
+                    let why = self.complaints.last().unwrap_or_else(|| "it is silent".into());
+                    anyhow::bail!("it gives neither a record nor its end: {why}");
+                }
+                Event::Nothing => {}
+                Event::Record if wanted => progress = Instant::now(),
+                event => return Ok(event),
+            }
+        }
+    }
+
+    fn consumer(&self) -> anyhow::Result<&BaseConsumer<Complaints>> {
+        self.consumer.as_ref().context("the reader has ended")
+    }
+
+    fn seek(&self, partition: i32, offset: i64) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        Ok(self.consumer()?.assign(&list)?)
+    }
+
+    fn position(&self, partition: i32) -> i64 {
+        self.next.get(&partition).copied().unwrap_or_default()
+    }
+
+    fn gap(&self, partition: i32, from: Option<i64>, upto: Option<i64>, why: String) {
+        self.kafka.note(super::gap::Gap { topic: self.topic.clone(), partition, from, upto, why });
     }
 
     /// Waits up to `timeout` for one more record, past the end.
@@ -163,6 +256,10 @@ impl<'k> Reader<'k> {
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Event::End(partition)),
             Some(Err(error)) if passes(&error) => Ok(Event::Nothing),
+            Some(Err(error)) if stays(&error) => {
+                let why = self.complaints.last().unwrap_or_else(|| error.to_string());
+                Ok(Event::Unreadable(super::gap::Unreadable::new(why)))
+            }
             Some(Err(error)) => Err(error).with_context(|| format!("reading {}", self.topic)),
         }
     }
@@ -193,6 +290,23 @@ fn passes(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
                 // This tool belongs to no group, so what it may do with one does not matter.
                 | RDKafkaErrorCode::GroupAuthorizationFailed
+        )
+    )
+}
+
+/// Troubles with the bytes of one batch, which nobody mends by trying again.
+fn stays(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::BadCompression
+                | RDKafkaErrorCode::NotImplemented
+                | RDKafkaErrorCode::Underflow
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::UnsupportedCompressionType
         )
     )
 }
