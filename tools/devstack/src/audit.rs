@@ -14,6 +14,7 @@ mod lookup;
 mod problem;
 mod read;
 mod report;
+mod visit;
 mod walk;
 
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub fn retention() -> Duration {
 /// remember outcomes, is not demanded.
 ///
 /// # Errors
-/// When a server does not answer. What is wrong with an offset is no error but a [`Problem`].
+/// When a server does not answer. What is wrong with an offset, also that its record cannot be read, is no error but a [`Problem`].
 pub async fn run(stack: &Stack, retention: Duration) -> Result<Audit> {
     let started = Instant::now();
     let brokers = stack.url(KAFKA_BROKERS)?;

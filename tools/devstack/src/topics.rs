@@ -1,6 +1,6 @@
 //! Asking and feeding Kafka directly: which partition a key goes to, how far a topic is, records of any kind.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use rdkafka::{
@@ -70,18 +70,32 @@ pub struct Extent {
     pub high: i64,
 }
 
+/// By topic and partition: its first offset and one past its last, or why it does not say.
+pub(crate) type Reach = BTreeMap<(String, i32), Result<(i64, i64), KafkaError>>;
+
 /// How far each partition of `topics` goes. Blocks. A topic that is not there has none.
-pub fn extents(brokers: &str, topics: &[String]) -> Result<Vec<Extent>> {
+pub(crate) fn reach(brokers: &str, topics: &[String]) -> Result<Reach> {
     let consumer = reader(brokers)?;
     let metadata = consumer.fetch_metadata(None, LIMIT).context("Kafka's metadata cannot be read")?;
-    let mut extents = Vec::new();
+    let mut reach = Reach::new();
     for topic in metadata.topics().iter().filter(|topic| topics.iter().any(|name| name == topic.name())) {
         for partition in topic.partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic.name(), partition.id(), LIMIT)?;
-            extents.push(Extent { topic: topic.name().to_owned(), partition: partition.id(), low, high });
+            let answer = consumer.fetch_watermarks(topic.name(), partition.id(), LIMIT);
+            reach.insert((topic.name().to_owned(), partition.id()), answer);
         }
     }
-    Ok(extents)
+    Ok(reach)
+}
+
+/// The same, where every partition has to answer.
+pub fn extents(brokers: &str, topics: &[String]) -> Result<Vec<Extent>> {
+    reach(brokers, topics)?
+        .into_iter()
+        .map(|((topic, partition), answer)| {
+            let (low, high) = answer.with_context(|| format!("{topic}/{partition} does not answer"))?;
+            Ok(Extent { topic, partition, low, high })
+        })
+        .collect()
 }
 
 /// How many records a reader of committed records finds from `from` to the end. Blocks. The end of a topic with transactions

@@ -2,6 +2,8 @@
 
 #[path = "edge/books.rs"]
 mod books;
+#[path = "edge/damage.rs"]
+mod damage;
 #[path = "edge/doors.rs"]
 mod doors;
 #[path = "edge/drain.rs"]

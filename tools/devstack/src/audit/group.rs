@@ -13,8 +13,9 @@ use super::{
     journal::{Cover, Mark},
     lookup::{Place, Tables, moved},
     problem::{Kind, Problem},
-    read::{Cost, Reader},
+    read::{Cost, Part, Reader, Search},
     report::GroupAudit,
+    visit::Unread,
     walk::{Finding, Found, Lane, Pending, Walk},
 };
 use crate::topics;
@@ -54,7 +55,11 @@ pub(super) async fn audit(scope: &Scope<'_>) -> Result<GroupAudit> {
     // Where the leases are comes first: whatever moves on from there is not asked for.
     let (leases, now) = auditor.tables.leases().await?;
     let cutoff = now - chrono::Duration::from_std(scope.retention.saturating_sub(MARGIN))?;
-    for lane in lanes(scope, leases).await? {
+    let (lanes, unread) = lanes(scope, leases).await?;
+    for (source, unread) in &unread {
+        auditor.unread(source, unread);
+    }
+    for lane in lanes {
         auditor.lane(&lane, cutoff).await.with_context(|| format!("auditing {}", lane.source))?;
     }
     auditor.settle().await?;
@@ -70,31 +75,36 @@ pub(super) async fn audit(scope: &Scope<'_>) -> Result<GroupAudit> {
     Ok(audit)
 }
 
-/// The leases of what the group reads, in order, each with what is left of its partition.
-async fn lanes(scope: &Scope<'_>, leases: Vec<Lane>) -> Result<Vec<Lane>> {
+/// The leases of what the group reads, in order, each with what is left of its partition; and those whose partition does not answer.
+async fn lanes(scope: &Scope<'_>, leases: Vec<Lane>) -> Result<(Vec<Lane>, Vec<(TopicPartition, Unread)>)> {
     let requeue = requeue_topic(scope.group);
     let names: Vec<String> =
         scope.topics.iter().map(|topic| (*topic).to_owned()).chain([requeue.clone()]).collect();
     let (brokers, wanted) = (scope.brokers.to_owned(), names.clone());
-    let extents = tokio::task::spawn_blocking(move || topics::extents(&brokers, &wanted)).await??;
-    let mut lanes = Vec::new();
+    let reach = tokio::task::spawn_blocking(move || topics::reach(&brokers, &wanted)).await??;
+    let (mut lanes, mut unread) = (Vec::new(), Vec::new());
     for mut lane in leases.into_iter().filter(|lane| names.iter().any(|name| **name == *lane.source.topic)) {
-        let extent = extents.iter().find(|extent| {
-            (extent.topic.as_str(), extent.partition) == (&*lane.source.topic, lane.source.partition)
-        });
-        lane.low = extent
-            .with_context(|| {
-                format!(
-                    "{} has a lease on {}, which this Kafka does not have: is it the Kafka these databases belong to?",
-                    scope.group, lane.source
-                )
-            })?
-            .low;
-        lane.requeue = *lane.source.topic == *requeue;
-        lanes.push(lane);
+        let answer = reach.get(&(lane.source.topic.to_string(), lane.source.partition));
+        let answer = answer.with_context(|| {
+            format!(
+                "{} has a lease on {}, which this Kafka does not have: is it the Kafka these databases belong to?",
+                scope.group, lane.source
+            )
+        })?;
+        match answer {
+            Ok((low, _)) => {
+                lane.low = *low;
+                lane.requeue = *lane.source.topic == *requeue;
+                lanes.push(lane);
+            }
+            Err(error) => {
+                let (from, upto) = (lane.begin(), lane.next);
+                unread.push((lane.source, Unread { from, upto, why: error.to_string() }));
+            }
+        }
     }
     lanes.sort_by(|one, other| one.source.cmp(&other.source));
-    Ok(lanes)
+    Ok((lanes, unread))
 }
 
 struct Auditor {
@@ -116,7 +126,17 @@ impl Auditor {
         walk.skip(&mut journal.cover, start);
         if start < lane.next {
             let (mut chunks, reading) = self.reader.partition(&lane.source, start, lane.next, lane.requeue);
-            while let Some(chunk) = chunks.recv().await {
+            while let Some(part) = chunks.recv().await {
+                let chunk = match part {
+                    Part::Records(chunk) => chunk,
+                    Part::Unread(unread) => {
+                        let upto = unread.upto.min(lane.next);
+                        self.load(lane, &mut journal, upto).await?;
+                        walk.unread(&mut journal.cover, unread.from, upto);
+                        self.unread(&lane.source, &unread);
+                        continue;
+                    }
+                };
                 let Some(last) = chunk.last() else { continue };
                 self.load(lane, &mut journal, last.offset + 1).await?;
                 chunk.iter().for_each(|seen| walk.record(&mut journal.cover, seen));
@@ -151,6 +171,26 @@ impl Auditor {
             }
         }
         Ok(())
+    }
+
+    fn unread(&mut self, source: &TopicPartition, unread: &Unread) {
+        self.audit.problem(Problem::of_unread(self.audit.group, source, unread));
+    }
+
+    /// Takes in what looking for something took, and where it could not be looked for.
+    fn searched<T>(&mut self, search: Search<T>) -> HashSet<T> {
+        self.beside.add(search.cost);
+        for (source, unread) in search.unread {
+            // A topic is looked through more than once.
+            let known = |problem: &Problem| {
+                (problem.kind, problem.topic.as_str(), problem.partition, problem.offset)
+                    == (Kind::Unread, &*source.topic, source.partition, Some(unread.from))
+            };
+            if !self.audit.problems.iter().any(known) {
+                self.unread(&source, &unread);
+            }
+        }
+        search.found
     }
 
     fn note(&mut self, lane: &Lane, found: &mut Found) {
@@ -209,9 +249,8 @@ impl Auditor {
         if !letters.is_empty() {
             let mut found = self.tables.letters_on_their_way(&letters).await?;
             letters.retain(|one| !found.contains(one));
-            let (published, cost) = self.reader.letters(self.audit.group, letters).await?;
-            self.beside.add(cost);
-            found.extend(published);
+            let search = self.reader.letters(self.audit.group, letters).await?;
+            found.extend(self.searched(search));
             open.retain(|one| {
                 let died = matches!(one.mark, Mark::Dead | Mark::Parked)
                     && found.contains(&one.origin);
@@ -225,9 +264,8 @@ impl Auditor {
         if !outcomes.is_empty() {
             let mut found = self.tables.outcomes_on_their_way(&outcomes).await?;
             outcomes.retain(|one| !found.contains(one));
-            let (published, cost) = self.reader.outcomes(outcomes).await?;
-            self.beside.add(cost);
-            found.extend(published);
+            let search = self.reader.outcomes(outcomes).await?;
+            found.extend(self.searched(search));
             open.retain(|one| !moved(one).is_some_and(|put_back| found.contains(&put_back)));
         }
         Ok(open)
@@ -237,7 +275,10 @@ impl Auditor {
     async fn name_first(&mut self) -> Result<()> {
         let mut named = HashSet::new();
         for problem in &mut self.audit.problems {
-            let Some(offset) = problem.offset.filter(|_| named.insert(problem.kind)) else { continue };
+            // What cannot be read has no name.
+            let readable = problem.kind != Kind::Unread;
+            let first = problem.offset.filter(|_| readable && named.insert(problem.kind));
+            let Some(offset) = first else { continue };
             let source = TopicPartition::new(problem.topic.as_str(), problem.partition);
             let (event_id, correlation_id) = self.reader.names(&source, offset).await?;
             problem.event_id = event_id.or(problem.event_id);

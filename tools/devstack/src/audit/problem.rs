@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     journal::Mark,
+    visit::Unread,
     walk::{Finding, Pending},
 };
 
@@ -31,6 +32,8 @@ pub enum Kind {
     NoDeadLetter,
     /// Put back, and it neither waits nor has an outcome.
     MovedNowhere,
+    /// Kafka does not give the record again, or the partition.
+    Unread,
     /// A row of the journal does not read.
     UnreadableRow,
     /// The journal's rows and the lease do not stand for the same number of offsets.
@@ -48,6 +51,7 @@ impl fmt::Display for Kind {
             Self::ParkedNowhere => "parked, and nowhere to be found",
             Self::NoDeadLetter => "dead without a dead letter",
             Self::MovedNowhere => "put back, and nowhere to be found",
+            Self::Unread => "that Kafka does not give",
             Self::UnreadableRow => "in a row of the journal that does not read",
             Self::Totals => "that journal and lease do not agree on",
         })
@@ -107,6 +111,28 @@ impl Problem {
             partition: source.partition,
             offset: (kind != Kind::Totals).then_some(from),
             offsets: (upto - from).abs(),
+            detail,
+            event_id: None,
+            correlation_id: None,
+        }
+    }
+
+    pub(super) fn of_unread(group: &'static str, source: &TopicPartition, unread: &Unread) -> Self {
+        let Unread { from, upto, why } = unread;
+        let detail = match upto - from {
+            1 => format!("its record cannot be read: {why}"),
+            // A topic that is read to its end has none that is known.
+            _ if *upto == i64::MAX => format!("it cannot be read from there on: {why}"),
+            _ => format!("the records of offsets {from} to {} cannot be read: {why}", upto - 1),
+        };
+        let offsets = if *upto == i64::MAX { 1 } else { upto - from };
+        Self {
+            kind: Kind::Unread,
+            group,
+            topic: source.topic.to_string(),
+            partition: source.partition,
+            offset: Some(*from),
+            offsets,
             detail,
             event_id: None,
             correlation_id: None,

@@ -1,23 +1,14 @@
 //! Reading topics again: what is kept of each record, and what dead letters and the ledger confirm.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use actors::{
     Headers, TopicPartition,
     dead_letter::{ACTIONS_TOPIC, Action, DeadLetter, Entry, dlq_topic},
 };
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use contracts::{Envelope, Known, ParseError, Parsed};
-use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-    message::BorrowedMessage,
-};
+use rdkafka::{Message, message::BorrowedMessage};
 use serde::Serialize;
 use tokio::{
     sync::mpsc,
@@ -25,10 +16,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::topics;
+use super::visit::{Given, Unread, Visitor};
 
-/// A partition that gives neither a record nor its end for this long does not answer.
-const STALLED: Duration = Duration::from_secs(15);
 /// Records handed over at a time.
 const CHUNK: usize = 2_000;
 
@@ -70,29 +59,41 @@ impl Cost {
     }
 }
 
+/// A part of a partition, as it is handed over.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// Records, in order.
+    Records(Vec<Seen>),
+    /// Offsets whose records cannot be read.
+    Unread(Unread),
+}
+
+/// What was looked for in a topic.
+#[derive(Debug)]
+pub(super) struct Search<T> {
+    pub(super) found: HashSet<T>,
+    pub(super) cost: Cost,
+    /// Where the topic cannot be read.
+    pub(super) unread: Vec<(TopicPartition, Unread)>,
+}
+
 /// Reads topics, one after the other.
 #[derive(Clone)]
-pub(super) struct Reader(Arc<BaseConsumer>);
+pub(super) struct Reader(Arc<Visitor>);
 
 impl Reader {
     /// A reader of the Kafka at `brokers`.
     pub(super) fn new(brokers: &str) -> Result<Self> {
-        let mut config = topics::reading(brokers);
-        // What retention deletes while it is read is no error: the offsets are told apart afterwards.
-        config.set("auto.offset.reset", "earliest").set("fetch.wait.max.ms", "5");
-        config.set("queued.max.messages.kbytes", "16384");
-        Ok(Self(Arc::new(config.create().context("no consumer can be made")?)))
+        Ok(Self(Arc::new(Visitor::new(brokers)?)))
     }
 
     /// The first offset that a partition still has.
     pub(super) async fn low(&self, source: &TopicPartition) -> Result<i64> {
         let (reader, source) = (self.clone(), source.clone());
-        let asked =
-            spawn_blocking(move || reader.0.fetch_watermarks(&source.topic, source.partition, STALLED));
-        Ok(asked.await?.context("Kafka does not say where a partition begins")?.0)
+        spawn_blocking(move || reader.0.low(&source.topic, source.partition)).await?
     }
 
-    /// Reads a partition from offset `from` to `upto`, which is not read. Chunks come in order; the task ends with what it
+    /// Reads a partition from offset `from` to `upto`, which is not read. Parts come in order; the task ends with what it
     /// took, after the last of them.
     pub(super) fn partition(
         &self,
@@ -100,27 +101,33 @@ impl Reader {
         from: i64,
         upto: i64,
         requeue: bool,
-    ) -> (mpsc::Receiver<Vec<Seen>>, JoinHandle<Result<Cost>>) {
+    ) -> (mpsc::Receiver<Part>, JoinHandle<Result<Cost>>) {
         let (sender, receiver) = mpsc::channel(2);
         let (reader, source) = (self.clone(), source.clone());
         let task = spawn_blocking(move || {
             let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(CHUNK));
-            let place = [(source.partition, Offset::Offset(from))];
-            reader.visit(&source.topic, &place, |message| {
-                if message.offset() < upto {
-                    cost.count(message);
-                    chunk.push(seen(message, requeue));
+            reader.0.visit(&source.topic, source.partition, Some(from), upto, |given| {
+                let unread = match given {
+                    Given::Record(message) if message.offset() < upto => {
+                        cost.count(message);
+                        chunk.push(seen(message, requeue));
+                        None
+                    }
+                    Given::Record(_) => None,
+                    Given::Unread(unread) => Some(Part::Unread(unread)),
+                };
+                if chunk.len() < CHUNK && unread.is_none() {
+                    return true;
                 }
-                let last = message.offset() + 1 >= upto;
-                if chunk.len() == CHUNK {
-                    let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK));
-                    // Nobody listens any more: the audit has ended with an error of its own.
-                    return sender.blocking_send(full).is_ok() && !last;
-                }
-                !last
+                let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK));
+                // Nobody listens any more: the audit has ended with an error of its own.
+                [Some(Part::Records(full)), unread]
+                    .into_iter()
+                    .flatten()
+                    .all(|part| sender.blocking_send(part).is_ok())
             })?;
             // As above.
-            sender.blocking_send(chunk).unwrap_or_default();
+            sender.blocking_send(Part::Records(chunk)).unwrap_or_default();
             Ok(cost)
         });
         (receiver, task)
@@ -131,7 +138,7 @@ impl Reader {
         &self,
         group: &str,
         wanted: HashSet<(TopicPartition, i64)>,
-    ) -> Result<(HashSet<(TopicPartition, i64)>, Cost)> {
+    ) -> Result<Search<(TopicPartition, i64)>> {
         self.find(dlq_topic(group), wanted, |message| {
             let letter = DeadLetter::from_headers(&Headers::from_kafka(message)).ok()?;
             Some((letter.origin, letter.offset.0))
@@ -140,7 +147,7 @@ impl Reader {
     }
 
     /// Which of the requeued records in `wanted` have an outcome in `dlq.actions`.
-    pub(super) async fn outcomes(&self, wanted: HashSet<PutBack>) -> Result<(HashSet<PutBack>, Cost)> {
+    pub(super) async fn outcomes(&self, wanted: HashSet<PutBack>) -> Result<Search<PutBack>> {
         self.find(ACTIONS_TOPIC.to_owned(), wanted, |message| outcome(message.payload()?)).await
     }
 
@@ -150,23 +157,31 @@ impl Reader {
         topic: String,
         mut wanted: HashSet<T>,
         what: fn(&BorrowedMessage<'_>) -> Option<T>,
-    ) -> Result<(HashSet<T>, Cost)> {
+    ) -> Result<Search<T>> {
+        let mut search = Search { found: HashSet::new(), cost: Cost::default(), unread: Vec::new() };
         if wanted.is_empty() {
-            return Ok((HashSet::new(), Cost::default()));
+            return Ok(search);
         }
         let reader = self.clone();
         let read = spawn_blocking(move || {
-            let (mut found, mut cost) = (HashSet::new(), Cost::default());
-            let metadata = reader.0.fetch_metadata(Some(&topic), STALLED);
-            let metadata = metadata.with_context(|| format!("Kafka does not say where {topic} is"))?;
-            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            let places: Vec<(i32, Offset)> = partitions.map(|one| (one.id(), Offset::Beginning)).collect();
-            reader.visit(&topic, &places, |message| {
-                cost.count(message);
-                found.extend(what(message).and_then(|one| wanted.take(&one)));
-                !wanted.is_empty()
-            })?;
-            Ok((found, cost))
+            for partition in reader.0.partitions(&topic)? {
+                let more = reader.0.visit(&topic, partition, None, i64::MAX, |given| {
+                    match given {
+                        Given::Record(message) => {
+                            search.cost.count(message);
+                            search.found.extend(what(message).and_then(|one| wanted.take(&one)));
+                        }
+                        Given::Unread(unread) => {
+                            search.unread.push((TopicPartition::new(topic.as_str(), partition), unread));
+                        }
+                    }
+                    !wanted.is_empty()
+                })?;
+                if !more {
+                    break;
+                }
+            }
+            Ok(search)
         });
         read.await?
     }
@@ -180,8 +195,10 @@ impl Reader {
         let (reader, source) = (self.clone(), source.clone());
         let read = spawn_blocking(move || {
             let mut names = (None, None);
-            reader.visit(&source.topic, &[(source.partition, Offset::Offset(offset))], |message| {
-                if message.offset() == offset {
+            reader.0.visit(&source.topic, source.partition, Some(offset), offset + 1, |given| {
+                if let Given::Record(message) = given
+                    && message.offset() == offset
+                {
                     let event = known(message.payload().unwrap_or_default());
                     let header = || Some(Headers::from_kafka(message).text("correlation-id")?.to_owned());
                     let (id, correlation) = event.map(|(id, _, correlation)| (id, correlation)).unzip();
@@ -192,52 +209,6 @@ impl Reader {
             Ok(names)
         });
         read.await?
-    }
-
-    /// Hands the records of some partitions of a topic to `visit`, until it says `false` or all have come to their end.
-    fn visit(
-        &self,
-        topic: &str,
-        places: &[(i32, Offset)],
-        mut visit: impl FnMut(&BorrowedMessage<'_>) -> bool,
-    ) -> Result<()> {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in places {
-            list.add_partition_offset(topic, *partition, *offset)?;
-        }
-        // A client that does not know the topic's broker takes most of a second to find out by itself.
-        self.0
-            .fetch_metadata(Some(topic), STALLED)
-            .with_context(|| format!("Kafka does not say where {topic} is"))?;
-        self.0.assign(&list).with_context(|| format!("{topic} cannot be read"))?;
-        let mut unfinished: BTreeSet<i32> = places.iter().map(|(partition, _)| *partition).collect();
-        let mut progress = Instant::now();
-        let mut complaint = None;
-        while !unfinished.is_empty() {
-            match self.0.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => {
-                    progress = Instant::now();
-                    if !visit(&message) {
-                        break;
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    progress = Instant::now();
-                    unfinished.remove(&partition);
-                }
-                // A broker that comes back answers soon; one that does not ends in the stall below.
-                Some(Err(error)) => complaint = Some(error),
-                None => {}
-            }
-            if progress.elapsed() > STALLED {
-                let stalled = anyhow!("{topic} gives neither a record nor its end for {STALLED:?}");
-                return Err(match complaint {
-                    Some(error) => anyhow!(error).context(stalled),
-                    None => stalled,
-                });
-            }
-        }
-        self.0.unassign().with_context(|| format!("{topic} cannot be let go"))
     }
 }
 

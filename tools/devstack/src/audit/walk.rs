@@ -171,6 +171,17 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Offsets from `from` up to `upto` whose records cannot be read: nothing confirms what the journal says of them.
+    pub(super) fn unread(&mut self, cover: &mut Cover, from: i64, upto: i64) {
+        self.nothing(cover, from);
+        while let Some(piece) = cover.take(upto) {
+            match piece.says {
+                None => self.uncovered(piece, None),
+                Some((_, written)) => self.covered(written),
+            }
+        }
+    }
+
     fn count(&mut self, mark: Mark, offsets: i64) {
         *self.found.outcomes.entry(mark).or_default() += offsets;
     }

@@ -145,3 +145,21 @@ fn old_witnesses_are_not_demanded() {
     let aged: Vec<bool> = found.pending.iter().map(|one| one.aged).collect();
     assert_eq!(aged, [true, true, false]);
 }
+
+#[test]
+fn what_cannot_be_read_is_neither_proved_nor_taken_for_an_outcome_without_a_record() {
+    let lane = lane(8, 6);
+    let mut cover = Cover::new(lane.begin());
+    // Offsets 5 and 6 have no row.
+    cover.extend([row(0, 5, "a3g1a1", 1, CUTOFF), row(7, 8, "a1", 1, CUTOFF)], i64::MAX);
+    let mut walk = Walk::new(&lane, at(CUTOFF));
+    walk.skip(&mut cover, lane.start());
+    let record = |offset| Seen { offset, timestamp_ms: CUTOFF + DAY, event: None, put_back: None };
+    walk.record(&mut cover, &record(0));
+    walk.unread(&mut cover, 1, 7);
+    walk.record(&mut cover, &record(7));
+    let found = walk.finish(&mut cover);
+    assert_eq!(found.outcomes, BTreeMap::from([(Mark::Applied, 2)]));
+    assert_eq!(found.pending.len(), 2, "the two that were read have to be confirmed");
+    assert_eq!(findings(&found), [(Kind::NoOutcome, 5, 7)], "a row that is missing is missing all the same");
+}

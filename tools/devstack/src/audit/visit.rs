@@ -1,0 +1,249 @@
+//! Going through a partition again, past what Kafka cannot give.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+    message::BorrowedMessage,
+    types::RDKafkaErrorCode,
+};
+
+use crate::topics;
+
+/// A partition that gives neither a record nor its end for this long does not answer.
+pub(super) const STALLED: Duration = Duration::from_secs(15);
+
+/// What a partition gives.
+pub(super) enum Given<'a> {
+    /// A record.
+    Record(&'a BorrowedMessage<'a>),
+    /// Offsets whose records cannot be read.
+    Unread(Unread),
+}
+
+/// Offsets whose records cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) from: i64,
+    pub(super) upto: i64,
+    pub(super) why: String,
+}
+
+/// Keeps what the client said last: of a batch that cannot be read, that is where it begins.
+#[derive(Debug, Default)]
+struct Said(Mutex<Option<String>>);
+
+impl ClientContext for Said {
+    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _message: &str) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Said {}
+
+/// How going through a partition came to a stop.
+enum Stop {
+    /// The visitor has enough, or all was handed over.
+    Done,
+    /// A batch cannot be read.
+    Bad { batch: Option<i64>, why: String },
+}
+
+/// Goes through partitions, one after the other.
+pub(super) struct Visitor(BaseConsumer<Said>);
+
+impl Visitor {
+    /// A visitor of the Kafka at `brokers`.
+    pub(super) fn new(brokers: &str) -> Result<Self> {
+        let mut config = topics::reading(brokers);
+        // What retention deletes while it is read is no error: the offsets are told apart afterwards.
+        config.set("auto.offset.reset", "earliest").set("fetch.wait.max.ms", "5");
+        config.set("queued.max.messages.kbytes", "16384").set("fetch.error.backoff.ms", "20");
+        Ok(Self(config.create_with_context(Said::default()).context("no consumer can be made")?))
+    }
+
+    /// The first offset that a partition still has.
+    pub(super) fn low(&self, topic: &str, partition: i32) -> Result<i64> {
+        let (low, _) = self
+            .0
+            .fetch_watermarks(topic, partition, STALLED)
+            .context("Kafka does not say where a partition begins")?;
+        Ok(low)
+    }
+
+    /// The partitions of a topic.
+    pub(super) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
+        let metadata = self.0.fetch_metadata(Some(topic), STALLED);
+        let metadata = metadata.with_context(|| format!("Kafka does not say where {topic} is"))?;
+        Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|one| one.id()).collect())
+    }
+
+    /// Hands what a partition holds from offset `from`, or its beginning, to `visit`, in order, until it says `false`, `upto` is reached
+    /// or the partition ends. False if `visit` said so.
+    ///
+    /// # Errors
+    /// When Kafka as a whole does not answer.
+    pub(super) fn visit(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Option<i64>,
+        upto: i64,
+        mut visit: impl FnMut(Given<'_>) -> bool,
+    ) -> Result<bool> {
+        // A client that does not know the topic's broker takes most of a second to find out by itself.
+        self.partitions(topic)?;
+        let mut at = from.unwrap_or_default();
+        let mut wanted = true;
+        let mut through = || -> Result<()> {
+            let (low, high) = self.0.fetch_watermarks(topic, partition, STALLED)?;
+            at = from.unwrap_or(low);
+            let end = upto.min(high);
+            loop {
+                self.seek(topic, partition, at)?;
+                let stop = self.run(|message| {
+                    at = message.offset() + 1;
+                    wanted = visit(Given::Record(message));
+                    wanted && at < upto
+                })?;
+                let Stop::Bad { batch, why } = stop else { return Ok(()) };
+                let bad = at.max(batch.unwrap_or_default());
+                at = bad;
+                let past = end_of_batch(bad, end, |offset| {
+                    self.seek(topic, partition, offset)?;
+                    Ok(match self.run(|_| false)? {
+                        Stop::Bad { batch: other, .. } => other != batch,
+                        Stop::Done => true,
+                    })
+                })?;
+                at = past;
+                wanted = visit(Given::Unread(Unread { from: bad, upto: past, why }));
+                if !wanted || at >= end {
+                    return Ok(());
+                }
+            }
+        };
+        if let Err(error) = through() {
+            // Kafka as a whole answers, as it did before: it is this partition.
+            self.partitions(topic)?;
+            wanted = visit(Given::Unread(Unread { from: at, upto: upto.max(at), why: format!("{error:#}") }));
+        }
+        self.0.unassign().with_context(|| format!("{topic} cannot be let go"))?;
+        Ok(wanted)
+    }
+
+    fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+        self.0.assign(&list).with_context(|| format!("{topic}/{partition} cannot be read"))
+    }
+
+    /// Hands records over until `visit` has enough, the partition ends, or a batch cannot be read.
+    fn run(&self, mut visit: impl FnMut(&BorrowedMessage<'_>) -> bool) -> Result<Stop> {
+        let mut progress = Instant::now();
+        loop {
+            match self.0.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    progress = Instant::now();
+                    if !visit(&message) {
+                        return Ok(Stop::Done);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Stop::Done),
+                Some(Err(error)) if stays(&error) => {
+                    let why = self.said().unwrap_or_else(|| error.to_string());
+                    return Ok(Stop::Bad { batch: batch(&why), why });
+                }
+                // A broker that comes back answers soon; one that does not ends in the stall below.
+                Some(Err(_)) | None => {}
+            }
+            if progress.elapsed() > STALLED {
+                let why = self.said().unwrap_or_else(|| "nobody says why".into());
+                bail!("it gives neither a record nor its end for {STALLED:?}: {why}");
+            }
+        }
+    }
+
+    fn said(&self) -> Option<String> {
+        self.0.context().0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Troubles with the bytes of a batch, which nobody mends by trying again.
+fn stays(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::BadCompression
+                | RDKafkaErrorCode::NotImplemented
+                | RDKafkaErrorCode::Underflow
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::UnsupportedCompressionType
+        )
+    )
+}
+
+/// Where the batch begins, from the client's own words: `Decompression (codec 0x3) of message at 7 of 512 bytes failed: …`.
+fn batch(why: &str) -> Option<i64> {
+    why.split_once(" at ")?.1.trim_start_matches("offset ").split(' ').next()?.parse().ok()
+}
+
+/// The first offset past the batch that `bad` lies in; `end` if there is none before. `beyond` says whether an offset lies past that
+/// batch. Steps get longer and then shorter, so that a batch of any size takes few of them.
+fn end_of_batch(bad: i64, end: i64, mut beyond: impl FnMut(i64) -> Result<bool>) -> Result<i64> {
+    let (mut bad, mut step) = (bad, 1);
+    let mut past = loop {
+        let tried = bad.saturating_add(step).min(end);
+        if tried >= end || beyond(tried)? {
+            break tried.max(bad + 1);
+        }
+        (bad, step) = (tried, step.saturating_mul(2));
+    };
+    while past - bad > 1 {
+        let middle = bad + (past - bad) / 2;
+        if beyond(middle)? {
+            past = middle;
+        } else {
+            bad = middle;
+        }
+    }
+    Ok(past)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_batch_is_found_in_few_steps_and_its_beginning_in_the_clients_words() {
+        for (bad, past, end) in [(0, 1, 10), (5, 8, 8), (5, 8, 20), (100, 1_100, 50_000), (7, 9, 8)] {
+            let mut asked = 0;
+            let found = end_of_batch(bad, end, |offset| {
+                asked += 1;
+                Ok(offset >= past)
+            });
+            assert_eq!(found.expect("answered"), past.min(end), "{bad} {past} {end}");
+            assert!(asked <= 24, "{asked} for {} offsets", past - bad);
+        }
+        assert_eq!(
+            batch("Decompression (codec 0x3) of message at 7 of 512 bytes failed: Local: Bad"),
+            Some(7)
+        );
+        assert_eq!(batch("MessageSet at offset 12 (77 bytes) failed CRC32C check"), Some(12));
+        assert_eq!(batch("Local: Not implemented"), None);
+    }
+}
