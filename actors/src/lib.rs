@@ -1,7 +1,8 @@
 //! Supervised actors, one per Kafka partition, with effects exactly once.
 //!
-//! A service implements [`Handler`] and starts a [`Group`]; the rest is done here. One thread per group polls Kafka and
-//! routes records into *lanes*, one per partition (`consumer`). Each lane has a *partition actor* that takes batches
+//! A service implements [`Handler`] and starts a [`Group`]; the rest is done here. Two threads per group poll Kafka, one for the
+//! source topics and one for the requeue topic, which is a Kafka group of its own, and route records into *lanes*, one per
+//! partition (`consumer`). Each lane has a *partition actor* that takes batches
 //! through the pipeline (`partition`): decode, skip what Redis has seen, call the handler, and commit its effects, the
 //! inbox, the outbox, what failed and the next offset in one PostgreSQL transaction. A supervisor restarts actors that
 //! die. What fails for now waits in `parked` with its key's followers (`retry`); what fails for ever becomes a

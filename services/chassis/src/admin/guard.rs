@@ -41,8 +41,8 @@ impl Guard {
         Self { token: Some(sha256(token.as_bytes())) }
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
-        let refuse = |status, detail: &str| Err(Problem::new(status, detail).into_response());
+    fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let refuse = |status, detail: &str| Err(Problem::new(status, detail));
         if PAGES.iter().any(|name| headers.contains_key(name)) {
             return refuse(
                 StatusCode::FORBIDDEN,
@@ -74,9 +74,7 @@ impl Guard {
             return Ok(());
         }
         let detail = "this admin port has a token (ADMIN_TOKEN): send the header Authorization: Bearer TOKEN";
-        let mut refused = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
-        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(refused)
+        refuse(StatusCode::UNAUTHORIZED, detail)
     }
 }
 
@@ -85,7 +83,12 @@ pub(super) async fn layer(State(guard): State<Guard>, request: Request, next: Ne
     if !matches!(*request.method(), Method::GET | Method::HEAD)
         && let Err(refused) = guard.check(request.headers())
     {
-        tracing::warn!(status = refused.status().as_u16(), "a request to the admin port was refused");
+        let status = refused.status;
+        tracing::warn!(status = status.as_u16(), "a request to the admin port was refused");
+        let mut refused = refused.into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         return refused;
     }
     next.run(request).await

@@ -128,13 +128,15 @@ async fn more_than_it_can_hold_is_shed() {
     assert_eq!(send(app, place_order("")).await.0, 200, "the place is free again");
 }
 
-/// A listener in the place of orders that says this and then nothing.
+/// Somebody in the place of orders who answers with this and then says nothing.
 async fn half_an_answer(said: &'static str) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         let mut open = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await.expect("readable");
+            assert_ne!(asked, 0);
             tokio::io::AsyncWriteExt::write_all(&mut stream, said.as_bytes()).await.expect("written");
             open.push(stream);
         }
