@@ -105,7 +105,8 @@ fn what_cannot_be_read_is_named_and_everything_else_is_shown() {
         listed.json().iter().map(|line| line["id"].as_str().expect("an id").to_owned()).collect();
     let mut readable: Vec<String> =
         [&before, &after, &beside].into_iter().flatten().map(Uuid::to_string).collect();
-    (shown.sort(), readable.sort());
+    shown.sort();
+    readable.sort();
     assert_eq!(shown, readable, "{listed:#?}");
     let warnings: Vec<&str> = listed.err.lines().collect();
     let [first, second] = warnings[..] else { panic!("a line for each place: {listed:#?}") };

@@ -27,8 +27,8 @@ use crate::SETTINGS;
 
 const RECORDS: i64 = 3;
 
-/// Publishes events that nobody is charged for, as one compressed batch: its partition and first offset.
-async fn batch(trial: &Trial) -> Result<(i32, i64)> {
+/// Publishes events that nobody is charged for, as one compressed batch: its key, partition and first offset.
+async fn batch(trial: &Trial) -> Result<(String, i32, i64)> {
     let mut config = kafka::client(trial.stack.url(KAFKA_BROKERS)?);
     config.set("partitioner", "murmur2_random").set("compression.type", "lz4").set("linger.ms", "300");
     let producer: FutureProducer = config.create()?;
@@ -48,7 +48,8 @@ async fn batch(trial: &Trial) -> Result<(i32, i64)> {
     });
     let sent = try_join_all(sent).await?;
     let first = sent.iter().map(|delivery| delivery.offset).min().context("nothing was sent")?;
-    Ok((sent[0].partition, first))
+    let partition = sent[0].partition;
+    Ok((key, partition, first))
 }
 
 /// A byte on disk that is the opposite of what it was until this is dropped.
@@ -92,8 +93,9 @@ async fn audited(trial: &Trial) -> Result<Audit> {
 #[test]
 fn the_audit_names_a_record_that_cannot_be_read_and_proves_the_rest() -> Result<()> {
     trial::run(SETTINGS, async |trial| {
-        let (partition, first) = batch(trial).await?;
-        let after = trial.publish(ORDERS, &Uuid::new_v4().to_string(), Some(b"no json")).await?;
+        let (key, partition, first) = batch(trial).await?;
+        // The services look at the last record of a partition again and again: let that be another one.
+        let after = trial.publish(ORDERS, &key, Some(b"no json")).await?;
         for group in [PAYMENTS_GROUP, DELIVERY_GROUP] {
             trial.read_past(group, ORDERS, (partition, first + RECORDS - 1)).await?;
             trial.read_past(group, ORDERS, after).await?;
