@@ -104,12 +104,7 @@ fn write(mut out: impl Write, queue: &Receiver<Job>, dropped: &AtomicU64, tick: 
             Some(Job::Line(line)) => drop(out.write_all(&line)),
             Some(Job::Flush(done)) => {
                 drop(out.flush());
-<<<<<<< ours
                 done.try_send(()).unwrap_or_default();
-=======
-                // Whoever asked may have run out of patience.
-                let _waits = done.try_send(());
->>>>>>> theirs
             }
             None => drop(out.flush()),
         }

@@ -252,8 +252,7 @@ impl Auditor {
             let search = self.reader.letters(self.audit.group, letters).await?;
             found.extend(self.searched(search));
             open.retain(|one| {
-                let died = matches!(one.mark, Mark::Dead | Mark::Parked)
-                    && found.contains(&one.origin);
+                let died = matches!(one.mark, Mark::Dead | Mark::Parked) && found.contains(&one.origin);
                 if died && one.mark == Mark::Parked {
                     *self.tables.ended.entry(Mark::Dead).or_default() += 1;
                 }

@@ -154,7 +154,8 @@ fn what_cannot_be_read_is_neither_proved_nor_taken_for_an_outcome_without_a_reco
     cover.extend([row(0, 5, "a3g1a1", 1, CUTOFF), row(7, 8, "a1", 1, CUTOFF)], i64::MAX);
     let mut walk = Walk::new(&lane, at(CUTOFF));
     walk.skip(&mut cover, lane.start());
-    let record = |offset| Seen { offset, timestamp_ms: CUTOFF + DAY, event: None, put_back: None };
+    let record =
+        |offset| Seen { offset, timestamp_ms: CUTOFF + DAY, event: None, put_back: None, foreign: None };
     walk.record(&mut cover, &record(0));
     walk.unread(&mut cover, 1, 7);
     walk.record(&mut cover, &record(7));
