@@ -32,7 +32,6 @@ pub struct Condition {
 }
 
 /// What a condition is about.
-#[allow(dead_code, reason = "raised by what comes next")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     /// The process, or a server it needs.
@@ -45,7 +44,10 @@ pub(crate) enum Subject {
 
 /// The conditions that hold now. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Conditions(Arc<Mutex<BTreeMap<(Subject, Cow<'static, str>), Held>>>);
+pub(crate) struct Conditions(Arc<Mutex<BTreeMap<Name, Held>>>);
+
+/// Names a condition: one of a subject and code is held once.
+type Name = (Subject, Cow<'static, str>);
 
 #[derive(Clone, Debug)]
 struct Held {
@@ -70,7 +72,7 @@ impl Conditions {
     /// All that hold, in order of subject and code.
     pub(crate) fn list(&self) -> Vec<Condition> {
         let held = self.0.lock();
-        held.iter().map(|((subject, code), held)| condition(subject, code, held)).collect()
+        held.iter().map(|(name, held)| condition(name, held)).collect()
     }
 }
 
@@ -82,7 +84,7 @@ impl Condition {
     }
 }
 
-fn condition(subject: &Subject, code: &Cow<'static, str>, held: &Held) -> Condition {
+fn condition((subject, code): &Name, held: &Held) -> Condition {
     let (topic, partition) = match subject {
         Subject::Process => (None, None),
         Subject::Topic(topic) => (Some(topic.to_string()), None),

@@ -1,4 +1,4 @@
-//! Failures are values, of four kinds, and the one who meets a failure says which.
+//! Failures are values, and the one who meets a failure says of which kind it is.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -70,10 +70,14 @@ impl Error for Cause {}
 /// Whose fault a failed event is, which decides what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A server is down: nobody's fault. The same batch is retried with backoff, no attempt is counted, nothing
-    /// is ever dead-lettered for it.
+    /// A server is down: nobody's fault. The event waits with its key's followers, no attempt is counted, nothing is ever
+    /// dead-lettered for it; one at a time is tried until the server answers.
     Unreachable(Cause),
-    /// This event, now: it is parked with its key's followers and retried with backoff, a counted number of times.
+    /// The domain waits for something, such as a courier to be free: the event is parked with its key's followers and tried
+    /// again with backoff. No attempt is counted and no circuit sees it: the handler gives up when it is old enough
+    /// ([`Attempt::age`](crate::Attempt::age)), and then decides otherwise.
+    NotYet(Cause),
+    /// This event, now: it is parked with its key's followers and retried with backoff, until its time has run out.
     Transient(Cause),
     /// This event, for ever: dead letter at once.
     Permanent(Cause),
@@ -83,6 +87,11 @@ impl Failure {
     /// A server could not be reached.
     pub fn unreachable(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::Unreachable(Cause::new(code, message))
+    }
+
+    /// The domain waits for something.
+    pub fn not_yet(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::NotYet(Cause::new(code, message))
     }
 
     /// May succeed later.

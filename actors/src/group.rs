@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     Cause, Condition, Handler, ParkedStatus, PartitionStatus,
+    clock::Clock,
     condition::Conditions,
     consumer::{Consumers, Probe},
     dead_letter::{ACTIONS_TOPIC, dlq_topic, requeue_topic},
@@ -31,12 +32,12 @@ use crate::{
     metrics,
     observed::Observed,
     panics,
-    partition::{Supervise, Supervisor},
+    partition::{Pace, Supervise, Supervisor},
     publisher::Publisher,
     record::TopicPartition,
     reporter::Reporter,
     retention::Sweeper,
-    retry,
+    retry::{self, Sample},
     settings::GroupSettings,
     sql, topics,
     watch::Watch,
@@ -80,12 +81,15 @@ pub(crate) struct Shared<H: Handler> {
     pub(crate) publisher: Publisher,
     /// Bounds the batch transactions in flight.
     pub(crate) transactions: Semaphore,
+    /// What time it is in the database.
+    pub(crate) clock: Clock,
+    /// What the attempts of all lanes showed of late.
+    pub(crate) sample: Sample,
+    /// How long external calls take.
+    pub(crate) pace: Pace,
     /// This member's name in leases.
     pub(crate) owner: String,
     pub(crate) cluster_id: String,
-    /// What does not work, beside the lanes.
-    #[allow(dead_code, reason = "raised by what comes next")]
-    pub(crate) conditions: Conditions,
     /// Where logs begin and end.
     pub(crate) log_ends: LogEnds,
     /// What the group reads.
@@ -162,7 +166,7 @@ impl Group {
                 deps.publisher.keep_partitions(topic, *count);
             }
         }
-        let conditions = Conditions::default();
+        let (conditions, clock) = (Conditions::default(), Clock::default());
         let log_ends = LogEnds::new(&settings.kafka)?;
         let looking = topics::Looking::new(&settings, metadata.clone(), conditions.clone())?;
         looking.begin().await?;
@@ -171,10 +175,12 @@ impl Group {
             pool: deps.pool.clone(),
             hints: deps.hints,
             publisher: deps.publisher.clone(),
+            clock: clock.clone(),
+            sample: Sample::default(),
+            pace: Pace::default(),
             transactions: Semaphore::new(settings.batch_transactions.max(1)),
             owner: format!("{}/{}", settings.service, Uuid::now_v7()),
             cluster_id: cluster_id.clone(),
-            conditions: conditions.clone(),
             log_ends: log_ends.clone(),
             topics: topics::Sources::new(metadata.clone(), &settings.topics),
             supervisor: OnceLock::new(),
@@ -195,6 +201,7 @@ impl Group {
             consumers: consumers.clone(),
             conditions: conditions.clone(),
             observed: observed.clone(),
+            clock,
         };
         let lookout = Lookout {
             probe: Probe::new(&settings.kafka, log_ends.clone())?,

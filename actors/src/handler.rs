@@ -15,7 +15,7 @@
 //! offset order, and `save` once. Everything a handler does in the transaction happens exactly once; what `prepare`
 //! does may happen more than once and must therefore be idempotent.
 
-use std::{collections::HashMap, future::Future, hash::Hash};
+use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
@@ -62,8 +62,12 @@ pub struct Attempt {
     pub crashes: u32,
     /// 1 for an event that never died; the n-th requeue carries n + 1.
     pub generation: u32,
-    /// The time of this try, one for the whole batch.
+    /// The time of this try by the database's clock, one for the whole batch. In `prepare` it is a little earlier than in
+    /// `decide`.
     pub now: DateTime<Utc>,
+    /// How long ago it was first found that the event cannot be handled yet; zero on the first try. Time in which it
+    /// was due and not run is left out.
+    pub age: Duration,
 }
 
 /// A record to publish, written with the effect and published after the commit, in the order it was emitted.
@@ -155,7 +159,8 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// The external effect of one event: idempotent, with a time-out of its own. `state` is the last committed one.
-    /// Called only where [`Handler::needs_prepare`] says so.
+    /// Called only where [`Handler::needs_prepare`] says so. A call that takes its time goes on while its batch is committed
+    /// without its event, which is handled once there is an answer.
     fn prepare(
         &self,
         attempt: &Attempt,

@@ -11,8 +11,9 @@ pub(crate) mod journal;
 mod progress;
 mod row;
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{GenericClient, Transaction};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 pub(crate) use self::{
     admin::{place, reset, set_paused},
@@ -55,6 +56,8 @@ pub(crate) struct Claim {
     pub(crate) last: Option<Landmark>,
     /// Where its row lay when its owner last wrote it.
     pub(crate) row: RowAt,
+    /// Records of its own that wait.
+    pub(crate) parked: i64,
 }
 
 impl Claim {
@@ -85,29 +88,39 @@ pub(crate) struct Watermarks {
     pub(crate) high: i64,
 }
 
-/// Locks the lease in the batch transaction, and returns where its row lies. `None` when the epoch or the offset moved on:
+/// A lease that is locked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Where its row lies.
+    pub(crate) row: RowAt,
+    /// What time it is there.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// Locks the lease in the batch transaction, and says where its row lies and what time it is there. `None` when the epoch or the offset moved on:
 /// somebody else owns it, or a commit whose reply was lost has happened.
 pub(crate) async fn hold(
     tx: &Transaction<'_>,
     consumer: &str,
     source: &TopicPartition,
     claim: &Claim,
-) -> Result<Option<RowAt>, tokio_postgres::Error> {
-    const HERE: &str = "SELECT ctid FROM partition_lease
+) -> Result<Option<Held>, tokio_postgres::Error> {
+    const HERE: &str = "SELECT ctid, clock_timestamp() FROM partition_lease
              WHERE ctid = $6 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
              FOR UPDATE";
-    const ANYWHERE: &str = "SELECT ctid FROM partition_lease
+    const ANYWHERE: &str = "SELECT ctid, clock_timestamp() FROM partition_lease
              WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5 FOR UPDATE";
+    let held = |row: &Row| Held { row: row.get(0), now: row.get(1) };
     let of_claim: [&(dyn ToSql + Sync); 6] =
         [&consumer, &&*source.topic, &source.partition, &claim.epoch, &claim.next_offset.0, &claim.row];
     let statement = tx.prepare_cached(HERE).await?;
     if let Some(row) = tx.query_opt(&statement, &of_claim).await? {
-        return Ok(Some(row.get(0)));
+        return Ok(Some(held(&row)));
     }
     // Somebody has changed the row without taking it: an operator, or whoever notes how far it is.
     let statement = tx.prepare_cached(ANYWHERE).await?;
     let row = tx.query_opt(&statement, &of_claim[..5]).await?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.as_ref().map(held))
 }
 
 /// What moving a lease leaves.

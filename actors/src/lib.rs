@@ -14,6 +14,8 @@
 #[macro_use]
 mod macros;
 
+mod breaker;
+mod clock;
 mod condition;
 mod consumer;
 mod dedupe;
@@ -48,6 +50,7 @@ pub mod failpoint;
 pub mod metrics;
 
 pub use self::{
+    breaker::{Breaker, Call},
     condition::Condition,
     dedupe::Hints,
     failure::{Cause, Failure, MAX_MESSAGE, Rejection},
@@ -61,6 +64,6 @@ pub use self::{
         CircuitSettings, GroupSettings, KafkaSettings, PropertyError, RestartSettings, RetentionSettings,
         RetryPolicy,
     },
-    status::{Backlog, LaneState, ParkedStatus, PartitionStatus},
+    status::{Backlog, LaneState, ParkedStatus, PartitionStatus, WhichParked},
     topics::{TopicSpec, ensure_topics, group_topics},
 };

@@ -1,6 +1,6 @@
 //! Every metric of the runtime, by name, described in one place.
 
-use metrics::{Unit, counter, describe_counter, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
 use crate::{dead_letter::Class, record::TopicPartition};
 
@@ -16,6 +16,8 @@ pub const RETRIES: &str = "backburner_retries_total";
 pub const ACTOR_RESTARTS: &str = "backburner_actor_restarts_total";
 /// Times a lane found that most keys fail alike. Labels: group.
 pub const CIRCUIT_OPENED: &str = "backburner_circuit_opened_total";
+/// 1 while most calls to a server fail and it is not asked, else 0. Labels: server.
+pub const BREAKER_OPEN: &str = "backburner_breaker_open";
 /// Duplicates by who noticed: `redis` (skipped an external call) or `inbox`. Labels: group, source.
 pub const DEDUPE_HITS: &str = "backburner_dedupe_hits_total";
 /// Records acknowledged by Kafka. Labels: topic.
@@ -120,6 +122,7 @@ pub fn describe() {
     describe_counter!(RETRIES, "Further attempts at parked records");
     describe_counter!(ACTOR_RESTARTS, "Restarted partition actors");
     describe_counter!(CIRCUIT_OPENED, "Times a lane found that most keys fail alike");
+    describe_gauge!(BREAKER_OPEN, "1 while most calls to a server fail and it is not asked, else 0");
     describe_counter!(DEDUPE_HITS, "Duplicates by who noticed");
     describe_counter!(PUBLISHED, "Records acknowledged by Kafka");
     describe_counter!(PUBLISH_FAILURES, "Records Kafka refused; they stay in the outbox and are sent again");

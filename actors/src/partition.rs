@@ -2,6 +2,7 @@
 
 mod actor;
 mod batch;
+mod calls;
 mod claiming;
 mod leaving;
 mod letters;
@@ -13,4 +14,5 @@ mod restart;
 mod supervisor;
 mod work;
 
+pub(crate) use self::calls::Pace;
 pub(crate) use self::supervisor::{Supervise, Supervisor};

@@ -49,7 +49,7 @@ const JOURNAL: &str = "WITH old AS MATERIALIZED (
 /// They are large: fewer at a time.
 const BODIES: &str = "WITH old AS MATERIALIZED (
         SELECT ctid, kept_at FROM dead_letter_body WHERE consumer = $1 AND kept_at >= $2 AND kept_at < $3
-        ORDER BY kept_at LIMIT greatest($4 / 20, 1) FOR UPDATE SKIP LOCKED
+        ORDER BY kept_at LIMIT greatest($4::bigint / 20, 1) FOR UPDATE SKIP LOCKED
      ), gone AS (DELETE FROM dead_letter_body WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)))
      SELECT count(*), max(kept_at), set_config('synchronous_commit', 'off', true) FROM old";
 

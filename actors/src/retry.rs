@@ -6,15 +6,17 @@ mod chains;
 mod circuit;
 mod operator;
 mod parked;
+mod waiting;
 
 pub(crate) use self::{
-    backoff::delay,
+    backoff::{delay, patience, spread},
     bodies::{kept_bodies, restore_bodies},
     chains::{ChainKey, Chains},
-    circuit::{Circuit, Observation, Systemic},
-    operator::{give_up, list, retry_now},
+    circuit::{Circuit, Observation, Sample, Systemic},
+    operator::{find, hurry, list},
     parked::{
-        NewParked, ParkedRecord, ParkedRef, Requeued, Retried, add_pause, count_crash, delete, fetch, insert,
-        insert_requeued, refs, requeued_lanes, retry,
+        NewParked, ParkedRecord, Requeued, Retried, count_crash, delete, fetch, insert, insert_requeued,
+        retry,
     },
+    waiting::{CameDue, NOTICED, ParkedRef, Wanted, came_due, refs, requeued_waiting, waiting_keys},
 };

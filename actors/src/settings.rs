@@ -80,13 +80,15 @@ pub struct RetryPolicy {
     pub initial: Duration,
     /// Each delay is this many times the one before.
     pub multiplier: f64,
-    /// No delay is longer than this.
+    /// No delay is longer than this, jitter included.
     pub max: Duration,
     /// A delay is spread by this share both ways, so that events that failed together do not return together. 0 to 1.
     pub jitter: f64,
-    /// Attempts in all; the last failure is a dead letter of class `exhausted`.
-    pub attempts: u32,
-    /// Time from the first failure after which no further attempt is made; checked after a failed attempt only.
+    /// Attempts in all; the last failure is a dead letter of class `exhausted`. `None` for as many as the deadline allows:
+    /// what an event waits for takes its time, however often it is asked.
+    pub attempts: Option<u32>,
+    /// Time from the first failure after which no further attempt is made; checked after a failed attempt only. Time in which an
+    /// event was due and not run is left out, whatever the reason.
     pub deadline: Duration,
 }
 
@@ -95,10 +97,10 @@ impl Default for RetryPolicy {
         Self {
             initial: Duration::from_millis(200),
             multiplier: 2.0,
-            max: Duration::from_secs(30),
+            max: Duration::from_secs(60),
             jitter: 0.2,
-            attempts: 10,
-            deadline: Duration::from_secs(15 * 60),
+            attempts: None,
+            deadline: Duration::from_secs(30 * 60),
         }
     }
 }
@@ -198,6 +200,9 @@ pub struct GroupSettings {
     pub batch_transactions: usize,
     /// Keys of one batch whose `prepare` runs at the same time.
     pub prepare_concurrency: usize,
+    /// How long a batch waits for its external calls. What has answered by then is committed; what has not is parked, and runs
+    /// when its call is answered. Where calls usually take longer, it is twice what they take.
+    pub slow_call: Duration,
     /// How transient failures are retried.
     pub retry: RetryPolicy,
     /// Delay policy while a server cannot be reached; its attempts are never counted.
@@ -250,6 +255,7 @@ impl GroupSettings {
             topics_every: Duration::from_secs(180),
             batch_transactions: 4,
             prepare_concurrency: 64,
+            slow_call: Duration::from_millis(100),
             retry: RetryPolicy::default(),
             unreachable: RetryPolicy { max: Duration::from_secs(2), ..RetryPolicy::default() },
             restart: RestartSettings::default(),

@@ -1,6 +1,6 @@
 //! What a lane shows to those who look from outside.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -83,6 +83,8 @@ pub struct PartitionStatus {
 /// One waiting record as `/parked` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ParkedStatus {
+    /// Names it; rises with the order in which records were parked.
+    pub id: i64,
     /// Origin topic.
     pub topic: String,
     /// Origin partition.
@@ -99,6 +101,24 @@ pub struct ParkedStatus {
     pub due_at: DateTime<Utc>,
     /// The last failure, or what it waits for.
     pub error: String,
+}
+
+/// Which waiting record is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichParked {
+    /// The one that runs first of those with this key.
+    Key(String),
+    /// The one with this id, for records whose key is no text or that have none.
+    Id(i64),
+}
+
+impl fmt::Display for WhichParked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "key {key:?}"),
+            Self::Id(id) => write!(f, "id {id}"),
+        }
+    }
 }
 
 /// How much an outbox holds that Kafka has not acknowledged.

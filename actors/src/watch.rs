@@ -7,17 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::{Client, Object, Pool};
 use tokio_postgres::Error;
 
 use crate::{
     Cause,
+    clock::Clock,
     condition::Conditions,
     consumer::{Consumers, LaneKind},
     lease::{self, Marks},
     observed::Observed,
     record::TopicPartition,
-    retry,
+    retry::{self, CameDue},
     settings::GroupSettings,
     snapshots::Snapshots,
     sql,
@@ -26,6 +28,8 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(500);
 /// Every so many rounds: each of these reads all leases of the group, through all versions there are of them.
 const PAUSES_EVERY: u32 = 4;
+/// What is due now may be committed so much later.
+const LATE: chrono::Duration = chrono::Duration::seconds(30);
 const ACCOUNTS_EVERY: u32 = 10;
 const SNAPSHOTS_EVERY: u32 = 10;
 /// How far lanes are is noted this often, or twenty times within the retention.
@@ -38,11 +42,14 @@ pub(crate) struct Watch {
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) conditions: Conditions,
     pub(crate) observed: Observed,
+    pub(crate) clock: Clock,
 }
 
 /// What is remembered from round to round.
 struct State {
     round: u32,
+    /// When it was last looked what is due, by the database's clock.
+    looked: DateTime<Utc>,
     marks: Marks,
     noted: Instant,
     snapshots: Snapshots,
@@ -52,7 +59,8 @@ impl Watch {
     /// Runs until it is aborted.
     pub(crate) async fn run(self) {
         let (marks, snapshots) = (Marks::default(), Snapshots::default());
-        let mut state = State { round: 0, marks, noted: Instant::now(), snapshots };
+        let looked = self.clock.now();
+        let mut state = State { round: 0, looked, marks, noted: Instant::now(), snapshots };
         loop {
             tokio::time::sleep(EVERY).await;
             state.round = state.round.wrapping_add(1);
@@ -62,6 +70,23 @@ impl Watch {
                 tracing::debug!(group, %cause, "PostgreSQL does not answer; the lanes say so themselves");
             }
         }
+    }
+
+    /// Tells lanes what became due in `parked` since the last look, which somebody else may have put there or hurried. When it
+    /// looked, by the database's clock, which is told to all.
+    async fn notice(&self, client: &Client, before: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+        let (now, due) = retry::came_due(client, &self.settings.group, before - LATE).await?;
+        self.clock.set(now);
+        let mut lanes: HashMap<TopicPartition, Vec<(i64, DateTime<Utc>)>> = HashMap::new();
+        for CameDue { source, id, due_at } in due {
+            lanes.entry(source).or_default().push((id, due_at));
+        }
+        for (source, rows) in lanes {
+            if let Some(lane) = self.consumers.lane(&source) {
+                lane.notice(rows);
+            }
+        }
+        Ok(now)
     }
 
     async fn round(&self, state: &mut State) -> Result<(), Cause> {
@@ -75,12 +100,7 @@ impl Watch {
     }
 
     async fn look(&self, client: &Client, state: &mut State) -> Result<(), Error> {
-        let group = &self.settings.group;
-        for source in retry::requeued_lanes(client, group).await? {
-            if let Some(lane) = self.consumers.lane(&source) {
-                lane.chains_changed();
-            }
-        }
+        state.looked = self.notice(client, state.looked).await?;
         if state.round.is_multiple_of(PAUSES_EVERY) {
             self.pauses(client).await?;
         }

@@ -6,7 +6,6 @@
 mod shown;
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -14,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
@@ -62,8 +61,10 @@ pub(crate) struct Lane {
     closing: AtomicBool,
     /// By an operator.
     paused: AtomicBool,
-    /// Somebody else has changed what waits in `parked`.
+    /// Records were put back into `parked`.
     chains_changed: AtomicBool,
+    /// Rows of `parked` that are due, and when: perhaps somebody else has changed them.
+    noticed: Mutex<Vec<(i64, DateTime<Utc>)>>,
     /// One past the last offset Kafka has, as far as is known.
     log_end: AtomicI64,
     wake: Wake,
@@ -90,6 +91,7 @@ impl Lane {
             closing: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             chains_changed: AtomicBool::new(false),
+            noticed: Mutex::default(),
             log_end: AtomicI64::new(0),
             wake: Wake::default(),
             bell,
@@ -283,7 +285,19 @@ impl Lane {
         self.window.lock().acquit();
     }
 
-    /// Somebody else has changed what waits in `parked`.
+    /// These rows of `parked` are due then, which may be news.
+    pub(crate) fn notice(&self, rows: Vec<(i64, DateTime<Utc>)>) {
+        // All that is known of them, not what was known before.
+        *self.noticed.lock() = rows;
+        self.wake();
+    }
+
+    /// What was noticed since this was last asked.
+    pub(crate) fn take_noticed(&self) -> Vec<(i64, DateTime<Utc>)> {
+        std::mem::take(&mut *self.noticed.lock())
+    }
+
+    /// Records were put back into `parked`.
     pub(crate) fn chains_changed(&self) {
         self.chains_changed.store(true, Ordering::Release);
         self.wake();
@@ -341,8 +355,8 @@ impl Lane {
         self.window.lock().parked_solo()
     }
 
-    /// Only these rows wait; others are not to be run alone any more.
-    pub(crate) fn keep_solo(&self, waiting: &HashSet<i64>) {
+    /// Rows that do not wait are not to be run alone any more.
+    pub(crate) fn keep_solo(&self, waiting: impl Fn(i64) -> bool) {
         self.window.lock().keep_solo(waiting);
     }
 

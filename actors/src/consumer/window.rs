@@ -342,8 +342,8 @@ impl Window {
         !self.solo_parked.is_empty()
     }
 
-    pub(super) fn keep_solo(&mut self, waiting: &HashSet<i64>) {
-        self.solo_parked.retain(|id| waiting.contains(id));
+    pub(super) fn keep_solo(&mut self, waiting: impl Fn(i64) -> bool) {
+        self.solo_parked.retain(|id| waiting(*id));
     }
 
     pub(super) fn crashed_parked(&self) -> Vec<i64> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::Group;
 use crate::{
-    Cause,
+    Cause, LaneState, WhichParked,
     detach::detached,
     lease::{self, Watermarks},
     partition::Supervise,
@@ -31,9 +31,17 @@ pub enum OperateError {
     /// Another process has the partition; only that one can do it.
     #[error("partition {0} is not here: ask the process that has it (column owner of partition_lease)")]
     NotHere(TopicPartition),
-    /// Nothing of that key waits.
-    #[error("nothing of key {0:?} waits there: `/parked` lists what does")]
-    NothingWaits(String),
+    /// Nothing of the kind waits.
+    #[error("nothing with {0} waits there: `/parked` lists what does")]
+    NothingWaits(WhichParked),
+    /// Another record of its key runs first.
+    #[error("record {id} waits behind {head} of its key: that one comes first")]
+    Behind {
+        /// The record asked for.
+        id: i64,
+        /// The first of its key.
+        head: i64,
+    },
     /// There is no such offset in the log.
     #[error("{partition} has offsets {low} to {high}, not {wanted}")]
     NoSuchOffset {
@@ -215,61 +223,55 @@ impl Group {
         Ok((from.0, to))
     }
 
-    /// Lets the waiting record at the head of `key`'s chain run now.
+    /// Lets the waiting record run now. How its partition is, on which it depends whether now is at once.
     ///
     /// # Errors
     /// See [`OperateError`].
-    pub async fn retry_parked(&self, partition: TopicPartition, key: &str) -> Result<(), OperateError> {
-        self.here(&partition)?;
-        let client = self.client().await?;
-        let found = retry::retry_now(&client, &self.inner.name, &partition, key.as_bytes()).await;
-        self.told(found.map_err(unavailable)?, partition, key, "retry now")
+    pub async fn retry_parked(
+        &self,
+        partition: TopicPartition,
+        which: WhichParked,
+    ) -> Result<LaneState, OperateError> {
+        self.hurry_parked(partition, which, None).await
     }
 
-    /// Gives the waiting record at the head of `key`'s chain up: a dead letter of class `exhausted`, and its followers go on.
+    /// Gives the waiting record up: a dead letter of class `exhausted`, and those behind it go on. How its partition is.
     ///
     /// # Errors
     /// See [`OperateError`].
     pub async fn give_up_parked(
         &self,
         partition: TopicPartition,
-        key: &str,
+        which: WhichParked,
         reason: &str,
-    ) -> Result<(), OperateError> {
-        self.here(&partition)?;
-        let client = self.client().await?;
-        let found = retry::give_up(&client, &self.inner.name, &partition, key.as_bytes(), reason).await;
-        self.told(found.map_err(unavailable)?, partition, key, "give up")
+    ) -> Result<LaneState, OperateError> {
+        self.hurry_parked(partition, which, Some(reason)).await
     }
 
-    fn here(&self, partition: &TopicPartition) -> Result<(), OperateError> {
-        match self.inner.consumers.lane(partition) {
-            Some(_) => Ok(()),
-            None => Err(OperateError::NotHere(partition.clone())),
-        }
-    }
-
-    fn told(
+    async fn hurry_parked(
         &self,
-        found: bool,
         partition: TopicPartition,
-        key: &str,
-        what: &str,
-    ) -> Result<(), OperateError> {
-        if !found {
-            return Err(OperateError::NothingWaits(key.to_owned()));
+        which: WhichParked,
+        given_up: Option<&str>,
+    ) -> Result<LaneState, OperateError> {
+        let Some(lane) = self.inner.consumers.lane(&partition) else {
+            return Err(OperateError::NotHere(partition));
+        };
+        let client = self.client().await?;
+        let found = retry::find(&client, &self.inner.name, &partition, &which).await.map_err(unavailable)?;
+        let Some((id, head)) = found else { return Err(OperateError::NothingWaits(which)) };
+        if id != head {
+            return Err(OperateError::Behind { id, head });
         }
-        tracing::info!(
-            topic = &*partition.topic,
-            partition = partition.partition,
-            key,
-            what,
-            "told by an operator"
-        );
-        if let Some(lane) = self.inner.consumers.lane(&partition) {
-            lane.chains_changed();
+        if !retry::hurry(&client, id, given_up).await.map_err(unavailable)? {
+            return Err(OperateError::NothingWaits(which));
         }
-        Ok(())
+        let what = if given_up.is_some() { "give up" } else { "retry now" };
+        let (topic, partition) = (&*partition.topic, partition.partition);
+        tracing::info!(topic, partition, %which, what, "told by an operator");
+        // Whenever it is due is news.
+        lane.notice(vec![(id, DateTime::<Utc>::MIN_UTC)]);
+        Ok(lane.state())
     }
 
     fn start_over(&self, partition: TopicPartition) {

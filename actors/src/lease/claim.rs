@@ -1,5 +1,6 @@
 //! Claiming a partition.
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
@@ -30,6 +31,8 @@ pub(crate) struct Claimed {
     pub(crate) paused: bool,
     /// The last owner was another process and ended without a word.
     pub(crate) unclean: bool,
+    /// What time it is there.
+    pub(crate) now: DateTime<Utc>,
     /// What that one was trying alone, and how many processes have ended while they did.
     pub(crate) intent: Option<(Place, u32)>,
 }
@@ -86,7 +89,7 @@ pub(crate) async fn claim(
                  deaths = CASE WHEN $7 AND (lease.intent_offset IS NOT NULL OR lease.intent_parked IS NOT NULL)
                           THEN lease.deaths + 1 ELSE lease.deaths END
              RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths,
-                       last_offset, last_timestamp_ms, ctid, letter_seq",
+                       last_offset, last_timestamp_ms, ctid, letter_seq, parked, clock_timestamp()",
         )
         .await?;
     let row = tx
@@ -107,6 +110,7 @@ pub(crate) async fn claim(
         letter_seq: row.get(11),
         last: last.map(|(offset, timestamp_ms)| Landmark { offset: Offset(offset), timestamp_ms }),
         row: row.get(10),
+        parked: row.get(12),
     };
     let known_cluster: &str = row.get(3);
     if known_cluster != cluster_id {
@@ -136,9 +140,9 @@ pub(crate) async fn claim(
         (None, id) => id.map(Place::Parked),
     };
     let deaths = u32::try_from(row.get::<_, i32>(7)).unwrap_or(0);
-    let paused = row.get(4);
+    let (paused, now) = (row.get(4), row.get(13));
     tx.commit().await?;
-    Ok(Claimed { claim, paused, unclean, intent: intent.map(|intent| (intent, deaths)) })
+    Ok(Claimed { claim, paused, unclean, now, intent: intent.map(|intent| (intent, deaths)) })
 }
 
 /// Goes past records that retention has deleted, and says so loudly.

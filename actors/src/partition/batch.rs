@@ -44,7 +44,9 @@ pub(crate) struct Waited {
     pub(crate) requeued_from: Option<Uuid>,
     pub(crate) attempts: u32,
     pub(crate) first_failed_at: Option<DateTime<Utc>>,
-    /// Time since then in which the lane could not work.
+    /// When it was to run.
+    pub(crate) due_at: DateTime<Utc>,
+    /// Time since it first failed in which it was due and not run, before it was tried last.
     pub(crate) paused: Duration,
 }
 
@@ -63,6 +65,7 @@ impl Item {
             attempts: parked.attempts,
             first_failed_at: parked.first_failed_at,
             paused: parked.paused,
+            due_at: parked.due_at,
         };
         let verdict = parked.given_up.map(|reason| (Class::Exhausted, Cause::new("given-up", reason)));
         Self {
@@ -77,6 +80,20 @@ impl Item {
     /// Failed attempts so far.
     pub(crate) fn attempts(&self) -> u32 {
         self.parked.map_or(0, |waited| waited.attempts)
+    }
+
+    /// Time since it first failed that does not count: it was due, and nobody ran it. The process was gone or frozen, a server
+    /// was, the circuit was open, an operator had paused it, others came first: whatever it was, it is not the record's fault.
+    pub(crate) fn paused(&self, now: DateTime<Utc>) -> Duration {
+        let Some(waited) = self.parked else { return Duration::ZERO };
+        waited.paused.saturating_add((now - waited.due_at).to_std().unwrap_or_default())
+    }
+
+    /// Time since it first failed, without what does not count.
+    pub(crate) fn age(&self, now: DateTime<Utc>) -> Duration {
+        let since = self.parked.and_then(|waited| waited.first_failed_at);
+        let elapsed = since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
+        elapsed.saturating_sub(self.paused(now))
     }
 
     /// 1 unless it was requeued.
@@ -102,9 +119,22 @@ pub(crate) enum Fate {
     Ignored,
     /// Waits behind another of its key (or of its id); no attempt was made.
     Behind,
-    /// An attempt failed; it is tried again then.
-    Again(Cause, DateTime<Utc>),
+    /// It is tried again then.
+    Again(Cause, DateTime<Utc>, Tally),
     Dead(Class, Cause),
+}
+
+/// What it says of an event that it has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tally {
+    /// It failed: the attempt counts.
+    Failed,
+    /// The domain waits: its time runs, no attempt counts.
+    NotYet,
+    /// A server is gone: nothing counts.
+    Unreachable,
+    /// Its external call takes its time: nothing counts yet.
+    Slow,
 }
 
 /// A record in the batch with what is known of it.
@@ -124,7 +154,7 @@ pub(crate) struct DecodedEvent<H: Handler> {
     pub(crate) attempt: Attempt,
     pub(crate) event_type: String,
     pub(crate) key: H::Key,
-    pub(crate) body: H::Body,
+    pub(crate) body: Arc<H::Body>,
     pub(crate) payload_hash: i64,
 }
 
@@ -176,11 +206,20 @@ impl<H: Handler> Slot<H> {
                 crashes: item.crashes,
                 generation: item.generation(),
                 now,
+                age: item.age(now),
             },
             event_type: event.event_type,
             key: handler.key(&event.body),
-            body: event.body,
+            body: Arc::new(event.body),
             payload_hash: payload_hash(item.record.value.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// The batch runs at `now`.
+    pub(crate) fn set_time(&mut self, now: DateTime<Utc>) {
+        if let Some(event) = &mut self.decoded {
+            event.attempt.now = now;
+            event.attempt.age = self.item.age(now);
         }
     }
 

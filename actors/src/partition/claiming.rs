@@ -8,9 +8,14 @@ use crate::{
     consumer::LaneKind,
     handler::Handler,
     lease::{self, ClaimError, ClaimRequest, Claimed, Watermarks},
-    retry::{self, Chains, ParkedRef},
+    retry::{self, Chains, ParkedRef, Wanted},
     status::LaneState,
 };
+
+/// Waiting records that a claim reads; more of them between batches, as many at a time.
+const HELD: i64 = 4_000;
+/// With so many in memory no more are read, whether they can run or not.
+const HELD_MOST: usize = 100_000;
 
 impl<H: Handler> Work<H> {
     /// Claims the partition and learns all there is to know of it.
@@ -21,6 +26,7 @@ impl<H: Handler> Work<H> {
                 let claim = claimed.claim;
                 self.claim = Some(claim);
                 self.claimed_before = true;
+                self.shared.clock.set(claimed.now);
                 self.outbox.claimed(&claim);
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
@@ -93,7 +99,13 @@ impl<H: Handler> Work<H> {
             retry::count_crash(&client, &crashed).await.map_err(|error| ours(&error))?;
             self.lane.crash_counted(&crashed);
         }
-        self.read_chains(&client).await?;
+        self.chains = Chains::new(self.shared.settings.chain_max);
+        self.requeued_to = 0;
+        self.calls.get_mut().clear();
+        self.lane.take_noticed();
+        self.read_chains(&client, Wanted::Behind(0, HELD)).await?;
+        let beyond = self.chains.beyond().unwrap_or(i64::MAX);
+        self.lane.keep_solo(|id| id > beyond || self.chains.due_at(id).is_some());
         Ok((claimed, low))
     }
 
@@ -124,13 +136,57 @@ impl<H: Handler> Work<H> {
         lease::claim(client, request).await
     }
 
-    async fn read_chains(&mut self, client: &deadpool_postgres::Client) -> Result<(), BatchError> {
-        let rows = retry::refs(client, &self.shared.settings.group, &self.lane.source).await;
-        self.chains = Chains::new(self.shared.settings.chain_max);
+    /// Learns of waiting records: of all of them, so many at a time, or of those that somebody else has changed. However many
+    /// wait, a claim reads a bounded number.
+    async fn read_chains(
+        &mut self,
+        client: &deadpool_postgres::Client,
+        wanted: Wanted<'_>,
+    ) -> Result<(), BatchError> {
+        let rows = retry::refs(client, &self.shared.settings.group, &self.lane.source, wanted).await;
         let rows = rows.map_err(|error| ours(&error))?;
-        self.lane.keep_solo(&rows.iter().map(|row| row.id).collect());
-        for ParkedRef { id, key, due_at, size } in rows {
+        if let Wanted::Behind(_, limit) = wanted {
+            let more = i64::try_from(rows.len()).is_ok_and(|read| read >= limit);
+            self.chains.set_beyond(rows.last().filter(|_| more).map(|row| row.id));
+        }
+        let beyond = self.chains.beyond().unwrap_or(i64::MAX);
+        // In order: of those behind the last one that is held, none may come before the others of its key.
+        for ParkedRef { id, key, due_at, size, requeued } in rows.into_iter().filter(|row| row.id <= beyond) {
+            if requeued {
+                self.requeued_to = self.requeued_to.max(id);
+            }
             self.chains.push(key, id, due_at, size);
+        }
+        Ok(())
+    }
+
+    /// Learns of more records that wait, where a claim found more than it reads.
+    pub(super) async fn read_on(&mut self) -> Result<(), BatchError> {
+        let Some(last) = self.chains.beyond().filter(|_| self.chains.len() < HELD_MOST) else {
+            return Ok(());
+        };
+        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+        self.read_chains(&client, Wanted::Behind(last, HELD)).await
+    }
+
+    /// Learns of what somebody else may have changed: records that were put back, or hurried.
+    pub(super) async fn look(&mut self) -> Result<(), BatchError> {
+        let requeued = self.lane.take_chains_changed();
+        let noticed = self.lane.take_noticed();
+        let news = noticed.iter().filter(|(id, due_at)| self.chains.due_at(*id) != Some(*due_at));
+        let beyond = self.chains.beyond().unwrap_or(i64::MAX);
+        let news: Vec<i64> = news.map(|(id, _)| *id).filter(|id| *id <= beyond).collect();
+        if news.is_empty() && !requeued {
+            return Ok(());
+        }
+        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+        if !news.is_empty() {
+            self.read_chains(&client, Wanted::These(&news)).await?;
+        }
+        // More may have come at once than are noticed one by one.
+        if requeued || news.len() >= retry::NOTICED {
+            let behind = if requeued { self.requeued_to } else { 0 };
+            self.read_chains(&client, Wanted::Requeued(behind)).await?;
         }
         Ok(())
     }
@@ -141,21 +197,5 @@ impl<H: Handler> Work<H> {
         self.lane.set_state(LaneState::Claiming, None);
         self.claim = None;
         self.not_before = None;
-    }
-
-    /// Somebody else changed the lane's `parked`.
-    pub(super) async fn reload_chains(&mut self) {
-        if self.claim.is_none() {
-            // They are read with the next claim.
-            return;
-        }
-        let read = async {
-            let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-            self.read_chains(&client).await
-        };
-        if read.await.is_err() {
-            // Half-read chains would let records of a key overtake: learn everything again.
-            self.claim = None;
-        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
 use super::{
     pipeline::{no_connection, ours},
     work::{HELD_UP, Next, Work},
@@ -14,14 +12,13 @@ use crate::{handler::Handler, lease, status::LaneState};
 const IDLE: Duration = Duration::from_secs(1);
 
 impl<H: Handler> Work<H> {
-    /// Deletes what Kafka has acknowledged, once the lane has been quiet for a while. Sleeps until `due` at the latest.
-    pub(super) async fn idle(&mut self, due: Option<DateTime<Utc>>) -> Next {
+    /// Deletes what Kafka has acknowledged, once the lane has been quiet for a while. Sleeps for `due` at the most.
+    pub(super) async fn idle(&mut self, due: Option<Duration>) -> Next {
         if let Some((claim, to)) =
             self.claim.zip(self.lane.trailing_gap()).filter(|(claim, to)| *to > claim.next_offset)
         {
             return self.pass_gap(claim, to).await;
         }
-        let due = due.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::from_millis(1)));
         // Asked first: what is acknowledged between the two questions must not be slept over.
         let unacknowledged = (self.outbox.backlog().rows > 0).then_some(IDLE);
         if !self.outbox.has_deletable() {

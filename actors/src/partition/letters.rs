@@ -5,7 +5,7 @@ use metrics::counter;
 use uuid::Uuid;
 
 use super::{
-    batch::{Fate, Slot},
+    batch::{Fate, Slot, Tally},
     pipeline::Context,
 };
 use crate::{
@@ -187,8 +187,9 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
         let correlation_id = beginning(&correlation_id);
         let (topic, partition, offset) = (&*record.source.topic, record.source.partition, record.offset.0);
         match &slot.fate {
-            Fate::Again(cause, due_at) => {
-                let backoff_ms = (*due_at - Utc::now()).num_milliseconds().max(0);
+            Fate::Again(cause, due_at, Tally::Failed) => {
+                let now = slot.decoded.as_ref().map_or(*due_at, |event| event.attempt.now);
+                let backoff_ms = (*due_at - now).num_milliseconds().max(0);
                 tracing::warn!(topic, partition, offset, %event_id, %correlation_id, attempt = slot.item.attempts() + 1,
                     backoff_ms, code = &*cause.code, error = cause.message, "attempt failed; trying again");
             }

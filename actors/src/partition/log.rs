@@ -64,7 +64,7 @@ impl<H: Handler> Work<H> {
         let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         let tx = client.transaction().await.map_err(|error| ours(&error))?;
         let held = lease::hold(&tx, group, source, claim).await.map_err(|error| ours(&error))?;
-        let from = Claim { row: held.ok_or_else(fenced)?, ..*claim };
+        let from = Claim { row: held.ok_or_else(fenced)?.row, ..*claim };
         let moved = Claim { next_offset: to, ..from };
         let advanced = lease::advance(&tx, group, source, &from, &moved, &counts, &runs.finish()).await;
         match advanced.map_err(|error| ours(&error))? {

@@ -6,7 +6,7 @@ use metrics::counter;
 
 use super::{
     pipeline::{BatchError, Committed, Waiting},
-    work::{HELD_UP, Next, Work},
+    work::{CutOff, HELD_UP, Next, Work},
 };
 use crate::{
     Cause,
@@ -16,6 +16,9 @@ use crate::{
     retry::{Systemic, delay},
     status::LaneState,
 };
+
+/// So many waiting records are worth a batch.
+const LEAST: usize = 16;
 
 impl<H: Handler> Work<H> {
     pub(super) fn committed(&mut self, committed: Committed) -> Next {
@@ -31,10 +34,16 @@ impl<H: Handler> Work<H> {
                 Waiting::Removed(key, id) => self.chains.remove(&key, id),
             }
         }
+        for (call, key, id) in committed.slow {
+            self.calls.get_mut().parked(call, key, id);
+        }
+        self.appetite = match committed.old {
+            (_, 0) => self.appetite.saturating_mul(2),
+            (run, _) => (run + run / 2).max(LEAST),
+        };
         self.use_hints = true;
         self.blamed = None;
         self.lane.acquit();
-        self.stopped = None;
         self.wide = committed.all_ignored;
         self.last_write = Instant::now();
         if self.circuit.committed(&committed.observed, self.last_write) {
@@ -43,6 +52,11 @@ impl<H: Handler> Work<H> {
                 partition = self.lane.source.partition,
                 "a probe passed; the circuit is closed, and attempts count again"
             );
+        }
+        match committed.unreachable.filter(|_| !committed.reached) {
+            Some(cause) => self.cut_off(cause),
+            None if committed.reached || self.chains.len() == 0 => self.cut_off = None,
+            None => {}
         }
         self.recovered();
         self.shared.hints.done(&self.shared.settings.group, committed.done);
@@ -97,21 +111,40 @@ impl<H: Handler> Work<H> {
                 failing = systemic.failing, tried = systemic.tried,
                 "most keys fail alike; the circuit is open, nothing counts until a probe passes");
         }
-        self.stopped.get_or_insert_with(Instant::now);
         self.lane.set_state(LaneState::Open, Some(cause));
         let wait = delay(&self.shared.settings.unreachable, self.circuit.probes() + 1);
         self.not_before = Some(Instant::now() + wait);
         Next::Sleep(Some(wait))
     }
 
-    /// Takes nothing new, and says why.
+    /// Takes nothing new, and says why. What waits may run all the same.
     pub(super) fn pause(&mut self, cause: &Cause) {
-        self.stopped.get_or_insert_with(Instant::now);
+        if self.cut_off.is_some() {
+            // That is why so many wait.
+            return;
+        }
         if self.lane.state() != LaneState::Paused {
             tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                 "the partition takes nothing new for now");
             self.lane.set_state(LaneState::Paused, Some(cause));
         }
+    }
+
+    /// No external call was answered: what needs one waits, and the lane tries with one at a time.
+    fn cut_off(&mut self, cause: Cause) {
+        let now = Instant::now();
+        let probe_at = match &self.cut_off {
+            Some(known) if known.probe_at > now => known.probe_at,
+            _ => {
+                self.failures = self.failures.saturating_add(1);
+                now + delay(&self.shared.settings.unreachable, self.failures)
+            }
+        };
+        if self.cut_off.is_none() {
+            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                "a server cannot be reached; what needs it waits");
+        }
+        self.cut_off = Some(CutOff { cause, probe_at });
     }
 
     pub(super) fn degrade(&mut self, cause: &Cause) -> Next {
@@ -121,13 +154,16 @@ impl<H: Handler> Work<H> {
             tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
                 "a server cannot be reached; the batch waits");
         }
-        self.stopped.get_or_insert_with(Instant::now);
         self.lane.set_state(LaneState::Degraded, Some(cause));
         self.not_before = Some(Instant::now() + wait);
         Next::Sleep(Some(wait))
     }
 
     pub(super) fn recovered(&mut self) {
+        if let Some(CutOff { cause, .. }) = &self.cut_off {
+            self.lane.set_state(LaneState::Degraded, Some(cause));
+            return;
+        }
         if self.failures > 0 {
             tracing::debug!(
                 topic = &*self.lane.source.topic,

@@ -11,27 +11,29 @@ mod measure;
 mod observe;
 mod prepare;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 use metrics::histogram;
+use parking_lot::Mutex;
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 pub(crate) use self::errors::{BatchError, commit_error, fenced, no_connection, ours, unaccounted};
 use self::errors::{stopping, theirs};
-use super::batch::{Fate, Item, Slot, cut};
+use super::{
+    batch::{Fate, Item, Slot, cut},
+    calls::{CallId, Calls},
+};
 use crate::{
+    Cause,
     group::Shared,
     handler::Handler,
     lease::Claim,
     metrics::BATCH_SECONDS,
     outbox::{Rows, Spans, Streams},
     record::TopicPartition,
-    retry::{ChainKey, Chains, Circuit, Observation},
+    retry::{self, ChainKey, Chains, Circuit, Observation},
 };
 
 /// What a committed batch leaves to do.
@@ -49,6 +51,14 @@ pub(crate) struct Committed {
     pub(crate) waiting: Vec<Waiting>,
     /// What the attempts showed, for the circuit.
     pub(crate) observed: Vec<Observation>,
+    /// A server that some event waits for.
+    pub(crate) unreachable: Option<Cause>,
+    /// Waiting records that were run, and those that there was no time for.
+    pub(crate) old: (usize, usize),
+    /// Calls that go on, and where their records wait.
+    pub(crate) slow: Vec<(CallId, ChainKey, i64)>,
+    /// Some external call was answered.
+    pub(crate) reached: bool,
     /// Every record was ignored: such a batch can be many times as large.
     pub(crate) all_ignored: bool,
 }
@@ -70,8 +80,10 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) chains: &'a Chains,
     pub(crate) use_hints: bool,
     pub(crate) circuit: &'a Circuit,
-    /// Time in which the lane could not work since its last commit.
-    pub(crate) paused: Duration,
+    /// Calls that batches before this one did not wait for.
+    pub(crate) calls: &'a Mutex<Calls<H::Prepared>>,
+    /// Whose fault a death is has to be known: no call may go on without its record.
+    pub(crate) alone: bool,
 }
 
 /// Runs a batch: what waited, and behind it what is fresh. `permit` bounds the transactions of the process; it is not held while
@@ -82,11 +94,12 @@ pub(crate) async fn run<H: Handler>(
     permit: SemaphorePermit<'_>,
 ) -> Result<Committed, BatchError> {
     let started = Instant::now();
-    let now = Utc::now();
     let handler = &context.shared.handler;
+    let now = context.shared.clock.now();
     let mut slots: Vec<Slot<H>> = items.into_iter().map(|item| Slot::decode(handler, item, now)).collect();
     failpoint!(BatchDecoded);
-    gate(context.chains, &mut slots);
+    let more = beyond(context, &slots).await?;
+    gate(context.chains, &more, &mut slots);
     if context.use_hints {
         hint(context, &mut slots).await;
     }
@@ -101,7 +114,7 @@ pub(crate) async fn run<H: Handler>(
             acquire(context.shared).await?
         }
     };
-    let committed = commit::commit(context, &mut slots, now).await?;
+    let committed = commit::commit(context, &mut slots).await?;
     drop(permit);
     failpoint!(BatchCommitted);
     measure::count(context, &slots);
@@ -122,10 +135,25 @@ fn within<H: Handler>(slots: &[Slot<H>], max: usize) -> usize {
     counting.map(|(at, _)| at).nth(max).unwrap_or(slots.len())
 }
 
+/// Keys of fresh records of which others wait that are not held in memory. Nearly always all are.
+async fn beyond<H: Handler>(
+    context: &Context<'_, H>,
+    slots: &[Slot<H>],
+) -> Result<HashSet<Box<[u8]>>, BatchError> {
+    if context.chains.beyond().is_none() {
+        return Ok(HashSet::new());
+    }
+    let fresh = slots.iter().filter(|slot| slot.item.parked.is_none() && slot.open().is_some());
+    let keys: Vec<&[u8]> = fresh.filter_map(|slot| slot.item.record.key.as_deref()).collect();
+    let client = context.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+    let keys = retry::waiting_keys(&client, &context.shared.settings.group, context.source, &keys).await;
+    keys.map_err(|error| ours(&error))
+}
+
 /// Fresh records whose key has others waiting go behind them.
-fn gate<H: Handler>(chains: &Chains, slots: &mut [Slot<H>]) {
+fn gate<H: Handler>(chains: &Chains, beyond: &HashSet<Box<[u8]>>, slots: &mut [Slot<H>]) {
     for slot in slots.iter_mut().filter(|slot| slot.item.parked.is_none() && slot.open().is_some()) {
-        if slot.item.record.key.as_deref().is_some_and(|key| chains.holds(key)) {
+        if slot.item.record.key.as_deref().is_some_and(|key| chains.holds(key) || beyond.contains(key)) {
             slot.fate = Fate::Behind;
         }
     }

@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
 use metrics::counter;
 use uuid::Uuid;
 
@@ -40,12 +39,44 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) claim: Claim,
 }
 
+/// Put-back records of one lane that wait at the most: further ones stay in Kafka. They would keep nothing from running, and
+/// only make the table long.
+const REQUEUED_MAX: usize = 2_000;
+
+/// How many of `taken`, from the first, there is room for where they belong.
+pub(crate) async fn room<H: Handler>(context: &Context<'_, H>, taken: &[Taken]) -> Result<usize, BatchError> {
+    let settings = &context.shared.settings;
+    // Where it belongs is asked alone, not what of it is kept.
+    let (partitions, kept) = (partitions(context.shared).await?, HashSet::new());
+    let origin =
+        |taken: &Taken| Some(origin(&taken.record, &settings.group, &partitions, &kept).ok()?.record.source);
+    let origins: Vec<_> = taken.iter().map(origin).collect();
+    let mut waiting: HashMap<&TopicPartition, usize> = HashMap::new();
+    let client = context.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+    for source in origins.iter().flatten() {
+        if waiting.contains_key(source) {
+            continue;
+        }
+        let most = i64::try_from(REQUEUED_MAX).unwrap_or(i64::MAX);
+        let count = retry::requeued_waiting(&client, &settings.group, source, most).await;
+        let count = count.map_err(|error| ours(&error))?;
+        waiting.insert(source, usize::try_from(count).unwrap_or(REQUEUED_MAX));
+    }
+    let full = |source: &Option<TopicPartition>| {
+        // One that belongs nowhere becomes a dead letter.
+        let Some(count) = source.as_ref().and_then(|source| waiting.get_mut(source)) else { return false };
+        *count += 1;
+        *count > REQUEUED_MAX
+    };
+    Ok(origins.iter().position(full).unwrap_or(taken.len()))
+}
+
 /// Moves a batch. A record that nobody can place becomes a dead letter again, and the ledger is told of it.
 pub(crate) async fn run<H: Handler>(
     context: &Context<'_, H>,
     taken: &[Taken],
 ) -> Result<Committed, BatchError> {
-    let (shared, now) = (context.shared, Utc::now());
+    let (shared, now) = (context.shared, context.shared.clock.now());
     let partitions = partitions(shared).await?;
     let kept = kept(shared, taken).await?;
     let (mut requeued, mut emits, mut lost) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
@@ -96,7 +127,7 @@ pub(crate) async fn run<H: Handler>(
     let claim = rows.numbered(claim);
     let restored = requeued.iter().map(|back| back.requeued_from).filter(|id| kept.contains(id)).collect();
     let batch = Batch { claim, counts, journal: journal.finish(), requeued, restored, rows };
-    let (row, deleted) = commit(context, &batch, now).await?;
+    let (row, deleted) = commit(context, &batch).await?;
     failpoint!(RequeueCommitted);
     for (record, generation, cause) in &lost {
         let correlation_id = record.headers.text("correlation-id").unwrap_or_default();
@@ -118,6 +149,10 @@ pub(crate) async fn run<H: Handler>(
         done: Vec::new(),
         waiting: Vec::new(),
         observed: Vec::new(),
+        unreachable: None,
+        slow: Vec::new(),
+        old: (0, 0),
+        reached: false,
         all_ignored: false,
     })
 }
@@ -173,17 +208,15 @@ struct Batch {
     rows: Rows,
 }
 
-async fn commit<H: Handler>(
-    context: &Context<'_, H>,
-    batch: &Batch,
-    now: DateTime<Utc>,
-) -> Result<(RowAt, Spans), BatchError> {
+async fn commit<H: Handler>(context: &Context<'_, H>, batch: &Batch) -> Result<(RowAt, Spans), BatchError> {
     let (shared, source, from) = (context.shared, context.source, &context.claim);
     let group = shared.settings.group.as_str();
     let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
     let held = lease::hold(&tx, group, source, from).await.map_err(|error| ours(&error))?;
-    let from = &Claim { row: held.ok_or_else(fenced)?, ..*from };
+    let held = held.ok_or_else(fenced)?;
+    let (from, now) = (&Claim { row: held.row, ..*from }, held.now);
+    shared.clock.set(now);
     let written = async {
         retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
         retry::restore_bodies(&tx, group, &batch.restored).await?;

@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
+use chrono::DateTime;
+use parking_lot::Mutex;
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 
 use super::{
     batch::{Item, PROCESS_DEATH},
+    calls::Calls,
     pipeline::{self, BatchError, Context, fenced, no_connection, ours},
     requeue,
 };
@@ -28,6 +30,11 @@ use crate::{
 /// How soon an outbox that Kafka holds up is tried again.
 pub(super) const HELD_UP: Duration = Duration::from_millis(100);
 
+/// How soon a requeue lane looks again whether there is room.
+const CROWDED: Duration = Duration::from_millis(250);
+/// It says so when there was none for so long.
+const CROWDED_LONG: Duration = Duration::from_secs(10);
+
 /// What an actor works with; all of it is lost with the actor.
 pub(crate) struct Work<H: Handler> {
     pub(super) shared: Arc<Shared<H>>,
@@ -36,19 +43,34 @@ pub(crate) struct Work<H: Handler> {
     pub(super) claimed_before: bool,
     pub(super) outbox: Streams,
     pub(super) chains: Chains,
+    /// The last row of those that were put back that is known.
+    pub(super) requeued_to: i64,
     pub(super) circuit: Circuit,
+    /// Waiting records to take at the most: about as many as the last batch had time for.
+    pub(super) appetite: usize,
+    /// External calls that go on without a batch.
+    pub(super) calls: Mutex<Calls<H::Prepared>>,
     /// Nothing is tried before.
     pub(super) not_before: Option<Instant>,
     pub(super) failures: u32,
-    /// Since when the lane could not work, until its next commit.
-    pub(super) stopped: Option<Instant>,
+    /// No external call is answered.
+    pub(super) cut_off: Option<CutOff>,
     pub(super) use_hints: bool,
     /// The last batch was ignored, all of it: the next may hold whatever the window does, until events come again.
     pub(super) wide: bool,
     /// This record's values were refused: it is not tried again.
     pub(super) blamed: Option<(Place, Cause)>,
     pub(super) last_write: Instant,
+    /// Since when a requeue lane finds no room where its records belong.
+    crowded_since: Option<Instant>,
     timer: Option<JoinHandle<()>>,
+}
+
+/// A server that events of the lane need is gone. Those that need it wait, others pass; one at a time is a probe.
+#[derive(Debug)]
+pub(super) struct CutOff {
+    pub(super) cause: Cause,
+    pub(super) probe_at: Instant,
 }
 
 /// What to do after a step.
@@ -64,7 +86,8 @@ impl<H: Handler> Work<H> {
         let name = format!("{}/{}", shared.settings.group, lane.source);
         let outbox = Streams::new(&name, &shared.publisher, &lane.outbox);
         let chains = Chains::new(shared.settings.chain_max);
-        let circuit = Circuit::new(shared.settings.circuit.clone());
+        let calls = Mutex::new(Calls::new(lane.clone()));
+        let circuit = Circuit::new(shared.settings.circuit.clone(), shared.sample.clone());
         Self {
             shared,
             lane,
@@ -72,14 +95,18 @@ impl<H: Handler> Work<H> {
             claimed_before: false,
             outbox,
             chains,
+            requeued_to: 0,
             circuit,
+            appetite: usize::MAX,
+            calls,
             not_before: None,
             failures: 0,
-            stopped: None,
+            cut_off: None,
             use_hints: true,
             wide: false,
             blamed: None,
             last_write: Instant::now(),
+            crowded_since: None,
             timer: None,
         }
     }
@@ -94,10 +121,16 @@ impl<H: Handler> Work<H> {
             return Next::Sleep(Some(wait));
         }
         self.not_before = None;
-        if self.claim.is_some() && self.lane.take_chains_changed() {
-            self.reload_chains().await;
+        if self.claim.is_some()
+            && let Err(error) = self.look().await
+        {
+            return self.forgotten(error);
         }
         let Some(claim) = self.claim else { return self.take_claim().await };
+        // Their answers are there: they have waited their turn, and come before all others that are due.
+        for (key, id) in self.calls.get_mut().ended() {
+            self.chains.delay(&key, id, DateTime::UNIX_EPOCH);
+        }
         if let Some((cause, landmark)) = self.lane.strange() {
             return self.halt_on_log(&claim, &cause, landmark).await;
         }
@@ -144,7 +177,10 @@ impl<H: Handler> Work<H> {
     }
 
     async fn source_step(&mut self, claim: Claim, permit: SemaphorePermit<'_>) -> Next {
-        let full = self.full();
+        let full = self.full(&claim);
+        if let Err(error) = self.read_on().await {
+            return self.forgotten(error);
+        }
         let due = self.due(full.is_some());
         let items = match self.items(&due, full).await {
             Ok(items) => items,
@@ -153,10 +189,10 @@ impl<H: Handler> Work<H> {
         let Some(first) = items.first() else {
             drop(permit);
             if due.is_empty() {
-                return self.idle(self.chains.next_due()).await;
+                return self.idle(self.next_due()).await;
             }
-            // Rows that somebody took out of the table.
-            self.reload_chains().await;
+            // Rows that somebody took out of the table: everything has to be learnt again.
+            self.claim = None;
             return Next::Again;
         };
         let only = (items.len() == 1).then(|| place(first));
@@ -173,7 +209,8 @@ impl<H: Handler> Work<H> {
             chains: &self.chains,
             use_hints: self.use_hints,
             circuit: &self.circuit,
-            paused: self.stopped.map_or(Duration::ZERO, |since| since.elapsed()),
+            calls: &self.calls,
+            alone: self.lane.is_careful() || self.lane.is_solo(),
         };
         match pipeline::run(&context, items, permit).await {
             Ok(committed) => self.committed(committed),
@@ -190,10 +227,30 @@ impl<H: Handler> Work<H> {
         }
         let context =
             requeue::Context { shared: &self.shared, source: &self.lane.source, outbox: &self.outbox, claim };
-        match requeue::run(&context, &taken).await {
+        let room = match requeue::room(&context, &taken).await {
+            Ok(room) => room,
+            Err(error) => return self.failed(error, None),
+        };
+        if room == 0 {
+            drop(permit);
+            return self.crowded();
+        }
+        self.crowded_since = None;
+        match requeue::run(&context, &taken[..room]).await {
             Ok(committed) => self.committed(committed),
             Err(error) => self.failed(error, None),
         }
+    }
+
+    /// Kafka keeps what is put back until its lane has run some of what was put back before.
+    fn crowded(&mut self) -> Next {
+        let since = *self.crowded_since.get_or_insert_with(Instant::now);
+        self.lane.put_back();
+        if since.elapsed() > CROWDED_LONG {
+            let message = "what was put back before waits in its partition, and is not run".to_owned();
+            self.pause(&Cause::new("requeued-full", message));
+        }
+        Next::Sleep(Some(CROWDED))
     }
 
     /// The next batch: what waits and is due, and behind it what is new, in one transaction: a few retries must not cost as
@@ -222,11 +279,18 @@ impl<H: Handler> Work<H> {
         !self.lane.is_careful() && !self.lane.is_solo() && !self.circuit.is_open()
     }
 
-    /// Why nothing new may be taken, if so many records wait.
-    fn full(&self) -> Option<Cause> {
+    /// What waits is not known any more: half-read chains would let records of a key overtake.
+    fn forgotten(&mut self, error: BatchError) -> Next {
+        self.claim = None;
+        self.failed(error, None)
+    }
+
+    /// Why nothing new may be taken, if so many records wait. Those that were put back do not count: they are bounded where
+    /// they come from.
+    fn full(&self, claim: &Claim) -> Option<Cause> {
         let settings = &self.shared.settings;
-        let waiting = self.chains.len();
-        if waiting >= settings.parked_max {
+        let waiting = claim.parked;
+        if usize::try_from(waiting).is_ok_and(|waiting| waiting >= settings.parked_max) {
             return Some(Cause::new("parked-full", format!("{waiting} records of this partition wait")));
         }
         let full = self.chains.has_full();
@@ -236,7 +300,7 @@ impl<H: Handler> Work<H> {
     /// Waiting records to run now; none when it is the window's turn.
     fn due(&self, full: bool) -> Vec<i64> {
         let settings = &self.shared.settings;
-        let now = Utc::now();
+        let now = self.shared.clock.now();
         // What processes have died of comes first, so that nothing else's progress hides it.
         match self.lane.suspect().map(|(place, _)| place) {
             Some(Place::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
@@ -246,9 +310,27 @@ impl<H: Handler> Work<H> {
         if self.circuit.wants_fresh() && !full && self.lane.front().is_some() {
             return Vec::new();
         }
-        let alone = self.lane.parked_solo() || self.lane.is_careful();
-        let limit = if alone { 1 } else { self.circuit.limit(settings.batch_max_records) };
-        self.chains.due(now, limit, settings.batch_max_bytes)
+        if self.cut_off.as_ref().is_some_and(|cut_off| cut_off.probe_at > Instant::now()) {
+            return Vec::new();
+        }
+        let alone = self.lane.parked_solo() || self.lane.is_careful() || self.cut_off.is_some();
+        let limit = if alone { 1 } else { self.circuit.limit(settings.batch_max_records).min(self.appetite) };
+        // While new records wait, what is old leaves them half of the batch.
+        let shares = !full && self.runs_in_batches() && self.lane.front().is_some();
+        let (limit, bytes) = match shares {
+            true => (limit.div_ceil(2), settings.batch_max_bytes / 2),
+            false => (limit, settings.batch_max_bytes),
+        };
+        self.chains.due(now, limit, bytes)
+    }
+
+    /// How long until some that wait are to run.
+    fn next_due(&self) -> Option<Duration> {
+        let now = self.shared.clock.now();
+        let due = (self.chains.next_due()? - now).to_std().unwrap_or_default();
+        let probe =
+            self.cut_off.as_ref().map(|cut_off| cut_off.probe_at.saturating_duration_since(Instant::now()));
+        Some(due.max(probe.unwrap_or_default()).max(Duration::from_millis(1)))
     }
 
     /// The next of the window, at most so many records and bytes.

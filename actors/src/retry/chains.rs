@@ -34,7 +34,10 @@ struct Waiting {
 pub(crate) struct Chains {
     chains: HashMap<ChainKey, VecDeque<Waiting>>,
     heads: BTreeSet<(DateTime<Utc>, i64, ChainKey)>,
-    len: usize,
+    /// When each row is due.
+    due: HashMap<i64, DateTime<Utc>>,
+    /// Rows behind this one are in the table and not here: more wait than are held in memory.
+    beyond: Option<i64>,
     /// A chain this long, or longer, is full.
     chain_max: usize,
     full: usize,
@@ -43,7 +46,14 @@ pub(crate) struct Chains {
 impl Chains {
     /// None waiting; a key with `chain_max` records is full.
     pub(crate) fn new(chain_max: usize) -> Self {
-        Self { chains: HashMap::new(), heads: BTreeSet::new(), len: 0, chain_max: chain_max.max(1), full: 0 }
+        Self {
+            chains: HashMap::new(),
+            heads: BTreeSet::new(),
+            due: HashMap::new(),
+            beyond: None,
+            chain_max: chain_max.max(1),
+            full: 0,
+        }
     }
 
     /// Whether some key has as many records waiting as one may.
@@ -51,9 +61,24 @@ impl Chains {
         self.full > 0
     }
 
-    /// Records waiting.
+    /// Records waiting, as far as they are held here.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.due.len()
+    }
+
+    /// The last row that is held here, where the table has more: those behind it are not known.
+    pub(crate) fn beyond(&self) -> Option<i64> {
+        self.beyond
+    }
+
+    /// Says from where on rows are not known.
+    pub(crate) fn set_beyond(&mut self, last: Option<i64>) {
+        self.beyond = last;
+    }
+
+    /// When a row is due, if it is known.
+    pub(crate) fn due_at(&self, id: i64) -> Option<DateTime<Utc>> {
+        self.due.get(&id).copied()
     }
 
     /// True when a record of this key has to wait behind others.
@@ -62,15 +87,22 @@ impl Chains {
         !self.chains.is_empty() && self.chains.contains_key(&ChainKey::Key(key.into()))
     }
 
-    /// Adds a record at the end of its chain. Ids rise.
+    /// Adds a record to its chain, in order of the ids, unless it is there.
     pub(crate) fn push(&mut self, key: ChainKey, id: i64, due_at: DateTime<Utc>, size: usize) {
+        if self.due.insert(id, due_at).is_some() {
+            return self.delay(&key, id, due_at);
+        }
         let chain = self.chains.entry(key.clone()).or_default();
-        if chain.is_empty() {
+        // Nearly always the end: ids rise, but transactions of other lanes may end in another order.
+        let at = chain.iter().rposition(|waiting| waiting.id < id).map_or(0, |before| before + 1);
+        if at == 0 {
+            if let Some(head) = chain.front() {
+                self.heads.remove(&(head.due_at, head.id, key.clone()));
+            }
             self.heads.insert((due_at, id, key));
         }
-        chain.push_back(Waiting { id, due_at, size });
+        chain.insert(at, Waiting { id, due_at, size });
         self.full += usize::from(chain.len() == self.chain_max);
-        self.len += 1;
     }
 
     /// Takes a record out, wherever in its chain it stands; its successor becomes the head.
@@ -79,7 +111,7 @@ impl Chains {
         let Some(at) = chain.iter().position(|waiting| waiting.id == id) else { return };
         let gone = chain.remove(at);
         self.full -= usize::from(chain.len() + 1 == self.chain_max);
-        self.len -= 1;
+        self.due.remove(&id);
         if at == 0 {
             if let Some(gone) = gone {
                 self.heads.remove(&(gone.due_at, gone.id, key.clone()));
@@ -102,6 +134,7 @@ impl Chains {
             self.heads.insert((due_at, id, key.clone()));
         }
         chain[at].due_at = due_at;
+        self.due.insert(id, due_at);
     }
 
     /// When the next head is due.
@@ -109,13 +142,16 @@ impl Chains {
         self.heads.first().map(|(due_at, ..)| *due_at)
     }
 
-    /// Rows to run now, at most `limit` or `max_bytes` (at least one): of each chain whose head is due the head and its
-    /// followers in order, so that followers run as soon as their head has succeeded.
+    /// Rows to run now, at most `limit` or `max_bytes` (at least one), of the chains whose head is due: all heads first, then
+    /// all second ones and so on, so that one long chain takes no other's place, and followers run as soon as those before
+    /// them have succeeded.
     pub(crate) fn due(&self, now: DateTime<Utc>, limit: usize, max_bytes: usize) -> Vec<i64> {
         let heads = self.heads.iter().take_while(|(due_at, ..)| *due_at <= now);
+        let chains: Vec<_> = heads.take(limit).map(|(_, _, key)| &self.chains[key]).collect();
+        let longest = chains.iter().map(|chain| chain.len()).max().unwrap_or(0);
         let mut bytes = 0usize;
-        heads
-            .flat_map(|(_, _, key)| &self.chains[key])
+        (0..longest)
+            .flat_map(|nth| chains.iter().filter_map(move |chain| chain.get(nth)))
             .take(limit)
             .take_while(|waiting| {
                 let first = bytes == 0;
@@ -165,6 +201,21 @@ mod tests {
         chains.remove(&key("a"), 2);
         assert!(!chains.holds(b"a"));
         assert_eq!(chains.len(), 1);
+    }
+
+    #[test]
+    fn heads_come_before_second_ones_and_a_late_arrival_takes_its_place() {
+        let mut chains = Chains::new(100);
+        for (name, id) in [("a", 2), ("a", 3), ("a", 4), ("b", 5), ("b", 6)] {
+            chains.push(key(name), id, at(id), 1);
+        }
+        assert_eq!(chains.due(at(9), 10, usize::MAX), [2, 5, 3, 6, 4]);
+        assert_eq!(chains.due(at(9), 2, usize::MAX), [2, 5]);
+        // Its transaction ended after those of later ids.
+        chains.push(key("b"), 1, at(7), 1);
+        chains.push(key("b"), 1, at(8), 1);
+        assert_eq!(chains.due(at(9), 10, usize::MAX), [2, 1, 3, 5, 4, 6]);
+        assert_eq!((chains.len(), chains.due_at(1), chains.due_at(9)), (6, Some(at(8)), None));
     }
 
     #[test]
@@ -231,7 +282,9 @@ mod tests {
                 let head = model.iter().find(|row| row.1 == ids[0]).expect("in the model");
                 (head.2, head.1)
             });
-            prop_assert_eq!(chains.due(at(now), usize::MAX, usize::MAX), expected.concat());
+            let longest = expected.iter().map(Vec::len).max().unwrap_or(0);
+            let levels = (0..longest).flat_map(|nth| expected.iter().filter_map(move |chain| chain.get(nth).copied()));
+            prop_assert_eq!(chains.due(at(now), usize::MAX, usize::MAX), levels.collect::<Vec<_>>());
             prop_assert_eq!(chains.len(), model.len());
             let full = ["key-0", "key-1", "key-2"].iter().any(|name| chain(name).len() >= 3);
             prop_assert_eq!(chains.has_full(), full);

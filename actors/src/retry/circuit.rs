@@ -2,14 +2,18 @@
 //!
 //! An event that fails on its own is retried a counted number of times and then dies. When most keys fail alike, it is
 //! not the events: counting their attempts would turn an outage of somebody else into dead letters. The circuit of the
-//! lane then opens: nothing counts, one probe at a time finds out when it is over. The idea is that of a circuit breaker
+//! lane then opens: nothing counts, one probe at a time finds out when it is over. What the lanes of a process see, they see
+//! together: the question is about what they all call. The idea is that of a circuit breaker
 //! (Nygard, *Release It!*); what is ours is that it looks at distinct keys and at the fingerprint of the failure, so that
 //! a single failing key, or a flood of different failures, never opens it.
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
+
+use parking_lot::Mutex;
 
 use crate::settings::CircuitSettings;
 
@@ -37,12 +41,16 @@ pub(crate) struct Systemic {
     pub(crate) tried: usize,
 }
 
+/// Recent attempts of all lanes, oldest first, beginning with a failure: without one there is nothing to tell. All clones
+/// are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample(Arc<Mutex<VecDeque<(Instant, Observation)>>>);
+
 /// The circuit of one lane.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     settings: CircuitSettings,
-    /// Recent attempts, oldest first, beginning with a failure: without one there is nothing to tell.
-    seen: VecDeque<(Instant, Observation)>,
+    sample: Sample,
     open: Option<Open>,
 }
 
@@ -53,8 +61,9 @@ struct Open {
 }
 
 impl Circuit {
-    pub(crate) fn new(settings: CircuitSettings) -> Self {
-        Self { settings, seen: VecDeque::new(), open: None }
+    /// A closed one, of a lane that shares `sample` with the others.
+    pub(crate) fn new(settings: CircuitSettings, sample: Sample) -> Self {
+        Self { settings, sample, open: None }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -82,7 +91,7 @@ impl Circuit {
 
     /// Whether there is anything to observe in a batch without failures.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.seen.is_empty() && self.open.is_none()
+        self.open.is_none() && self.sample.0.lock().is_empty()
     }
 
     /// Whether a batch that showed `now_seen` must not be committed, since not its events are to blame.
@@ -94,16 +103,44 @@ impl Circuit {
                 true => alike.failing * 2 >= alike.tried,
                 false => alike.failing == alike.tried,
             };
-            return (alike.fingerprint == open.fingerprint && most).then_some(alike);
+            let systemic = (alike.fingerprint == open.fingerprint && most).then_some(alike);
+            if systemic.is_some() {
+                self.note(now_seen, now);
+            }
+            return systemic;
         }
         if now_seen.iter().all(|one| one.failed.is_none()) {
             return None;
         }
         let window = self.settings.window;
-        let recent = self.seen.iter().filter(|(at, _)| now.duration_since(*at) <= window).map(|(_, one)| one);
-        let alike = self.alike(recent.chain(now_seen))?;
-        let opens = alike.tried >= self.settings.min_keys && alike.failing * 2 >= alike.tried;
+        let alike = {
+            let seen = self.sample.0.lock();
+            let recent = seen.iter().filter(|(at, _)| now.duration_since(*at) <= window).map(|(_, one)| one);
+            self.alike(recent.chain(now_seen))?
+        };
+        // Whatever others meet, a lane most of whose keys pass goes on.
+        let here = self.alike(now_seen.iter())?;
+        let here = here.fingerprint == alike.fingerprint && here.failing * 2 >= here.tried;
+        let opens = here && alike.tried >= self.settings.min_keys && alike.failing * 2 >= alike.tried;
+        if opens {
+            // The others are to know, although nothing of it is committed.
+            self.note(now_seen, now);
+        }
         opens.then_some(alike)
+    }
+
+    fn note(&self, now_seen: &[Observation], now: Instant) {
+        let mut seen = self.sample.0.lock();
+        for one in now_seen {
+            if one.failed.is_some() || !seen.is_empty() {
+                seen.push_back((now, *one));
+            }
+        }
+        while seen.len() > KEYS
+            || seen.front().is_some_and(|(at, _)| now.duration_since(*at) > self.settings.window)
+        {
+            seen.pop_front();
+        }
     }
 
     /// The failure that most keys have, by each key's latest attempt.
@@ -113,7 +150,8 @@ impl Circuit {
         for fingerprint in latest.values().flatten() {
             *counts.entry(*fingerprint).or_default() += 1;
         }
-        let (fingerprint, failing) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        let (fingerprint, failing) =
+            counts.into_iter().max_by_key(|(fingerprint, count)| (*count, *fingerprint))?;
         Some(Systemic { fingerprint, failing, tried: latest.len() })
     }
 
@@ -122,7 +160,6 @@ impl Circuit {
         let newly = self.open.is_none();
         let probes = self.open.map_or(0, |open| open.probes + 1);
         self.open = Some(Open { fingerprint: systemic.fingerprint, probes });
-        self.seen.clear();
         newly
     }
 
@@ -132,18 +169,13 @@ impl Circuit {
             // Nothing was tried: ignored records, duplicates.
             return false;
         }
-        let closed = self.open.take().is_some();
-        for one in now_seen {
-            if one.failed.is_some() || !self.seen.is_empty() {
-                self.seen.push_back((now, *one));
-            }
+        let closed = self.open.take();
+        if let Some(Open { fingerprint, .. }) = closed {
+            // It is over: what was seen of it says nothing of what comes.
+            self.sample.0.lock().retain(|(_, one)| one.failed != Some(fingerprint));
         }
-        while self.seen.len() > KEYS
-            || self.seen.front().is_some_and(|(at, _)| now.duration_since(*at) > self.settings.window)
-        {
-            self.seen.pop_front();
-        }
-        closed
+        self.note(now_seen, now);
+        closed.is_some()
     }
 }
 
@@ -158,7 +190,11 @@ mod tests {
     const OUTAGE: u64 = 7;
 
     fn circuit() -> Circuit {
-        Circuit::new(CircuitSettings { min_keys: 20, window: Duration::from_secs(30) })
+        of(Sample::default())
+    }
+
+    fn of(sample: Sample) -> Circuit {
+        Circuit::new(CircuitSettings { min_keys: 20, window: Duration::from_secs(30) }, sample)
     }
 
     fn fails(keys: std::ops::Range<u64>) -> Vec<Observation> {
@@ -182,6 +218,26 @@ mod tests {
         assert!(self::circuit().judge(&half, now).is_some());
         let less = [fails(0..10), passes(10..21)].concat();
         assert!(self::circuit().judge(&less, now).is_none());
+    }
+
+    #[test]
+    fn lanes_judge_together_and_one_whose_keys_pass_goes_on() {
+        let sample = Sample::default();
+        let (mut quiet, now) = (of(sample.clone()), Instant::now());
+        for lane in 0..19 {
+            let alone = fails(lane..lane + 1);
+            let mut other = of(sample.clone());
+            assert_eq!(other.judge(&alone, now), None, "too few to tell");
+            other.committed(&alone, now);
+        }
+        let most_pass = [fails(20..21), passes(21..24)].concat();
+        assert_eq!(quiet.judge(&most_pass, now), None);
+        let systemic = quiet.judge(&fails(20..21), now).expect("twenty keys of twenty lanes");
+        quiet.opened(systemic);
+        assert!(of(sample.clone()).judge(&fails(21..22), now).is_some());
+        // It passes here: what the others saw before says nothing any more.
+        assert!(quiet.committed(&passes(20..21), now));
+        assert_eq!(of(sample).judge(&fails(0..1), now), None);
     }
 
     #[test]

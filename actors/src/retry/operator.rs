@@ -3,7 +3,10 @@
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
 
-use crate::{record::TopicPartition, status::ParkedStatus};
+use crate::{
+    record::TopicPartition,
+    status::{ParkedStatus, WhichParked},
+};
 
 /// Waiting records as people see them, oldest first.
 pub(crate) async fn list<C: GenericClient>(
@@ -13,12 +16,13 @@ pub(crate) async fn list<C: GenericClient>(
 ) -> Result<Vec<ParkedStatus>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT topic, partition, \"offset\", key, event_id, attempts, due_at, error_code, error FROM parked
+            "SELECT topic, partition, \"offset\", key, event_id, attempts, due_at, error_code, error, id FROM parked
              WHERE consumer = $1 ORDER BY id LIMIT $2",
         )
         .await?;
     let rows = client.query(&statement, &[&consumer, &limit]).await?;
     let read = |row: &Row| ParkedStatus {
+        id: row.get(9),
         topic: row.get(0),
         partition: row.get(1),
         offset: row.get(2),
@@ -31,33 +35,40 @@ pub(crate) async fn list<C: GenericClient>(
     Ok(rows.iter().map(read).collect())
 }
 
-/// The head of a key's chain, the only one that runs; `$4` is the key.
-const HEAD: &str =
-    "id = (SELECT min(id) FROM parked WHERE consumer = $1 AND topic = $2 AND partition = $3 AND key = $4)";
-
-/// Lets the head of a key's chain run now. False when nothing of that key waits.
-pub(crate) async fn retry_now<C: GenericClient>(
+/// Where the record that is meant waits: its row, and the row that runs first. `None` when nothing of the kind waits.
+pub(crate) async fn find<C: GenericClient>(
     client: &C,
     consumer: &str,
     source: &TopicPartition,
-    key: &[u8],
-) -> Result<bool, Error> {
-    let statement = format!("UPDATE parked SET due_at = now() WHERE {HEAD}");
-    let changed = client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &key]).await?;
-    Ok(changed > 0)
+    which: &WhichParked,
+) -> Result<Option<(i64, i64)>, Error> {
+    const HEAD: &str = "SELECT min(id) FROM parked WHERE consumer = $1 AND topic = $2 AND partition = $3
+         AND sha256(key) = sha256($4::bytea) AND key = $4";
+    const ROW: &str =
+        "SELECT key FROM parked WHERE consumer = $1 AND topic = $2 AND partition = $3 AND id = $4";
+    let (topic, partition) = (&*source.topic, source.partition);
+    let (wanted, key) = match which {
+        WhichParked::Key(key) => (None, Some(key.as_bytes().to_vec())),
+        WhichParked::Id(id) => {
+            let Some(row) = client.query_opt(ROW, &[&consumer, &topic, &partition, id]).await? else {
+                return Ok(None);
+            };
+            (Some(*id), row.get(0))
+        }
+    };
+    // One without a key waits for nobody.
+    let Some(key) = key else { return Ok(wanted.map(|id| (id, id))) };
+    let head: Option<i64> = client.query_one(HEAD, &[&consumer, &topic, &partition, &key]).await?.get(0);
+    Ok(head.map(|head| (wanted.unwrap_or(head), head)))
 }
 
-/// Gives the head of a key's chain up: it becomes a dead letter now, and its followers go on. False when nothing of that
-/// key waits.
-pub(crate) async fn give_up<C: GenericClient>(
+/// Lets a row run now; with a reason it becomes a dead letter then. False when it is gone.
+pub(crate) async fn hurry<C: GenericClient>(
     client: &C,
-    consumer: &str,
-    source: &TopicPartition,
-    key: &[u8],
-    reason: &str,
+    id: i64,
+    given_up: Option<&str>,
 ) -> Result<bool, Error> {
-    let statement = format!("UPDATE parked SET due_at = now(), given_up = $5 WHERE {HEAD}");
-    let changed =
-        client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &key, &reason]).await?;
-    Ok(changed > 0)
+    let statement =
+        "UPDATE parked SET due_at = clock_timestamp(), given_up = coalesce($2, given_up) WHERE id = $1";
+    Ok(client.execute(statement, &[&id, &given_up]).await? > 0)
 }

@@ -7,7 +7,6 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::ChainKey;
 use crate::{
     Cause,
     headers::Headers,
@@ -23,6 +22,8 @@ pub(crate) struct NewParked<'a> {
     pub(crate) attempts: i32,
     pub(crate) crashes: i32,
     pub(crate) due_at: DateTime<Utc>,
+    /// It was tried, and its time runs.
+    pub(crate) failed: bool,
     /// Why it waits.
     pub(crate) cause: Cause,
 }
@@ -37,17 +38,25 @@ pub(crate) struct ParkedRecord {
     pub(crate) attempts: u32,
     pub(crate) crashes: u32,
     pub(crate) first_failed_at: Option<DateTime<Utc>>,
-    /// Time its lane could not work since then.
+    /// When it was to run.
+    pub(crate) due_at: DateTime<Utc>,
+    /// Time since then in which it was not run although it was due, before it was tried last.
     pub(crate) paused: Duration,
     /// Why an operator gave it up.
     pub(crate) given_up: Option<String>,
 }
 
-/// A waiting record that failed again.
+/// A waiting record that has to wait again.
 #[derive(Debug)]
 pub(crate) struct Retried {
     pub(crate) id: i64,
     pub(crate) attempts: i32,
+    /// It was tried, and its time runs.
+    pub(crate) failed: bool,
+    /// Its time begins anew: what it waited before was not its own failure.
+    pub(crate) anew: bool,
+    /// Time since it first failed that does not count.
+    pub(crate) paused: Duration,
     pub(crate) due_at: DateTime<Utc>,
     pub(crate) cause: Cause,
 }
@@ -78,10 +87,10 @@ pub(crate) async fn insert<C: GenericClient>(
             "INSERT INTO parked (consumer, topic, partition, \"offset\", key, value, headers, timestamp_ms, event_id,
                                  generation, attempts, crashes, due_at, first_failed_at, error_code, error, parked_at)
              SELECT $1, $2, $3, p.off, p.key, p.value, p.headers, p.ts, p.event_id, 1, p.attempts, p.crashes, p.due_at,
-                    CASE WHEN p.attempts > 0 THEN $14::timestamptz END, p.code, p.error, $14
+                    CASE WHEN p.failed THEN $14::timestamptz END, p.code, p.error, $14
              FROM unnest($4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bigint[], $9::uuid[], $10::int[],
-                         $11::int[], $12::timestamptz[], $13::text[], $15::text[])
-                  AS p (off, key, value, headers, ts, event_id, attempts, crashes, due_at, code, error)
+                         $11::int[], $12::timestamptz[], $13::text[], $15::text[], $16::bool[])
+                  AS p (off, key, value, headers, ts, event_id, attempts, crashes, due_at, code, error, failed)
              ORDER BY p.off
              RETURNING id, \"offset\"",
         )
@@ -98,6 +107,7 @@ pub(crate) async fn insert<C: GenericClient>(
     let due: Vec<DateTime<Utc>> = parked.iter().map(|p| p.due_at).collect();
     let codes: Vec<&str> = parked.iter().map(|p| &*p.cause.code).collect();
     let errors: Vec<&str> = parked.iter().map(|p| p.cause.message.as_str()).collect();
+    let failed: Vec<bool> = parked.iter().map(|p| p.failed).collect();
     let mut rows = client
         .query(
             &statement,
@@ -117,6 +127,7 @@ pub(crate) async fn insert<C: GenericClient>(
                 &codes,
                 &now,
                 &errors,
+                &failed,
             ],
         )
         .await?
@@ -183,38 +194,6 @@ pub(crate) async fn insert_requeued<C: GenericClient>(
     Ok(())
 }
 
-/// A waiting record without its contents.
-#[derive(Debug)]
-pub(crate) struct ParkedRef {
-    pub(crate) id: i64,
-    pub(crate) key: ChainKey,
-    pub(crate) due_at: DateTime<Utc>,
-    /// Bytes of its contents.
-    pub(crate) size: usize,
-}
-
-/// Every waiting record of a lane, in order.
-pub(crate) async fn refs<C: GenericClient>(
-    client: &C,
-    consumer: &str,
-    source: &TopicPartition,
-) -> Result<Vec<ParkedRef>, Error> {
-    let statement = client
-        .prepare_cached(
-            "SELECT id, key, due_at, coalesce(octet_length(value), 0) + octet_length(headers)
-             FROM parked WHERE consumer = $1 AND topic = $2 AND partition = $3 ORDER BY id",
-        )
-        .await?;
-    let rows = client.query(&statement, &[&consumer, &&*source.topic, &source.partition]).await?;
-    let read = |row: &Row| ParkedRef {
-        id: row.get(0),
-        key: ChainKey::of(row.get(1), row.get(0)),
-        due_at: row.get(2),
-        size: usize::try_from(row.get::<_, i32>(3)).unwrap_or(0),
-    };
-    Ok(rows.iter().map(read).collect())
-}
-
 /// The records to run, in the order of `ids`. Rows that are gone are left out.
 pub(crate) async fn fetch<C: GenericClient>(
     client: &C,
@@ -224,7 +203,7 @@ pub(crate) async fn fetch<C: GenericClient>(
     let statement = client
         .prepare_cached(
             "SELECT p.id, p.\"offset\", p.key, p.value, p.headers, p.timestamp_ms, p.generation, p.requeued_from, p.attempts,
-                    p.crashes, p.first_failed_at, p.paused_ms, p.given_up
+                    p.crashes, p.first_failed_at, p.paused_ms, p.given_up, p.due_at
              FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, ord) JOIN parked p USING (id) ORDER BY wanted.ord",
         )
         .await?;
@@ -255,10 +234,11 @@ fn parked_record(source: &TopicPartition, row: &Row) -> ParkedRecord {
         first_failed_at: row.get(10),
         paused: Duration::from_millis(u64::try_from(row.get::<_, i64>(11)).unwrap_or(0)),
         given_up: row.get(12),
+        due_at: row.get(13),
     }
 }
 
-/// Notes another failed attempt of each.
+/// Notes that each has to wait again.
 pub(crate) async fn retry<C: GenericClient>(
     client: &C,
     retried: &[Retried],
@@ -270,9 +250,12 @@ pub(crate) async fn retry<C: GenericClient>(
     let statement = client
         .prepare_cached(
             "UPDATE parked SET attempts = r.attempts, due_at = r.due_at, error_code = r.code, error = r.error,
-                    first_failed_at = coalesce(first_failed_at, $6::timestamptz)
-             FROM unnest($1::bigint[], $2::int[], $3::timestamptz[], $4::text[], $5::text[])
-                  AS r (id, attempts, due_at, code, error)
+                    first_failed_at = CASE WHEN r.anew THEN $6::timestamptz
+                        WHEN r.failed THEN coalesce(first_failed_at, $6) ELSE first_failed_at END,
+                    paused_ms = r.paused
+             FROM unnest($1::bigint[], $2::int[], $3::timestamptz[], $4::text[], $5::text[], $7::bool[], $8::bool[],
+                         $9::bigint[])
+                  AS r (id, attempts, due_at, code, error, failed, anew, paused)
              WHERE parked.id = r.id",
         )
         .await?;
@@ -281,7 +264,13 @@ pub(crate) async fn retry<C: GenericClient>(
     let due: Vec<DateTime<Utc>> = retried.iter().map(|r| r.due_at).collect();
     let codes: Vec<&str> = retried.iter().map(|r| &*r.cause.code).collect();
     let errors: Vec<&str> = retried.iter().map(|r| r.cause.message.as_str()).collect();
-    client.execute(&statement, &[&ids, &attempts, &due, &codes, &errors, &now]).await?;
+    let failed: Vec<bool> = retried.iter().map(|r| r.failed).collect();
+    let anew: Vec<bool> = retried.iter().map(|r| r.anew).collect();
+    let paused = retried.iter().map(|r| i64::try_from(r.paused.as_millis()).unwrap_or(i64::MAX));
+    let paused: Vec<i64> = paused.collect();
+    client
+        .execute(&statement, &[&ids, &attempts, &due, &codes, &errors, &now, &failed, &anew, &paused])
+        .await?;
     Ok(())
 }
 
@@ -301,42 +290,4 @@ pub(crate) async fn count_crash<C: GenericClient>(client: &C, ids: &[i64]) -> Re
         client.prepare_cached("UPDATE parked SET crashes = crashes + 1 WHERE id = ANY($1)").await?;
     client.execute(&statement, &[&ids]).await?;
     Ok(())
-}
-
-/// Leaves time in which the lane could not work out of the deadlines of records that failed before `now`.
-pub(crate) async fn add_pause<C: GenericClient>(
-    client: &C,
-    consumer: &str,
-    source: &TopicPartition,
-    paused: Duration,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
-            "UPDATE parked SET paused_ms = paused_ms + $4
-             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND first_failed_at < $5",
-        )
-        .await?;
-    let ms = i64::try_from(paused.as_millis()).unwrap_or(i64::MAX);
-    client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &ms, &now]).await?;
-    Ok(())
-}
-
-/// Lanes that were given requeued records and may not know it.
-pub(crate) async fn requeued_lanes<C: GenericClient>(
-    client: &C,
-    consumer: &str,
-) -> Result<Vec<TopicPartition>, Error> {
-    let statement = client
-        .prepare_cached(
-            "SELECT DISTINCT topic, partition FROM parked AS one
-             WHERE consumer = $1 AND due_at <= now() AND requeued_from IS NOT NULL
-               -- Those behind another of their key are known, and run when that one has.
-               AND NOT EXISTS (SELECT 1 FROM parked AS before WHERE before.consumer = one.consumer
-                    AND before.topic = one.topic AND before.partition = one.partition AND before.key = one.key
-                    AND before.id < one.id)",
-        )
-        .await?;
-    let rows = client.query(&statement, &[&consumer]).await?;
-    Ok(rows.iter().map(|row| TopicPartition::new(row.get::<_, &str>(0), row.get(1))).collect())
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use actors::{
-    Consent, Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, dead_letter::Class,
+    Consent, Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, WhichParked,
+    dead_letter::Class,
 };
 
 use crate::{
@@ -29,6 +30,10 @@ fn reason(group: &Group, world: &World) -> String {
 
 fn source(world: &World) -> TopicPartition {
     TopicPartition::new(world.topic.as_str(), 0)
+}
+
+fn key(key: &str) -> WhichParked {
+    WhichParked::Key(key.to_owned())
 }
 
 async fn send(world: &World, key: &str, n: i64, mode: &str) {
@@ -97,19 +102,45 @@ async fn a_waiting_key_is_hurried_or_given_up() {
     until("three wait", || async { world.counted("parked").await == 3 }).await;
     let waiting = group.parked(10).await.expect("listed");
     assert_eq!(waiting.iter().map(|one| one.attempts).collect::<Vec<_>>(), [1, 1, 0]);
+    let follower = group.retry_parked(source(&world), WhichParked::Id(waiting[2].id)).await;
+    assert!(matches!(follower, Err(OperateError::Behind { .. })), "{follower:?}");
 
-    group.retry_parked(source(&world), "hurried").await.expect("hurried");
+    group.retry_parked(source(&world), key("hurried")).await.expect("hurried");
     until("it ran", || async { world.list("hurried").await == [1] }).await;
-    group.give_up_parked(source(&world), "hopeless", "nobody will ever pay this").await.expect("given up");
+    group
+        .give_up_parked(source(&world), key("hopeless"), "nobody will ever pay this")
+        .await
+        .expect("given up");
     until("its follower ran", || async { world.list("hopeless").await == [3] }).await;
     let letters = world.dead_letters(1).await;
     assert_eq!((letters[0].class, letters[0].error_code.as_str()), (Class::Exhausted, "given-up"));
     assert!(letters[0].error.contains("nobody will ever pay this"), "{}", letters[0].error);
-    let nothing = group.retry_parked(source(&world), "hopeless").await;
+    let nothing = group.retry_parked(source(&world), key("hopeless")).await;
     assert!(matches!(nothing, Err(OperateError::NothingWaits(_))), "{nothing:?}");
-    let elsewhere = group.retry_parked(TopicPartition::new("elsewhere", 0), "k").await;
+    let elsewhere = group.retry_parked(TopicPartition::new("elsewhere", 0), key("k")).await;
     assert!(matches!(elsewhere, Err(OperateError::NotHere(_))), "{elsewhere:?}");
     assert_eq!(world.unaccounted().await, 0);
+    group.shutdown(Duration::from_secs(10)).await;
+}
+
+/// One has no key, the other one that is no text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_record_without_a_readable_key_is_hurried_or_given_up_by_its_id() {
+    let mut world = World::new(1).await;
+    world.settings.retry.initial = Duration::from_secs(600);
+    world.settings.retry.max = Duration::from_secs(600);
+    let group = world.start().await;
+    world.send(None, Some(&World::event(id(), "none", 1, "flaky:1"))).await;
+    world.send_bytes(b"\xff\x00", &World::event(id(), "binary", 2, "down")).await;
+    until("both wait", || async { world.counted("parked").await == 2 }).await;
+    let waiting = group.parked(10).await.expect("listed");
+    let by = |at: usize| WhichParked::Id(waiting[at].id);
+    group.retry_parked(source(&world), by(0)).await.expect("hurried");
+    until("it ran", || async { world.list("none").await == [1] }).await;
+    group.give_up_parked(source(&world), by(1), "by hand").await.expect("given up");
+    assert_eq!(world.dead_letters(1).await[0].error_code, "given-up");
+    let gone = group.retry_parked(source(&world), by(1)).await;
+    assert!(matches!(gone, Err(OperateError::NothingWaits(_))), "{gone:?}");
     group.shutdown(Duration::from_secs(10)).await;
 }
 

@@ -85,7 +85,7 @@ async fn a_lane_takes_nothing_new_while_one_key_has_as_many_waiting_as_may() {
     let mut world = World::new(1).await;
     world.settings.chain_max = 5;
     world.settings.batch_max_records = 4;
-    world.settings.retry.attempts = 1_000;
+    world.settings.retry.attempts = None;
     *world.switches.one_fails.lock().expect("not poisoned") = Some("full".into());
     for n in 0..20 {
         world.send(Some("full"), Some(&World::event(id(), "full", n, "call"))).await;

@@ -318,7 +318,6 @@ pub async fn serve(
 pub fn app(health: Health, guard: Guard) -> Router {
     let router = Router::new()
         .route("/", get(index::show))
-        .route("/livez", get(async || "alive\n"))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

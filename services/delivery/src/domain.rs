@@ -1,15 +1,13 @@
-//! Who delivers what. Pure: the couriers, the attempts and the time arrive as arguments.
+//! Who delivers what. Pure: the couriers and the time arrive as arguments.
 //!
 //! A courier is taken when an order is paid and given back when the order is over, whichever way. The events come from
 //! two topics, so either may be seen first: an order that is over before it was paid for is closed, and nobody is sent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use contracts::{DeliveryAssigned, DeliveryFailed, Event, PaymentSuccess};
 
-/// Failed attempts after which no courier is looked for any more.
-pub const ATTEMPTS_TO_FIND_A_COURIER: u32 = 4;
 /// The test token for which nobody is ever found.
 pub const NO_COURIER_TOKEN: &str = "tok_no_courier";
 
@@ -127,8 +125,10 @@ pub struct NoCourierFree;
 /// The try at hand.
 #[derive(Clone, Copy, Debug)]
 pub struct Try {
-    /// Failed tries before this one.
-    pub failed: u32,
+    /// How long a courier is looked for already.
+    pub age: Duration,
+    /// How long one is looked for at the most.
+    pub patience: Duration,
     /// Now.
     pub now: DateTime<Utc>,
     /// Whether [`NO_COURIER_TOKEN`] has its effect.
@@ -161,7 +161,7 @@ fn assign(paid: &PaymentSuccess, couriers: &mut Couriers, this_try: Try) -> Resu
             let event = DeliveryAssigned { order_id, order_version, courier_id, courier };
             (Status::Assigned { courier_id, at }, event.into())
         }
-        None if !nobody && this_try.failed < ATTEMPTS_TO_FIND_A_COURIER => return Err(NoCourierFree),
+        None if !nobody && this_try.age < this_try.patience => return Err(NoCourierFree),
         None => {
             let reason = "no courier could take the order".to_owned();
             (Status::Failed { at }, DeliveryFailed { order_id, order_version, reason }.into())

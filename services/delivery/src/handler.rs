@@ -1,5 +1,7 @@
 //! Joins the payments' and the orders' events to the domain.
 
+use std::time::Duration;
+
 use actors::{Attempt, Decision, Decoded, Failure, Handler, Loaded, Lock, Record, Rejection};
 use chassis::events::{self, Inbound};
 use contracts::Event;
@@ -21,12 +23,13 @@ pub const ASSIGNMENTS: &str = "backburner_assignments_total";
 #[derive(Debug)]
 pub struct Deliveries {
     test_tokens: bool,
+    patience: Duration,
 }
 
 impl Deliveries {
-    /// A handler for which test tokens have their effect, or do not.
-    pub fn new(test_tokens: bool) -> Self {
-        Self { test_tokens }
+    /// A handler for which test tokens have their effect, or do not, and that looks for a courier for `patience`.
+    pub fn new(test_tokens: bool, patience: Duration) -> Self {
+        Self { test_tokens, patience }
     }
 }
 
@@ -84,11 +87,15 @@ impl Handler for Deliveries {
         couriers: &mut Couriers,
         _prepared: Option<()>,
     ) -> Result<Decision<Assignment>, Failure> {
-        let this_try =
-            Try { failed: attempt.failed_attempts, now: attempt.now, test_tokens: self.test_tokens };
+        let this_try = Try {
+            age: attempt.age,
+            patience: self.patience,
+            now: attempt.now,
+            test_tokens: self.test_tokens,
+        };
         let outcome = domain::decide(&body.envelope.event, assignment, couriers, this_try).map_err(
             |NoCourierFree| {
-                Failure::transient("no-courier-free", "every courier has as many orders in hand as they can")
+                Failure::not_yet("no-courier-free", "every courier has as many orders in hand as they can")
             },
         )?;
         let emit = outcome.event.map(|event| events::caused(attempt, body, event)).into_iter().collect();

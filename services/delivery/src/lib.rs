@@ -8,6 +8,8 @@ pub mod handler;
 pub mod settings;
 pub mod store;
 
+use std::time::Duration;
+
 use chassis::{RunError, Service, service::Spec, shutdown::Stop};
 use contracts::topics;
 use metrics::{counter, describe_counter};
@@ -35,7 +37,8 @@ pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
         migrations: schema::migrations::runner(),
         common: &settings.common,
     };
+    let patience = Duration::from_secs(settings.courier_patience_s);
     let mut service = Service::open(spec, &mut stop).await?;
-    service.start_group(Deliveries::new(settings.common.test_tokens)).await?;
+    service.start_group(Deliveries::new(settings.common.test_tokens, patience)).await?;
     service.run(stop, async { true }).await
 }

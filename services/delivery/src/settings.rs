@@ -18,6 +18,9 @@ pub struct Settings {
     /// Where /livez, /readyz, /metrics, /partitions and /parked are served: to this machine alone, unless told otherwise.
     #[arg(long, env, default_value = "127.0.0.1:9103", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
+    /// How long a courier is looked for while all are busy, seconds; then the delivery fails and the order is refunded.
+    #[arg(long, env, default_value_t = 60)]
+    pub courier_patience_s: u64,
 }
 
 #[cfg(test)]

@@ -26,7 +26,12 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 fn this_try() -> Try {
-    Try { failed: 0, now: at(0), test_tokens: false }
+    Try {
+        age: std::time::Duration::ZERO,
+        patience: std::time::Duration::from_secs(60),
+        now: at(0),
+        test_tokens: false,
+    }
 }
 
 fn paid(order_id: Uuid) -> Event {

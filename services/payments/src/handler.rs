@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use actors::{Attempt, Decision, Decoded, Failure, Handler, Loaded, Lock, Record, Rejection};
+use actors::{
+    Attempt, Breaker, Call as Calling, Cause, Decision, Decoded, Failure, Handler, Loaded, Lock, Record,
+    Rejection,
+};
 use chassis::events::{self, Inbound};
 use contracts::Event;
 use deadpool_postgres::GenericClient;
@@ -27,12 +30,14 @@ pub const REFUNDS: &str = "backburner_refunds_total";
 pub struct Payments<P> {
     provider: P,
     time_out: Duration,
+    /// Whether the provider answers is asked once, for all partitions.
+    breaker: Breaker,
 }
 
 impl<P: PaymentProvider> Payments<P> {
     /// A handler that waits for each of the provider's answers at most `time_out`.
     pub fn new(provider: P, time_out: Duration) -> Self {
-        Self { provider, time_out }
+        Self { provider, time_out, breaker: Breaker::new("payment-provider") }
     }
 
     async fn ask(&self, attempt: &Attempt, event: &Event, call: Call) -> Result<Answer, ProviderError> {
@@ -104,12 +109,17 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         if call == Call::Nothing {
             return Ok(Answer::NotAsked);
         }
+        let calling = self.breaker.enter(attempt)?;
         let asked = tokio::time::timeout(self.time_out, self.ask(attempt, event, call)).await;
         let answer = match asked {
-            Ok(answer) => answer.map_err(unanswered)?,
+            Ok(Ok(answer)) => {
+                calling.answered();
+                answer
+            }
+            Ok(Err(error)) => return Err(unanswered(calling, error)),
             Err(_elapsed) => {
                 let message = format!("the payment provider did not answer within {:?}", self.time_out);
-                return Err(Failure::transient("provider-timeout", message));
+                return Err(calling.failed(Cause::new("provider-timeout", message)));
             }
         };
         tracing::debug!(
@@ -184,10 +194,18 @@ fn refused(refusal: Refusal) -> Failure {
     if refusal.is_transient() { Failure::transient(code, message) } else { Failure::permanent(code, message) }
 }
 
-fn unanswered(error: ProviderError) -> Failure {
+fn unanswered(calling: Calling<'_>, error: ProviderError) -> Failure {
     match error {
-        ProviderError::Transient { code, message } => Failure::transient(code, message),
-        ProviderError::Permanent { code, message } => Failure::permanent(code, message),
+        ProviderError::Unreachable { code, message } => calling.unreachable(Cause::new(code, message)),
+        ProviderError::Unavailable { code, message } => calling.failed(Cause::new(code, message)),
+        ProviderError::Transient { code, message } => {
+            calling.answered();
+            Failure::transient(code, message)
+        }
+        ProviderError::Permanent { code, message } => {
+            calling.answered();
+            Failure::permanent(code, message)
+        }
     }
 }
 

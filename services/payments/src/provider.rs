@@ -102,7 +102,23 @@ impl fmt::Display for Reference {
 /// A request without an answer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ProviderError {
-    /// This try failed; the next may not.
+    /// The provider could not be reached at all: no payment's fault.
+    #[error("{message}")]
+    Unreachable {
+        /// Stable, kebab-case.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// The provider failed to answer, as a status of 500 or above says: its own fault where most requests end so.
+    #[error("{message}")]
+    Unavailable {
+        /// Stable, kebab-case.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// The provider answered that this try failed; the next may not.
     #[error("{message}")]
     Transient {
         /// Stable, kebab-case.

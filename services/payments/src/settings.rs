@@ -32,12 +32,15 @@ pub struct ProviderArgs {
     /// Share of charges that are declined, 0 to 1.
     #[arg(long, env, default_value = "0.2", value_parser = share)]
     pub provider_decline_rate: f64,
-    /// Share of tries that fail for now, 0 to 1.
+    /// Share of tries in which the provider fails for now, 0 to 1.
     #[arg(long, env, default_value = "0", value_parser = share)]
     pub provider_transient_rate: f64,
     /// How long every answer takes, milliseconds.
     #[arg(long, env, default_value_t = 0)]
     pub provider_latency_ms: u64,
+    /// Share of payments whose requests are never answered, 0 to 1.
+    #[arg(long, env, default_value = "0", value_parser = share)]
+    pub provider_silent_rate: f64,
     /// Another seed declines other orders.
     #[arg(long, env, default_value_t = 0)]
     pub provider_seed: u64,
@@ -56,6 +59,7 @@ impl Settings {
             decline_rate: self.provider.provider_decline_rate,
             transient_rate: self.provider.provider_transient_rate,
             latency: Duration::from_millis(self.provider.provider_latency_ms),
+            silent_rate: self.provider.provider_silent_rate,
             seed: self.provider.provider_seed,
             max_amount_cents: self.provider.provider_max_amount_cents,
             test_tokens: self.common.test_tokens,

@@ -25,7 +25,7 @@ use devstack::names::Role;
 const SETTINGS: &[(Role, &str, &str)] = &[
     (Role::Payments, "RETRY_INITIAL_MS", "50"),
     (Role::Payments, "RETRY_MAX_MS", "200"),
-    (Role::Payments, "RETRY_ATTEMPTS", "4"),
+    (Role::Payments, "RETRY_DEADLINE_S", "3"),
     (Role::Payments, "SESSION_TIMEOUT_MS", "6000"),
     (Role::Delivery, "RETRY_INITIAL_MS", "50"),
     (Role::Delivery, "RETRY_MAX_MS", "200"),

@@ -22,23 +22,21 @@ use super::{
 use crate::{
     Cause,
     dedupe::{self, Entry},
+    failure::Failure,
     handler::{Handler, Lock},
-    lease::{self, Advanced, Claim, RowAt},
+    lease::{self, Advanced, Claim, Counts, RowAt},
     outbox::{Row, Rows},
     partition::{
-        batch::{Fate, Slot},
+        batch::{Fate, Slot, Tally},
+        calls::CallId,
         letters,
     },
     retry::{self, ChainKey, NewParked, Retried},
 };
 
-/// Less than this is no pause worth a statement.
-const MILLISECOND: Duration = Duration::from_millis(1);
-
 pub(super) async fn commit<H: Handler>(
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
-    now: DateTime<Utc>,
 ) -> Result<Committed, BatchError> {
     let shared = context.shared;
     let group = shared.settings.group.as_str();
@@ -46,13 +44,20 @@ pub(super) async fn commit<H: Handler>(
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
 
     let held = lease::hold(&tx, group, context.source, &context.claim).await.map_err(|error| ours(&error))?;
-    let from = Claim { row: held.ok_or_else(fenced)?, ..context.claim };
+    let held = held.ok_or_else(fenced)?;
+    let (from, now) = (Claim { row: held.row, ..context.claim }, held.now);
+    shared.clock.set(now);
+    slots.iter_mut().for_each(|slot| slot.set_time(now));
     failpoint!(BatchHeld);
     let new = register(&tx, group, slots, now).await.map_err(|error| ours(&error))?;
     if slots.iter().any(|slot| slot.hinted && lied(&shared.handler, slot, &new)) {
         return Err(BatchError::HintsLied);
     }
     failpoint!(BatchRegistered);
+    let answered = |failure: &Failure| !matches!(failure, Failure::Unreachable(_));
+    let reached =
+        |slot: &Slot<H>| slot.prepared.as_ref().is_some_and(|call| call.as_ref().err().is_none_or(answered));
+    let reached = slots.iter().any(reached);
     let emits = effects(&tx, context, slots, now).await?;
     failpoint!(BatchSaved);
     let observed = observe(context.circuit, slots);
@@ -61,19 +66,17 @@ pub(super) async fn commit<H: Handler>(
         return Err(BatchError::Systemic(systemic, cause));
     }
     let rows = rows(context, slots, emits, now);
+    let counts = counts(slots);
     let claim = rows.numbered(moved(context.claim, slots));
+    let claim = Claim { parked: context.claim.parked + counts.parked, ..claim };
     let records = async {
         close_inbox(&tx, group, slots, &new).await?;
         let deleted = context.outbox.write(&tx, &rows).await?;
-        let waiting = park(&tx, context, slots, now).await?;
-        if context.paused >= MILLISECOND && context.chains.len() > 0 {
-            retry::add_pause(&tx, group, context.source, context.paused, now).await?;
-        }
-        Ok((waiting, deleted))
+        Ok((park(&tx, context, slots, now).await?, deleted))
     };
-    let (waiting, deleted) = records.await.map_err(|error: Error| ours(&error))?;
+    let ((waiting, slow), deleted) = records.await.map_err(|error: Error| ours(&error))?;
     failpoint!(BatchWritten);
-    let row = account(&tx, context, slots, &from, &claim).await?;
+    let row = account(&tx, context, slots, &from, &claim, &counts).await?;
     failpoint!(BatchAdvanced);
     tx.commit().await.map_err(|error| commit_error(&error))?;
 
@@ -92,8 +95,24 @@ pub(super) async fn commit<H: Handler>(
         done: slots.iter().filter(finished).filter_map(id).collect(),
         waiting,
         observed,
+        unreachable: slots.iter().find_map(unreachable).cloned(),
+        reached,
+        slow,
+        old: {
+            let old = || slots.iter().filter(|slot| slot.item.parked.is_some());
+            let left = old().filter(|slot| slot.fate == Fate::Behind).count();
+            (old().count() - left, left)
+        },
         all_ignored: slots.iter().all(|slot| slot.fate == Fate::Ignored),
     })
+}
+
+/// The server that the slot's event waits for.
+fn unreachable<H: Handler>(slot: &Slot<H>) -> Option<&Cause> {
+    match &slot.fate {
+        Fate::Again(cause, _, Tally::Unreachable) => Some(cause),
+        _ => None,
+    }
 }
 
 /// Tells the inbox of every open event, and marks those it knows. Returns the ids that are new to it.
@@ -152,7 +171,7 @@ async fn effects<H: Handler>(
     keys.dedup();
     let loaded = handler.load(tx, &keys, Lock::ForUpdate).await.map_err(|error| theirs(&error))?;
     let Decided { changed, shared, emits } =
-        decide(handler, &context.shared.settings.retry, slots, loaded, now, context.paused)?;
+        decide(handler, &context.shared.settings.retry, slots, loaded, now)?;
     handler.save(tx, changed.into_iter().collect(), shared).await.map_err(|error| theirs(&error))?;
     Ok(emits)
 }
@@ -193,22 +212,29 @@ async fn close_inbox<H: Handler>(
     dedupe::finish(tx, group, &parked, &dead).await
 }
 
+/// Changes to the chains, and calls that go on.
+type Parked = (Vec<Waiting>, Vec<(CallId, ChainKey, i64)>);
+
 /// Writes who waits from now on, and takes out who does not any more.
 async fn park<H: Handler>(
     tx: &Transaction<'_>,
     context: &Context<'_, H>,
     slots: &[Slot<H>],
     now: DateTime<Utc>,
-) -> Result<Vec<Waiting>, Error> {
+) -> Result<Parked, Error> {
+    let (mut slow, mut slow_new) = (Vec::new(), Vec::new());
     let (mut added, mut again, mut gone, mut waiting) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for slot in slots {
         let attempts = i32::try_from(slot.item.attempts()).unwrap_or(i32::MAX);
         let key = |id| ChainKey::of(slot.item.record.key.as_deref(), id);
-        let (attempts, due_at, cause) = match (&slot.fate, slot.item.parked) {
+        let (attempts, due_at, tally, cause) = match (&slot.fate, slot.item.parked) {
             (Fate::Behind, None) => {
-                (0, now, Cause::new("behind", "waits behind an earlier record of its key"))
+                (0, now, None, Cause::new("behind", "waits behind an earlier record of its key"))
             }
-            (Fate::Again(cause, due_at), _) => (attempts.saturating_add(1), *due_at, cause.clone()),
+            (Fate::Again(cause, due_at, tally), _) => {
+                let counted = i32::from(*tally == Tally::Failed);
+                (attempts.saturating_add(counted), *due_at, Some(*tally), cause.clone())
+            }
             (Fate::Behind, Some(_)) => continue,
             (_, None) => continue,
             (_, Some(waited)) => {
@@ -218,31 +244,51 @@ async fn park<H: Handler>(
             }
         };
         let crashes = i32::try_from(slot.item.crashes).unwrap_or(i32::MAX);
+        let failed = matches!(tally, Some(Tally::Failed | Tally::NotYet));
         match (slot.item.parked, &slot.decoded) {
             (Some(waited), _) => {
-                again.push(Retried { id: waited.id, attempts, due_at, cause });
+                let anew = tally == Some(Tally::Failed) && waited.attempts == 0;
+                if tally == Some(Tally::Slow) {
+                    slow.push((CallId::of(&slot.item), key(waited.id), waited.id));
+                }
+                let uncounted = if tally != Some(Tally::Unreachable) {
+                    Duration::ZERO
+                } else {
+                    (due_at - now).to_std().unwrap_or_default()
+                };
+                let paused = if anew { Duration::ZERO } else { slot.item.paused(now) + uncounted };
+                again.push(Retried { id: waited.id, attempts, failed, anew, paused, due_at, cause });
                 waiting.push(Waiting::Delayed(key(waited.id), waited.id, due_at));
             }
-            (None, Some(event)) => added.push(NewParked {
-                record: &slot.item.record,
-                event_id: event.attempt.event_id,
-                attempts,
-                crashes,
-                due_at,
-                cause,
-            }),
+            (None, Some(event)) => {
+                slow_new.push((tally == Some(Tally::Slow)).then(|| CallId::of(&slot.item)));
+                added.push(NewParked {
+                    record: &slot.item.record,
+                    event_id: event.attempt.event_id,
+                    attempts,
+                    crashes,
+                    due_at,
+                    failed,
+                    cause,
+                });
+            }
             // Only events wait; `account` would find a record that was let slip here.
             (None, None) => {}
         }
     }
     let ids = retry::insert(tx, &context.shared.settings.group, context.source, &added, now).await?;
-    for (id, parked) in ids.into_iter().zip(&added) {
+    for ((id, parked), call) in ids.into_iter().zip(&added).zip(slow_new) {
         let key = ChainKey::of(parked.record.key.as_deref(), id);
+        slow.extend(call.map(|call| (call, key.clone(), id)));
+        if context.chains.beyond().is_some() {
+            // Records of its key may wait that are not held in memory: it is read in its turn.
+            continue;
+        }
         waiting.push(Waiting::Added(key, id, parked.due_at, parked.record.size()));
     }
     retry::retry(tx, &again, now).await?;
     retry::delete(tx, &gone).await?;
-    Ok(waiting)
+    Ok((waiting, slow))
 }
 
 /// Moves the lease, and refuses a batch that leaves an offset without an outcome. Returns where the lease's row lies now.
@@ -252,14 +298,15 @@ async fn account<H: Handler>(
     slots: &[Slot<H>],
     from: &Claim,
     claim: &Claim,
+    counts: &Counts,
 ) -> Result<RowAt, BatchError> {
-    let (counts, journal) = (counts(slots), journal(slots));
+    let journal = journal(slots);
     let moved = claim.next_offset.0 - from.next_offset.0;
     let group = &context.shared.settings.group;
-    let advanced = lease::advance(tx, group, context.source, from, claim, &counts, &journal);
+    let advanced = lease::advance(tx, group, context.source, from, claim, counts, &journal);
     match advanced.await.map_err(|error| ours(&error))? {
         None => Err(fenced()),
         Some(Advanced { left: 0, row }) if counts.sum() == moved => Ok(row),
-        Some(Advanced { left, .. }) => Err(unaccounted(left, context.source, &counts)),
+        Some(Advanced { left, .. }) => Err(unaccounted(left, context.source, counts)),
     }
 }

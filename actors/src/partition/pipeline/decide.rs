@@ -16,10 +16,13 @@ use crate::{
     failure::Failure,
     handler::{Decision, Emit, Handler, Loaded},
     outbox::MAX_RECORD,
-    partition::batch::{Fate, Item, Slot},
-    retry::delay,
+    partition::batch::{Fate, Item, Slot, Tally},
+    retry::{delay, patience, spread},
     settings::RetryPolicy,
 };
+
+/// What waits for a server is tried again after this; while nobody reaches it, the lane tries one at a time.
+const UNREACHABLE: Duration = Duration::from_secs(2);
 
 /// What was decided.
 pub(super) struct Decided<H: Handler> {
@@ -63,14 +66,13 @@ fn reused(event_id: Uuid) -> Fate {
     Fate::Dead(Class::Permanent, Cause::new("event-id-reused", message))
 }
 
-/// Gives every open slot its fate. `paused` is time in which the lane could not work, which no deadline counts.
+/// Gives every open slot its fate.
 pub(super) fn decide<H: Handler>(
     handler: &H,
     retry: &RetryPolicy,
     slots: &mut [Slot<H>],
     loaded: Loaded<H::Key, H::State, H::Shared>,
     now: DateTime<Utc>,
-    paused: Duration,
 ) -> Result<Decided<H>, BatchError> {
     let Loaded { states, shared } = loaded;
     let mut decided = Decided {
@@ -114,9 +116,7 @@ pub(super) fn decide<H: Handler>(
                         decided.emits[at] = decision.emit;
                         Fate::Applied
                     }
-                    Err(Failure::Unreachable(cause)) => return Err(BatchError::Unreachable(cause)),
-                    Err(Failure::Permanent(cause)) => Fate::Dead(Class::Permanent, cause),
-                    Err(Failure::Transient(cause)) => after_failure(retry, &slot.item, cause, now, paused),
+                    Err(failure) => after_failure(retry, &slot.item, failure, now),
                 }
             };
         }
@@ -140,23 +140,31 @@ fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> F
     }
 }
 
-/// Tries again later, unless attempts or time ran out.
-fn after_failure(
-    retry: &RetryPolicy,
-    item: &Item,
-    cause: Cause,
-    now: DateTime<Utc>,
-    paused: Duration,
-) -> Fate {
-    let attempts = item.attempts() + 1;
-    let since = item.parked.and_then(|waited| waited.first_failed_at).unwrap_or(now);
-    let paused = paused + item.parked.map_or(Duration::ZERO, |waited| waited.paused);
-    let elapsed = (now - since).to_std().unwrap_or_default().saturating_sub(paused);
-    if attempts >= retry.attempts || elapsed >= retry.deadline {
-        return Fate::Dead(Class::Exhausted, cause);
+/// Tries again later, unless the event is to blame for ever, or its attempts or its time ran out.
+fn after_failure(retry: &RetryPolicy, item: &Item, failure: Failure, now: DateTime<Utc>) -> Fate {
+    match failure {
+        Failure::Permanent(cause) => Fate::Dead(Class::Permanent, cause),
+        Failure::Unreachable(cause) => {
+            Fate::Again(cause, later(now, spread(retry, UNREACHABLE)), Tally::Unreachable)
+        }
+        Failure::NotYet(cause) => {
+            Fate::Again(cause, later(now, patience(retry, item.age(now))), Tally::NotYet)
+        }
+        Failure::Transient(cause) => {
+            let attempts = item.attempts() + 1;
+            // Its time begins with its first own failure.
+            let elapsed = if attempts == 1 { Duration::ZERO } else { item.age(now) };
+            if retry.attempts.is_some_and(|most| attempts >= most) || elapsed >= retry.deadline {
+                return Fate::Dead(Class::Exhausted, cause);
+            }
+            Fate::Again(cause, later(now, delay(retry, attempts)), Tally::Failed)
+        }
     }
-    let wait = chrono::Duration::from_std(delay(retry, attempts)).unwrap_or(chrono::Duration::MAX);
-    Fate::Again(cause, now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC))
+}
+
+fn later(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
+    let wait = chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
+    now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// Refuses what no topic would take: it would block the lane's outbox for ever. The batch is redone without it, since the

@@ -11,6 +11,7 @@ use crate::{
     failure::Rejection,
     handler::{Attempt, Decoded, Event, LoadResult, Lock},
     headers::Headers,
+    partition::batch::Waited,
     record::{Offset, Record, TopicPartition},
 };
 
@@ -123,7 +124,7 @@ fn slot(planned: &Planned, offset: i64, now: DateTime<Utc>) -> Slot<Sums> {
 /// The kind of a fate: the time of a next attempt has jitter.
 fn kind(fate: &Fate) -> String {
     match fate {
-        Fate::Again(cause, _) => format!("again {cause}"),
+        Fate::Again(cause, ..) => format!("again {cause}"),
         other => format!("{other:?}"),
     }
 }
@@ -133,7 +134,7 @@ type Outcome = (Vec<String>, BTreeMap<u8, i64>, i64, Vec<Emit>);
 fn folded(events: &[Planned], now: DateTime<Utc>) -> Outcome {
     let mut slots: Vec<_> = (0..).zip(events).map(|(at, event)| slot(event, at, now)).collect();
     let loaded = Loaded { states: HashMap::new(), shared: 0 };
-    let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now, Duration::ZERO);
+    let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
     let decided = decided.expect("nothing is unreachable");
     let fates = slots.iter().map(|slot| kind(&slot.fate)).collect();
     (fates, decided.changed, decided.shared, decided.emits.concat())
@@ -155,7 +156,7 @@ fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Outcome {
         }
         let mut slots = [slot(event, at, now)];
         let loaded = Loaded { states: states.clone().into_iter().collect(), shared };
-        let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now, Duration::ZERO);
+        let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
         let decided = decided.expect("nothing is unreachable");
         let [slot] = slots;
         if matches!(slot.fate, Fate::Again(..)) {
@@ -169,6 +170,50 @@ fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Outcome {
         emits.extend(decided.emits.concat());
     }
     (fates, states, shared, emits)
+}
+
+/// A record that has failed `attempts` times, first at `since`, and was to run `after` that.
+fn failed_before(attempts: u32, since: DateTime<Utc>, after: i64) -> Item {
+    let mut item = slot(&Planned { id: 1, key: 1, n: 1, mode: Mode::Fail }, 0, since).item;
+    item.parked = Some(Waited {
+        id: 1,
+        generation: 1,
+        requeued_from: None,
+        attempts,
+        first_failed_at: Some(since),
+        due_at: since + chrono::Duration::seconds(after),
+        paused: Duration::from_secs(100),
+    });
+    item
+}
+
+#[test]
+fn retries_end_by_time_and_time_in_which_it_was_due_and_nobody_ran_it_does_not_count() {
+    let policy = RetryPolicy { deadline: Duration::from_secs(60), ..RetryPolicy::default() };
+    let since = Utc::now();
+    let fate = |item: &Item, seconds, failure: fn(&'static str, &'static str) -> Failure| {
+        let now = since + chrono::Duration::seconds(seconds);
+        match after_failure(&policy, item, failure("code", "why"), now) {
+            Fate::Again(_, due_at, tally) => Ok((tally, (due_at - now).num_milliseconds())),
+            Fate::Dead(class, _) => Err(class),
+            other => panic!("{other:?}"),
+        }
+    };
+    // Of 159 seconds a hundred did not count.
+    let item = failed_before(1_000, since, 159);
+    assert!(matches!(fate(&item, 159, Failure::transient), Ok((Tally::Failed, 30_000..=60_000))));
+    // An hour in which the process was gone.
+    assert!(fate(&item, 3_600, Failure::transient).is_ok());
+    let item = failed_before(1_000, since, 160);
+    assert_eq!(fate(&item, 160, Failure::transient), Err(Class::Exhausted));
+    // What waits for something else is not counted, however long.
+    assert!(matches!(
+        fate(&failed_before(5, since, 3_600), 3_600, Failure::not_yet),
+        Ok((Tally::NotYet, 40_000..=60_000))
+    ));
+    assert!(matches!(fate(&item, 3_600, Failure::unreachable), Ok((Tally::Unreachable, 1..=3_000))));
+    // Its own time begins with its first own failure.
+    assert!(fate(&failed_before(0, since, 3_600), 3_600, Failure::transient).is_ok());
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use crate::{
     Cause,
     dead_letter::{Class, fingerprint},
     handler::Handler,
-    partition::batch::{Fate, Slot},
+    partition::batch::{Fate, Slot, Tally},
     retry::{Circuit, Observation, Systemic},
 };
 
@@ -31,7 +31,7 @@ fn observation<H: Handler>(slot: &Slot<H>) -> Option<Observation> {
 /// The transient failure that the slot's attempt ended with.
 fn failure<H: Handler>(slot: &Slot<H>) -> Option<&Cause> {
     match &slot.fate {
-        Fate::Again(cause, _) => Some(cause),
+        Fate::Again(cause, _, Tally::Failed) => Some(cause),
         Fate::Dead(Class::Exhausted, cause) if slot.item.verdict.is_none() => Some(cause),
         _ => None,
     }

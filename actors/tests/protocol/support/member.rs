@@ -35,6 +35,10 @@ pub(crate) struct Manners {
     pub(crate) deadly: bool,
     /// Restarts of an actor without progress.
     pub(crate) budget: Option<u32>,
+    /// Its wall clock is wrong by so many seconds.
+    pub(crate) skew: i64,
+    /// Time between two attempts.
+    pub(crate) retry: Option<Duration>,
 }
 
 impl Manners {
@@ -65,6 +69,7 @@ impl Member {
             .env("TOY_WRITES", if manners.writes { "1" } else { "" })
             .env("TOY_DEADLY", if manners.deadly { "1" } else { "" })
             .env("TOY_BUDGET", manners.budget.unwrap_or(10).to_string())
+            .env("TOY_RETRY_MS", manners.retry.map_or(0, |retry| retry.as_millis()).to_string())
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -72,6 +77,9 @@ impl Member {
             .kill_on_drop(true);
         if let Some(failpoint) = &manners.failpoint {
             command.env("FAILPOINT", failpoint);
+        }
+        if manners.skew != 0 {
+            command.env("LD_PRELOAD", super::skew::library()).env("SKEW_S", manners.skew.to_string());
         }
         let mut child = command.spawn().expect("a process");
         let stdin = child.stdin.take();
@@ -165,6 +173,10 @@ async fn process() {
     settings.session_timeout = Duration::from_secs(1);
     settings.drain = Duration::from_millis(600);
     settings.batch_max_records = 10;
+    let retry = Duration::from_millis(env("TOY_RETRY_MS").parse().expect("a number"));
+    if !retry.is_zero() {
+        (settings.retry.initial, settings.retry.max) = (retry, retry);
+    }
     settings.restart.budget = env("TOY_BUDGET").parse().expect("a number");
     let switches = Arc::new(Switches::default());
     switches.forgiving.store(!env("TOY_FORGIVING").is_empty(), Ordering::Relaxed);

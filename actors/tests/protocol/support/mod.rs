@@ -2,6 +2,7 @@
 
 pub(crate) mod member;
 pub(crate) mod model;
+mod skew;
 mod toy;
 
 use std::{
@@ -54,7 +55,7 @@ pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupS
     settings.retry = RetryPolicy {
         initial: Duration::from_millis(50),
         max: Duration::from_millis(200),
-        attempts: 5,
+        attempts: Some(5),
         ..RetryPolicy::default()
     };
     settings
@@ -162,6 +163,12 @@ impl World {
         self.producer.send(record, LIMIT).await.expect("delivered");
     }
 
+    /// Produces a record with a key that need not be text.
+    pub(crate) async fn send_bytes(&self, key: &[u8], value: &[u8]) {
+        let record = FutureRecord::to(&self.topic).key(key).payload(value);
+        self.producer.send(record, LIMIT).await.expect("delivered");
+    }
+
     /// Produces a record to a partition of the toy's topic, by a producer that knows of new ones.
     pub(crate) async fn send_to_partition(&self, partition: i32, key: &str, value: &[u8]) {
         let mut config = ClientConfig::new();
@@ -185,6 +192,18 @@ impl World {
         let mut sent = Vec::new();
         for (key, value) in records {
             let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(value);
+            sent.push(self.producer.send_result(record).expect("enqueued"));
+        }
+        for sent in sent {
+            sent.await.expect("not cancelled").expect("delivered");
+        }
+    }
+
+    /// Produces records to any topic, and waits once for all of them.
+    pub(crate) async fn send_all_to(&self, topic: &str, records: &[(String, Vec<u8>, Headers)]) {
+        let mut sent = Vec::new();
+        for (key, value, headers) in records {
+            let record = FutureRecord::to(topic).key(key).payload(value).headers(headers.to_kafka());
             sent.push(self.producer.send_result(record).expect("enqueued"));
         }
         for sent in sent {
@@ -404,10 +423,16 @@ fn migrations() -> Vec<String> {
     files.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect()
 }
 
-async fn create_database(name: &str) -> Pool {
+/// A connection that may make databases, and close them.
+pub(crate) async fn admin() -> tokio_postgres::Client {
     let admin: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
     let (client, connection) = admin.connect(tokio_postgres::NoTls).await.expect("PostgreSQL");
     tokio::spawn(connection);
+    client
+}
+
+async fn create_database(name: &str) -> Pool {
+    let client = admin().await;
     // A name of this function's caller, made of hex digits.
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("database");
     let pool = pool(name);

@@ -3,14 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use actors::{
-    Attempt, Cause, Decision, Decoded, Emit, Event, Failure, Handler, Headers, LoadResult, Loaded, Lock,
-    Record, Rejection,
+    Attempt, Breaker, Cause, Decision, Decoded, Emit, Event, Failure, Handler, Headers, LoadResult, Loaded,
+    Lock, Record, Rejection,
 };
 use deadpool_postgres::GenericClient;
 use serde::Deserialize;
@@ -31,6 +32,18 @@ pub(crate) struct Switches {
     pub(crate) all_fail: AtomicBool,
     /// External calls fail for this key, for now.
     pub(crate) one_fails: Mutex<Option<String>>,
+    /// The provider's breaker, where it has one.
+    pub(crate) breaker: OnceLock<Breaker>,
+    /// External calls fail for so many in ten keys.
+    pub(crate) sick_tenths: AtomicU64,
+    /// External calls take so long, in milliseconds.
+    pub(crate) latency_ms: AtomicU64,
+    /// External calls for this key are not answered within two seconds.
+    pub(crate) silent: Mutex<Option<String>>,
+    /// When an event was last decided to be applied.
+    pub(crate) applied: Mutex<HashMap<Uuid, Instant>>,
+    /// How old a `not-yet` event is when the toy gives it up, in milliseconds.
+    pub(crate) patience_ms: AtomicU64,
     /// A `deadly` event ends the process, without a word.
     pub(crate) deadly: AtomicBool,
 }
@@ -52,6 +65,32 @@ pub(crate) struct Body {
 impl Toy {
     pub(crate) fn new(switches: std::sync::Arc<Switches>, out: &str) -> Self {
         Self { switches, out: out.to_owned() }
+    }
+}
+
+impl Toy {
+    /// A provider that takes its time, is silent for one, or fails for some, or for all.
+    async fn provider(&self, attempt: &Attempt, body: &Body) -> Result<(), Failure> {
+        let call = self.switches.breaker.get().map(|breaker| breaker.enter(attempt)).transpose()?;
+        let latency = Duration::from_millis(self.switches.latency_ms.load(Ordering::Relaxed));
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let silent = self.switches.silent.lock().expect("not poisoned").as_ref() == Some(&body.key);
+        if silent {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        let number: u64 = body.key.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+        let sick = number % 10 < self.switches.sick_tenths.load(Ordering::Relaxed);
+        match call {
+            Some(call) if sick || silent => Err(call.failed(Cause::new("status-500", "the provider fails"))),
+            None if sick || silent => Err(Failure::transient("status-500", "the provider fails")),
+            Some(call) => {
+                call.answered();
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -94,6 +133,7 @@ impl Handler for Toy {
         if self.switches.provider_down.load(Ordering::Relaxed) {
             return Err(Failure::unreachable("provider-down", "the toy's provider is down"));
         }
+        self.provider(attempt, body).await?;
         let this_one = self.switches.one_fails.lock().expect("not poisoned").as_ref() == Some(&body.key);
         if this_one || self.switches.all_fail.load(Ordering::Relaxed) {
             return Err(Failure::transient("provider-fails", format!("the provider fails for {}", body.n)));
@@ -119,6 +159,7 @@ impl Handler for Toy {
         (): &mut (),
         _: Option<()>,
     ) -> Result<Decision<Vec<i64>>, Failure> {
+        let mut given_up = false;
         match body.mode.split_once(':').unwrap_or((&body.mode, "")) {
             ("flaky", times) if attempt.failed_attempts < times.parse().expect("flaky:N") => {
                 return Err(Failure::transient(
@@ -130,13 +171,21 @@ impl Handler for Toy {
             ("permanent", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
                 return Err(Failure::permanent("refused", format!("number {} is refused", body.n)));
             }
+            ("not-yet", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
+                let patience = Duration::from_millis(self.switches.patience_ms.load(Ordering::Relaxed));
+                if attempt.age < patience {
+                    return Err(Failure::not_yet("waits", "the toy waits"));
+                }
+                given_up = true;
+            }
             ("deadly", _) if self.switches.deadly.load(Ordering::Relaxed) => std::process::abort(),
             ("panic", _) => panic!("the toy panics on {}", body.n),
             ("panic-once", _) if attempt.crashes == 0 => panic!("the toy panics once on {}", body.n),
             _ => {}
         }
         let mut list = state.cloned().unwrap_or_default();
-        list.push(body.n);
+        list.push(if given_up { -body.n } else { body.n });
+        self.switches.applied.lock().expect("not poisoned").insert(attempt.event_id, Instant::now());
         let said = serde_json::json!({"id": body.id, "key": body.key, "n": body.n});
         let emit = Emit {
             topic: self.out.clone(),

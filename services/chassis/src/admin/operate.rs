@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::{Consent, Group, OperateError, ResetTo, TopicPartition};
+use actors::{Consent, Group, LaneState, OperateError, ResetTo, TopicPartition, WhichParked};
 use axum::{
     Extension, Json, Router,
     extract::{Path, State, rejection::PathRejection},
@@ -32,15 +32,15 @@ pub enum Operation {
     RetryNow {
         /// Where it waits.
         partition: TopicPartition,
-        /// Its key.
-        key: String,
+        /// Its key or id.
+        which: WhichParked,
     },
     /// Make the head of a key's chain a dead letter now.
     GiveUp {
         /// Where it waits.
         partition: TopicPartition,
-        /// Its key.
-        key: String,
+        /// Its key or id.
+        which: WhichParked,
         /// Why, for whoever finds the dead letter.
         reason: String,
     },
@@ -73,15 +73,26 @@ impl Operation {
                 let (from, to) = group.reset(partition.clone(), to, consent).await?;
                 Ok(format!("{partition} was at offset {from} and goes on at {to}"))
             }
-            Self::RetryNow { partition, key } => {
-                let done = format!("the first waiting record of key {key} runs now");
-                group.retry_parked(partition, &key).await.map(|()| done)
+            Self::RetryNow { partition, which } => {
+                let state = group.retry_parked(partition.clone(), which.clone()).await?;
+                Ok(format!("the waiting record with {which} runs {}", when(&partition, state)))
             }
-            Self::GiveUp { partition, key, reason } => {
-                let done = format!("the first waiting record of key {key} becomes a dead letter");
-                group.give_up_parked(partition, &key, &reason).await.map(|()| done)
+            Self::GiveUp { partition, which, reason } => {
+                let state = group.give_up_parked(partition.clone(), which.clone(), &reason).await?;
+                Ok(format!(
+                    "the waiting record with {which} becomes a dead letter {}",
+                    when(&partition, state)
+                ))
             }
         }
+    }
+}
+
+/// When something that is due runs, in a partition that is in `state`.
+fn when(partition: &TopicPartition, state: LaneState) -> String {
+    match state {
+        LaneState::Running | LaneState::Claiming => "now".to_owned(),
+        other => format!("once {partition} works again: it is {}", format!("{other:?}").to_lowercase()),
     }
 }
 
@@ -158,22 +169,35 @@ async fn reset(State(health): State<Health>, who: Who, partition: Partition, bod
 struct Waiting {
     topic: String,
     partition: i32,
-    key: String,
+    key: Option<String>,
+    id: Option<i64>,
     reason: Option<String>,
 }
 
+impl Waiting {
+    fn which(&self) -> Result<WhichParked, Problem> {
+        match (&self.key, self.id) {
+            (Some(key), None) => Ok(WhichParked::Key(key.clone())),
+            (None, Some(id)) => Ok(WhichParked::Id(id)),
+            _ => Err(Problem::invalid("key", "either a key or an id must be given: `/parked` has both")),
+        }
+    }
+}
+
 async fn retry(State(health): State<Health>, who: Who, body: Body) -> Done {
-    let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": …}"#)?;
+    let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": … or "id": …}"#)?;
+    let which = waiting.which()?;
     let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    done(&health, who, Operation::RetryNow { partition, key: waiting.key }).await
+    done(&health, who, Operation::RetryNow { partition, which }).await
 }
 
 async fn give_up(State(health): State<Health>, who: Who, body: Body) -> Done {
-    let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": …, "reason": …}"#)?;
+    let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": … or "id": …, "reason": …}"#)?;
+    let which = waiting.which()?;
     let reason = waiting.reason.filter(|reason| !reason.trim().is_empty());
     let reason = reason.ok_or_else(|| Problem::invalid("reason", "must say why, for whoever finds it"))?;
     let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    done(&health, who, Operation::GiveUp { partition, key: waiting.key, reason }).await
+    done(&health, who, Operation::GiveUp { partition, which, reason }).await
 }
 
 fn parse<T: DeserializeOwned>(body: &Body, expected: &str) -> Result<T, Problem> {
@@ -205,6 +229,7 @@ fn problem(error: OperateError) -> Problem {
     let status = match &error {
         OperateError::Unknown { .. } | OperateError::NothingWaits(_) => StatusCode::NOT_FOUND,
         OperateError::NotHere(_)
+        | OperateError::Behind { .. }
         | OperateError::Forgotten { .. }
         | OperateError::Loses { .. }
         | OperateError::Moved { .. } => StatusCode::CONFLICT,

@@ -63,7 +63,7 @@ impl Lanes for Fake {
 
     fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>> {
         let answer = match operation {
-            Operation::GiveUp { key, .. } => Err(OperateError::NothingWaits(key)),
+            Operation::GiveUp { which, .. } => Err(OperateError::NothingWaits(which)),
             Operation::Pause(partition) if partition.partition == 9 => Err(OperateError::NotHere(partition)),
             other => Ok(format!("{other:?}")),
         };
@@ -222,7 +222,13 @@ async fn an_operator_is_told_what_was_done_or_why_not() {
     }
     let retry = r#"{"topic":"orders","partition":2,"key":"k"}"#;
     let (status, body) = post_json(&health, "/parked/retry", retry).await;
-    assert_eq!((status, &body["done"]), (200, &json!(r#"RetryNow { partition: orders/2, key: "k" }"#)));
+    assert_eq!(
+        (status, &body["done"]),
+        (200, &json!(r#"RetryNow { partition: orders/2, which: Key("k") }"#))
+    );
+    let by_id = r#"{"topic":"orders","partition":2,"id":7}"#;
+    let (_, body) = post_json(&health, "/parked/retry", by_id).await;
+    assert_eq!(body["done"], json!("RetryNow { partition: orders/2, which: Id(7) }"));
     let give_up = r#"{"topic":"orders","partition":2,"key":"k","reason":"by hand"}"#;
     for (path, body, status) in [
         ("/parked/give-up", give_up, 404),
@@ -230,6 +236,7 @@ async fn an_operator_is_told_what_was_done_or_why_not() {
         ("/parked/retry", "nonsense", 422),
         ("/partitions/orders/2/reset", r#"{"to":1.5}"#, 422),
         ("/partitions/orders/2/reset", r#"{"to":"end","forse":true}"#, 422),
+        ("/parked/retry", r#"{"topic":"orders","partition":2}"#, 422),
         ("/partitions/orders/2/reset", r#"{"to":"somewhere"}"#, 422),
         ("/partitions/orders/9/pause", "", 409),
         ("/partitions/orders/two/pause", "", 400),

@@ -14,7 +14,7 @@ pub struct RuntimeArgs {
     /// Delay after the first failed attempt, milliseconds [default: 200].
     #[arg(long, env, help_heading = "Retry")]
     pub retry_initial_ms: Option<u64>,
-    /// Longest delay between attempts, milliseconds [default: 30000].
+    /// Longest delay between attempts, milliseconds [default: 60000].
     #[arg(long, env, help_heading = "Retry")]
     pub retry_max_ms: Option<u64>,
     /// Each delay is this many times the one before; at least 1 [default: 2].
@@ -23,11 +23,11 @@ pub struct RuntimeArgs {
     /// Share by which a delay is spread both ways, 0 to 1 [default: 0.2].
     #[arg(long, env, value_parser = share, help_heading = "Retry")]
     pub retry_jitter: Option<f64>,
-    /// Attempts in all before a dead letter [default: 10].
-    #[arg(long, env, value_parser = value_parser!(u32).range(1..), help_heading = "Retry")]
+    /// Attempts in all before a dead letter; with none, as many as the deadline allows [default: none].
+    #[arg(long, env, value_parser = attempts, help_heading = "Retry")]
     pub retry_attempts: Option<u32>,
     /// Seconds from the first failure after which no further attempt is made; time in which the partition could not work is
-    /// left out [default: 900].
+    /// left out [default: 1800].
     #[arg(long, env, help_heading = "Retry")]
     pub retry_deadline_s: Option<u64>,
     /// Longest delay between tries while a server cannot be reached, milliseconds [default: 2000].
@@ -68,6 +68,10 @@ pub struct RuntimeArgs {
     /// Keys of one batch whose external calls run at the same time [default: 64].
     #[arg(long, env, value_parser = positive)]
     pub prepare_concurrency: Option<usize>,
+    /// How long a batch waits for its external calls before it is committed without those that have not answered, milliseconds
+    /// [default: 100].
+    #[arg(long, env)]
+    pub slow_call_ms: Option<u64>,
     /// Actors one record may kill before it is a dead letter [default: 3].
     #[arg(long, env, value_parser = value_parser!(u32).range(1..))]
     pub crash_limit: Option<u32>,
@@ -97,6 +101,19 @@ pub struct RuntimeArgs {
     pub dead_retention_s: Option<u64>,
 }
 
+/// More attempts than any deadline allows.
+const UNLIMITED: u32 = u32::MAX;
+
+fn attempts(text: &str) -> Result<u32, String> {
+    match text {
+        "none" => Ok(UNLIMITED),
+        text => match text.parse::<u32>() {
+            Ok(attempts) if attempts > 0 => Ok(attempts),
+            _ => Err("a number from 1, or none".to_owned()),
+        },
+    }
+}
+
 fn multiplier(text: &str) -> Result<f64, String> {
     between(text, 1.0, 100.0)
 }
@@ -122,7 +139,10 @@ impl RuntimeArgs {
         set(&mut settings.retry.max, ms(self.retry_max_ms));
         set(&mut settings.retry.multiplier, self.retry_multiplier);
         set(&mut settings.retry.jitter, self.retry_jitter);
-        set(&mut settings.retry.attempts, self.retry_attempts);
+        set(
+            &mut settings.retry.attempts,
+            self.retry_attempts.map(|attempts| (attempts != UNLIMITED).then_some(attempts)),
+        );
         set(&mut settings.retry.deadline, seconds(self.retry_deadline_s));
         set(&mut settings.unreachable.max, ms(self.unreachable_max_ms));
         set(&mut settings.circuit.min_keys, self.circuit_min_keys);
@@ -138,6 +158,7 @@ impl RuntimeArgs {
         set(&mut settings.record_max_bytes, self.record_max_bytes);
         set(&mut settings.batch_transactions, self.batch_transactions);
         set(&mut settings.prepare_concurrency, self.prepare_concurrency);
+        set(&mut settings.slow_call, ms(self.slow_call_ms));
         set(&mut settings.crash_limit, self.crash_limit);
         set(&mut settings.death_limit, self.death_limit);
         set(&mut settings.restart.budget, self.restart_budget);

@@ -11,7 +11,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 fn first_try(seconds: i64) -> Try {
-    Try { failed: 0, now: at(seconds), test_tokens: true }
+    Try { age: Duration::ZERO, patience: Duration::from_secs(60), now: at(seconds), test_tokens: true }
 }
 
 fn order(n: u128) -> Uuid {
@@ -109,15 +109,15 @@ fn the_least_loaded_courier_with_room_is_sent() {
 }
 
 #[test]
-fn looking_for_a_courier_ends_after_some_attempts() {
+fn looking_for_a_courier_ends_after_some_time() {
     let mut full = couriers(&[(1, 1)]);
-    let attempt = |failed, couriers: &mut Couriers| {
-        decide(&paid(1, None), None, couriers, Try { failed, ..first_try(1) })
+    let attempt = |seconds, couriers: &mut Couriers| {
+        decide(&paid(1, None), None, couriers, Try { age: Duration::from_secs(seconds), ..first_try(1) })
     };
-    for failed in 0..ATTEMPTS_TO_FIND_A_COURIER {
-        assert_eq!(attempt(failed, &mut full), Err(NoCourierFree), "after {failed} failed attempts");
+    for seconds in [0, 1, 59] {
+        assert_eq!(attempt(seconds, &mut full), Err(NoCourierFree), "after {seconds} s");
     }
-    let outcome = attempt(ATTEMPTS_TO_FIND_A_COURIER, &mut full).expect("given up");
+    let outcome = attempt(60, &mut full).expect("given up");
     let Some(Event::DeliveryFailed(said)) = outcome.event else { panic!("failed, not {:?}", outcome.event) };
     assert!(said.reason.starts_with("no courier"), "{}", said.reason);
     assert_eq!(outcome.assignment.map(|a| a.status), Some(Status::Failed { at: at(1) }));
@@ -172,7 +172,7 @@ fn what_does_not_concern_delivery_changes_nothing() {
     assert_eq!(couriers.changes().count(), 0);
 }
 
-fn step() -> impl Strategy<Value = (Event, u32)> {
+fn step() -> impl Strategy<Value = (Event, u64)> {
     let event = (1..12_u128, 0..6).prop_map(|(n, kind)| match kind {
         0 => completed(n),
         1 => cancelled(n),
@@ -180,7 +180,7 @@ fn step() -> impl Strategy<Value = (Event, u32)> {
         3 => paid(n, Some(NO_COURIER_TOKEN)),
         _ => paid(n, None),
     });
-    (event, 0..6_u32)
+    (event, 0..90_u64)
 }
 
 proptest! {
@@ -193,9 +193,9 @@ proptest! {
         let mut couriers = couriers(&fleet);
         let mut assignments: HashMap<Uuid, Assignment> = HashMap::new();
         let mut answers: HashMap<Uuid, u32> = HashMap::new();
-        for (event, failed) in steps {
+        for (event, seconds) in steps {
             let id = event.order_id();
-            let this_try = Try { failed, ..first_try(0) };
+            let this_try = Try { age: Duration::from_secs(seconds), ..first_try(0) };
             if let Ok(outcome) = decide(&event, assignments.get(&id), &mut couriers, this_try) {
                 *answers.entry(id).or_default() += u32::from(outcome.event.is_some());
                 assignments.extend(outcome.assignment.map(|assignment| (id, assignment)));

@@ -10,20 +10,22 @@ use crate::domain::Courier;
 
 const ORDER: Uuid = Uuid::from_u128(7);
 const CAUSE: Uuid = Uuid::from_u128(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).expect("in range")
 }
 
-fn attempt(failed_attempts: u32) -> Attempt {
+fn attempt(seconds: u64) -> Attempt {
     Attempt {
         event_id: CAUSE,
         correlation_id: "c-1".into(),
-        failed_attempts,
+        failed_attempts: 0,
         crashes: 0,
         generation: 1,
         now: now(),
+        age: Duration::from_secs(seconds),
     }
 }
 
@@ -79,7 +81,7 @@ fn record(inbound: &Inbound) -> Record {
 
 #[test]
 fn only_events_that_concern_couriers_are_taken() {
-    let handler = Deliveries::new(true);
+    let handler = Deliveries::new(true, PATIENCE);
     for body in ends().into_iter().chain([paid()]) {
         let Ok(Decoded::Event(event)) = handler.decode(&record(&body)) else { panic!("{body:?} is for us") };
         assert_eq!(handler.key(&event.body), ORDER);
@@ -103,7 +105,7 @@ fn only_events_that_concern_couriers_are_taken() {
 
 #[test]
 fn an_assignment_names_its_cause_and_carries_its_trace() {
-    let decision = Deliveries::new(true)
+    let decision = Deliveries::new(true, PATIENCE)
         .decide(&attempt(0), &paid(), None, &mut couriers(0), None)
         .expect("somebody is free");
     let [emit] = &decision.emit[..] else { panic!("one event, not {}", decision.emit.len()) };
@@ -119,20 +121,20 @@ fn an_assignment_names_its_cause_and_carries_its_trace() {
 
 #[test]
 fn a_full_fleet_is_waited_for_and_then_given_up() {
-    let handler = Deliveries::new(true);
+    let handler = Deliveries::new(true, PATIENCE);
     let mut full = couriers(1);
     let failure = handler.decide(&attempt(0), &paid(), None, &mut full, None).expect_err("nobody is free");
-    let Failure::Transient(cause) = failure else { panic!("may pass: {failure:?}") };
+    let Failure::NotYet(cause) = failure else { panic!("may pass: {failure:?}") };
     assert_eq!(cause.code, "no-courier-free");
     assert_eq!(full, couriers(1), "an error leaves the couriers as they were");
-    let last = attempt(domain::ATTEMPTS_TO_FIND_A_COURIER);
+    let last = attempt(PATIENCE.as_secs());
     let decision = handler.decide(&last, &paid(), None, &mut full, None).expect("given up");
     assert_eq!(decision.emit.len(), 1);
 }
 
 #[test]
 fn one_batch_can_assign_and_release() {
-    let handler = Deliveries::new(true);
+    let handler = Deliveries::new(true, PATIENCE);
     for end in ends() {
         let mut couriers = couriers(0);
         let assigned = handler.decide(&attempt(0), &paid(), None, &mut couriers, None).expect("assigned");

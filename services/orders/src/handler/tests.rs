@@ -14,6 +14,7 @@ fn attempt() -> Attempt {
         crashes: 0,
         generation: 1,
         now: DateTime::from_timestamp(1_790_000_002, 0).expect("in range"),
+        age: std::time::Duration::ZERO,
     }
 }
 

@@ -42,6 +42,7 @@ async fn apply(trial: &Trial, events: &[Inbound]) {
             crashes: 0,
             generation: 1,
             now: Utc::now(),
+            age: std::time::Duration::ZERO,
         };
         let key = Orders.key(event);
         let decision = Orders.decide(&attempt, event, states.get(&key), &mut (), None).expect("decides");

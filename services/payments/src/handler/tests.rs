@@ -22,6 +22,7 @@ fn simulated() -> Simulated {
         decline_rate: 0.0,
         transient_rate: 0.0,
         latency: Duration::ZERO,
+        silent_rate: 0.0,
         seed: 0,
         max_amount_cents: 1_000,
         test_tokens: true,
@@ -78,6 +79,7 @@ fn attempt(failed_attempts: u32, crashes: u32) -> Attempt {
         crashes,
         generation: 1,
         now: now(),
+        age: Duration::ZERO,
     }
 }
 
@@ -136,6 +138,7 @@ async fn run<P: PaymentProvider>(
 fn code(failure: Failure) -> (&'static str, String) {
     match failure {
         Failure::Unreachable(cause) => ("unreachable", cause.code.into_owned()),
+        Failure::NotYet(cause) => ("not yet", cause.code.into_owned()),
         Failure::Transient(cause) => ("transient", cause.code.into_owned()),
         Failure::Permanent(cause) => ("permanent", cause.code.into_owned()),
     }
@@ -229,6 +232,46 @@ async fn a_provider_that_is_silent_is_not_waited_for() {
     let handler = Payments::new(Silent, Duration::from_secs(3));
     let failure = run(&handler, &created("tok_ok"), None).await.expect_err("no answer");
     assert_eq!(code(failure), ("transient", "provider-timeout".into()));
+}
+
+/// Fails as a server does that is there and broken, until it is mended.
+struct Broken(AtomicU32);
+
+impl Broken {
+    fn answer(&self) -> Result<Reference, ProviderError> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Ok(Reference::new("ch_1")),
+            1 => Err(ProviderError::Unavailable { code: "status-500", message: "broken".into() }),
+            _ => Err(ProviderError::Unreachable { code: "connect", message: "gone".into() }),
+        }
+    }
+}
+
+impl PaymentProvider for Broken {
+    async fn charge(&self, _request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
+        self.answer().map(ChargeAnswer::Approved)
+    }
+
+    async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
+        self.answer()
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_for_most_is_not_asked_until_it_answers_again() {
+    let handler = Payments::new(Broken(AtomicU32::new(1)), Duration::from_secs(1));
+    let body = created("tok_ok");
+    let pay = async || run(&handler, &body, None).await.map_err(code);
+    for _ in 0..4 {
+        assert_eq!(pay().await.expect_err("it fails"), ("transient", "status-500".into()));
+    }
+    assert_eq!(pay().await.expect_err("most do"), ("unreachable", "status-500".into()));
+    assert_eq!(pay().await.expect_err("not asked"), ("unreachable", "status-500".into()));
+    handler.provider.0.store(0, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(pay().await.is_ok());
+    handler.provider.0.store(2, Ordering::Relaxed);
+    assert_eq!(pay().await.expect_err("nobody's fault"), ("unreachable", "connect".into()));
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub struct SimulatedSettings {
     pub transient_rate: f64,
     /// How long every answer takes.
     pub latency: Duration,
+    /// Share of payments whose requests are never answered, 0 to 1.
+    pub silent_rate: f64,
     /// Another seed gives other declines and failures.
     pub seed: u64,
     /// A charge of more than this is refused for ever, in cents.
@@ -105,7 +107,11 @@ impl Simulated {
 
     fn chance_of_failure(&self, key: &str, attempt: Try) -> Result<(), ProviderError> {
         let chance = self.chance(&[b"transient", key.as_bytes(), &attempt.failed.to_be_bytes()]);
-        if chance < self.settings.transient_rate { Err(unavailable(attempt)) } else { Ok(()) }
+        if chance >= self.settings.transient_rate {
+            return Ok(());
+        }
+        let message = format!("the payment provider is unavailable (try {})", attempt.failed + 1);
+        Err(ProviderError::Unavailable { code: "provider-unavailable", message })
     }
 
     /// A number from 0 up to, not including, 1 that depends on the seed and `parts` alone.
@@ -125,7 +131,10 @@ impl Simulated {
         hash.finalize().into()
     }
 
-    async fn latency(&self) {
+    async fn latency(&self, key: &str) {
+        if self.chance(&[b"silent", key.as_bytes()]) < self.settings.silent_rate {
+            std::future::pending::<()>().await;
+        }
         if !self.settings.latency.is_zero() {
             tokio::time::sleep(self.settings.latency).await;
         }
@@ -134,12 +143,12 @@ impl Simulated {
 
 impl PaymentProvider for Simulated {
     async fn charge(&self, request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
-        self.latency().await;
+        self.latency(request.key).await;
         self.charge_now(request)
     }
 
     async fn refund(&self, request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
-        self.latency().await;
+        self.latency(request.key).await;
         self.chance_of_failure(request.key, request.attempt)?;
         Ok(self.reference("re", request.key))
     }
@@ -149,10 +158,11 @@ fn declined() -> ChargeAnswer {
     ChargeAnswer::Declined { reason: "the payment was declined by the provider".to_owned() }
 }
 
+/// What a token forces is about this payment: the provider is there.
 fn unavailable(attempt: Try) -> ProviderError {
     ProviderError::Transient {
         code: "provider-unavailable",
-        message: format!("the payment provider is unavailable (try {})", attempt.failed + 1),
+        message: format!("the payment provider cannot take this payment now (try {})", attempt.failed + 1),
     }
 }
 

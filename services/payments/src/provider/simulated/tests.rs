@@ -5,6 +5,7 @@ fn provider(change: impl FnOnce(&mut SimulatedSettings)) -> Simulated {
         decline_rate: 0.0,
         transient_rate: 0.0,
         latency: Duration::ZERO,
+        silent_rate: 0.0,
         seed: 7,
         max_amount_cents: 1_000,
         test_tokens: true,
@@ -19,7 +20,10 @@ fn request<'a>(key: &'a str, token: Option<&'a str>, failed: u32) -> ChargeReque
 
 fn code(answer: Result<ChargeAnswer, ProviderError>) -> &'static str {
     match answer.expect_err("no answer") {
-        ProviderError::Transient { code, .. } | ProviderError::Permanent { code, .. } => code,
+        ProviderError::Unreachable { code, .. }
+        | ProviderError::Unavailable { code, .. }
+        | ProviderError::Transient { code, .. }
+        | ProviderError::Permanent { code, .. } => code,
     }
 }
 

@@ -1,0 +1,159 @@
+//! External calls that take their time: they run on while their batch is committed without them.
+//!
+//! A batch waits for its calls only for so long. A record whose call is not answered by then is parked, its key with it, and its
+//! call goes on in this table; when it is answered the record runs again and takes the answer. All of it is lost with the
+//! actor: the record is tried again when it is due, and calls are idempotent.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::batch::Item;
+use crate::{consumer::Lane, failure::Failure, retry::ChainKey};
+
+/// Names a call: the record's offset in its lane, and its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CallId(i64, u32);
+
+impl CallId {
+    pub(crate) fn of(item: &Item) -> Self {
+        Self(item.record.offset.0, item.generation())
+    }
+}
+
+/// A call under way.
+pub(crate) type Task<P> = JoinHandle<Result<P, Failure>>;
+
+/// The calls of a lane that run without a batch.
+#[derive(Debug)]
+pub(crate) struct Calls<P> {
+    running: HashMap<CallId, Running<P>>,
+    /// Those that have ended and were not told yet.
+    ended: Arc<Mutex<Vec<CallId>>>,
+    lane: Arc<Lane>,
+}
+
+#[derive(Debug)]
+struct Running<P> {
+    task: Task<P>,
+    /// Where its record waits, once that is committed.
+    row: Option<(ChainKey, i64)>,
+}
+
+impl<P: Send + 'static> Calls<P> {
+    /// None running.
+    pub(crate) fn new(lane: Arc<Lane>) -> Self {
+        Self { running: HashMap::new(), ended: Arc::default(), lane }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Starts a call. When it has ended its time is noted in `pace`, and the lane is woken.
+    pub(crate) fn spawn(
+        &self,
+        id: CallId,
+        pace: Pace,
+        call: impl Future<Output = Result<P, Failure>> + Send + 'static,
+    ) -> Task<P> {
+        let (lane, ended, started) = (self.lane.clone(), self.ended.clone(), Instant::now());
+        tokio::spawn(async move {
+            let answer = call.await;
+            pace.saw(started.elapsed());
+            ended.lock().push(id);
+            lane.wake();
+            answer
+        })
+    }
+
+    /// The call of a record, if it runs or has ended without its batch.
+    pub(crate) fn take(&mut self, id: CallId) -> Option<Task<P>> {
+        self.running.remove(&id).map(|running| running.task)
+    }
+
+    /// The batch does not wait for it any more.
+    pub(crate) fn keep(&mut self, id: CallId, task: Task<P>) {
+        self.running.insert(id, Running { task, row: None });
+    }
+
+    /// Its record waits there.
+    pub(crate) fn parked(&mut self, id: CallId, key: ChainKey, row: i64) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.row = Some((key, row));
+            if running.task.is_finished() {
+                self.ended.lock().push(id);
+            }
+        }
+    }
+
+    /// Records whose call has ended since this was last asked: they may run.
+    pub(crate) fn ended(&mut self) -> Vec<(ChainKey, i64)> {
+        let ended = std::mem::take(&mut *self.ended.lock());
+        ended.into_iter().filter_map(|id| self.running.get(&id)?.row.clone()).collect()
+    }
+}
+
+impl<P> Calls<P> {
+    /// Nobody will ask for them any more.
+    pub(crate) fn clear(&mut self) {
+        self.running.drain().for_each(|(_, running)| running.task.abort());
+        self.ended.lock().clear();
+    }
+}
+
+impl<P> Drop for Calls<P> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// How long calls take, in the middle: an estimate of the median over all lanes. All clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<Mutex<Duration>>);
+
+impl Pace {
+    /// Less is not told apart.
+    const LEAST: Duration = Duration::from_micros(100);
+    /// What most calls take longer than is no pace any more.
+    const MOST: Duration = Duration::from_millis(500);
+
+    /// The median.
+    pub(crate) fn median(&self) -> Duration {
+        (*self.0.lock()).max(Self::LEAST)
+    }
+
+    /// A call took so long. Each moves the estimate a step towards it: where as many are longer as are shorter, it stays.
+    pub(crate) fn saw(&self, took: Duration) {
+        let mut median = self.0.lock();
+        let moved = if took > *median { median.max(Self::LEAST).mul_f64(1.2) } else { median.div_f64(1.2) };
+        *median = moved.clamp(Self::LEAST, Self::MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_what_most_calls_take_and_a_few_that_hang_do_not_move_it() {
+        let pace = Pace::default();
+        for n in 0..1_000u32 {
+            pace.saw(if n % 50 == 0 {
+                Duration::from_secs(2)
+            } else {
+                Duration::from_millis(90 + u64::from(n % 20))
+            });
+        }
+        let median = pace.median();
+        assert!((60..150).contains(&median.as_millis()), "{median:?}");
+        (0..100).for_each(|_| pace.saw(Duration::from_millis(1)));
+        assert!(pace.median() < Duration::from_millis(2));
+    }
+}
