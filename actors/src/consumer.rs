@@ -8,6 +8,7 @@ mod lane;
 mod member;
 mod poll;
 mod probe;
+mod quarantine;
 mod rebalance;
 mod routing;
 mod standing;
@@ -19,5 +20,6 @@ pub(crate) use self::{
     consumers::Consumers,
     lane::{Lane, LaneKind, Progress},
     probe::Probe,
+    quarantine::CrashedRow,
     window::Taken,
 };

@@ -23,6 +23,7 @@ use crate::{
     Cause, Condition, Handler, ParkedStatus, PartitionStatus,
     clock::Clock,
     condition::Conditions,
+    connection::{Connection, Limits},
     consumer::{Consumers, Probe},
     dead_letter::{ACTIONS_TOPIC, dlq_topic, requeue_topic},
     dedupe::Hints,
@@ -39,7 +40,7 @@ use crate::{
     retention::Sweeper,
     retry::{self, Sample},
     settings::GroupSettings,
-    sql, topics,
+    topics,
     watch::Watch,
 };
 
@@ -119,6 +120,7 @@ struct Inner {
     log_ends: LogEnds,
     /// How long outcomes are remembered.
     retention: Duration,
+    limits: Limits,
     cluster_id: String,
     /// For what operators ask.
     pool: Pool,
@@ -224,12 +226,13 @@ impl Group {
             ("the look at the topics", tokio::spawn(looking.run())),
             ("the reporter", tokio::spawn(reporter)),
         ];
-        let GroupSettings { group: name, retention, .. } = settings;
+        let GroupSettings { group: name, retention, limits, .. } = settings;
         let retention = retention.inbox;
         let inner = Inner {
             name,
             log_ends,
             retention,
+            limits,
             cluster_id,
             pool,
             publisher: deps.publisher,
@@ -255,9 +258,17 @@ impl Group {
     /// # Errors
     /// When PostgreSQL cannot be reached.
     pub async fn parked(&self, limit: i64) -> Result<Vec<ParkedStatus>, Cause> {
-        let client =
-            self.inner.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
-        retry::list(&client, &self.inner.name, limit).await.map_err(|error| sql::cause(&error))
+        let ask = async || {
+            let connection = Connection::get(&self.inner.pool).await?;
+            let list = retry::list(&*connection, &self.inner.name, limit);
+            connection.read(&self.inner.limits, list).await
+        };
+        let parked = match ask().await {
+            // Once more, on another connection.
+            Err(trouble) if trouble.is_of_the_connection() => ask().await,
+            asked => asked,
+        };
+        parked.map_err(|trouble| trouble.cause())
     }
 
     /// `None` once the group has joined and its consumers are alive; else why it is not ready.

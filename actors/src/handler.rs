@@ -22,7 +22,7 @@ use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use crate::{
-    failure::{Failure, Rejection},
+    failure::{Cause, Failure, Rejection},
     headers::Headers,
     record::Record,
 };
@@ -112,8 +112,18 @@ impl<S> Decision<S> {
 pub struct Loaded<K, S, Shared> {
     /// The states of the keys that have one.
     pub states: HashMap<K, S>,
+    /// Keys whose state is there and cannot be read, and why: their events die, with code `unreadable-state`, and those of other
+    /// keys go on. For rows that are wrong in themselves; where the table does not fit the code, `load` fails.
+    pub unreadable: HashMap<K, Cause>,
     /// Rows that events of several keys share.
     pub shared: Shared,
+}
+
+impl<K, S, Shared> Loaded<K, S, Shared> {
+    /// All of it could be read.
+    pub fn new(states: HashMap<K, S>, shared: Shared) -> Self {
+        Self { states, unreadable: HashMap::new(), shared }
+    }
 }
 
 /// What [`Handler::load`] gives.
@@ -152,8 +162,8 @@ pub trait Handler: Send + Sync + 'static {
     /// The state that an event changes.
     fn key(&self, body: &Self::Body) -> Self::Key;
 
-    /// Whether this event needs [`Handler::prepare`]. At most one event of a key that does is in a batch behind others
-    /// of its key: its `prepare` sees what they committed.
+    /// Whether this event needs [`Handler::prepare`]. One that does is never in a batch behind another of its key: the batch
+    /// ends before it, so that its `prepare` sees what they committed.
     fn needs_prepare(&self, _body: &Self::Body) -> bool {
         false
     }

@@ -17,7 +17,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 pub(crate) use self::{
     admin::{place, reset, set_paused},
-    claim::{ClaimError, ClaimRequest, Claimed, Place, claim, remember, write_intent},
+    claim::{ClaimError, ClaimRequest, Claimed, Intent, Place, claim, remember, write_intent},
     progress::{Marks, write_caught_up},
     row::RowAt,
 };
@@ -152,8 +152,8 @@ pub(crate) async fn advance<C: GenericClient>(
              UPDATE partition_lease
              SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
                  parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
-                 intent_offset = NULL, intent_parked = NULL, deaths = 0, last_offset = $16, last_timestamp_ms = $17,
-                 letter_seq = $19
+                 intent_offset = NULL, intent_parked = NULL, intent_until = NULL, intent_rows = NULL, deaths = 0,
+                 last_offset = $16, last_timestamp_ms = $17, letter_seq = $19
              WHERE ctid = $18 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
              RETURNING next_offset - first_offset + replayed
                      - (applied + duplicate + parked + dead + ignored + moved + gaps + lost), ctid",
@@ -197,7 +197,8 @@ pub(crate) async fn release<C: GenericClient>(
 ) -> Result<(), tokio_postgres::Error> {
     let statement = client
         .prepare_cached(
-            "UPDATE partition_lease SET clean = true, intent_offset = NULL, intent_parked = NULL, deaths = 0
+            "UPDATE partition_lease
+             SET clean = true, intent_offset = NULL, intent_parked = NULL, intent_until = NULL, intent_rows = NULL, deaths = 0
              WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
         )
         .await?;

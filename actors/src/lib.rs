@@ -44,6 +44,7 @@ mod status;
 mod topics;
 mod watch;
 
+pub mod connection;
 pub mod dead_letter;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;

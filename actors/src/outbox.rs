@@ -18,7 +18,7 @@ mod writer;
 pub(crate) use self::{
     refusal::Refused,
     relay::Relay,
-    rows::{Row, Span, delete, insert},
+    rows::{Row, Span, delete, insert, last},
     streams::{Rows, Spans, Streams, Tracks},
     track::{Sending, Track},
 };

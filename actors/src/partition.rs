@@ -3,6 +3,7 @@
 mod actor;
 mod batch;
 mod calls;
+mod choice;
 mod claiming;
 mod leaving;
 mod letters;
@@ -11,6 +12,7 @@ mod outcome;
 mod pipeline;
 mod requeue;
 mod restart;
+mod size;
 mod supervisor;
 mod work;
 

@@ -9,16 +9,16 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::Pool;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     Cause,
     condition::{Conditions, Subject},
+    connection::{Connection, Trouble},
     observed::Observed,
     record::TopicPartition,
     settings::{GroupSettings, RetentionSettings},
-    sql,
 };
 
 /// After a batch it rests for so many times as long as that took.
@@ -172,17 +172,15 @@ impl Sweeper {
     }
 
     async fn query(&self, statement: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row, Cause> {
-        let client = self.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
-        let answer = async {
-            let statement = client.prepare_cached(statement).await?;
-            client.query_one(&statement, values).await
+        let ask = async {
+            let connection = Connection::get(&self.pool).await?;
+            let answer = async {
+                let statement = connection.prepare_cached(statement).await?;
+                connection.query_one(&statement, values).await
+            };
+            connection.write(&self.settings.limits, answer).await
         };
-        let answer = answer.await;
-        if answer.is_err() {
-            // Some errors stay with a connection and its prepared statements.
-            drop(Object::take(client));
-        }
-        answer.map_err(|error| sql::cause(&error))
+        ask.await.map_err(|trouble: Trouble| trouble.cause())
     }
 
     /// Names the partition that keeps the inbox from forgetting, once that shows.

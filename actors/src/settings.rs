@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 use thiserror::Error;
 
+use crate::connection::Limits;
+
 /// How to reach Kafka.
 #[derive(Clone, Default)]
 pub struct KafkaSettings {
@@ -226,6 +228,10 @@ pub struct GroupSettings {
     pub drain: Duration,
     /// How long outcomes are remembered.
     pub retention: RetentionSettings,
+    /// How long a transaction may take.
+    pub limits: Limits,
+    /// A partition that is halted by an error of code or schema tries again after this.
+    pub halt_retry: Duration,
     /// Whatever keeps dead rows of the database for longer than this is said to do so.
     pub snapshot_max: Duration,
 }
@@ -267,6 +273,8 @@ impl GroupSettings {
             outbox_max_rows: 10_000,
             drain: Duration::from_secs(4),
             retention: RetentionSettings::default(),
+            limits: Limits::default(),
+            halt_retry: Duration::from_secs(30),
             snapshot_max: Duration::from_secs(60),
         }
     }

@@ -5,16 +5,19 @@ use tokio_postgres::{
     error::{DbError, SqlState},
 };
 
-use crate::Cause;
+use crate::{Cause, connection::Soundness};
+
+/// The code of a transaction that was not answered in time.
+pub(crate) const NO_ANSWER: &str = "postgresql-no-answer";
 
 /// Whose fault an SQL error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
     /// The server's or the network's: try the same again later.
     Server,
-    /// A value's (classes 22 and 23): one record of the batch, if a handler's own statement raised it.
+    /// A value's (classes 22, 23 and 54): one record of the batch.
     Data,
-    /// A bug, or a schema that does not fit: somebody has to look.
+    /// A bug, or a schema that does not fit: somebody has to look, if it does not end by itself.
     Code,
 }
 
@@ -35,12 +38,49 @@ pub(crate) fn blame(error: &Error) -> Blame {
 fn blame_of_state(state: &SqlState) -> Blame {
     match state.code() {
         "55P03" | "25P03" | "25006" => Blame::Server,
+        // Too many columns, or too many arguments: no value's fault.
+        "54011" | "54023" => Blame::Code,
         code => match &code[..2.min(code.len())] {
             "40" | "08" | "53" | "57" | "58" => Blame::Server,
-            "22" | "23" => Blame::Data,
+            "22" | "23" | "54" => Blame::Data,
             _ => Blame::Code,
         },
     }
+}
+
+/// What `error` says of its connection.
+pub(crate) fn soundness(error: &Error) -> Soundness {
+    match error.code() {
+        None => Soundness::Broken,
+        Some(state) => soundness_of_state(state.code()),
+    }
+}
+
+/// The same, from the code that [`cause`] gave the error; of any other cause nothing.
+pub(crate) fn soundness_of(cause: &Cause) -> Soundness {
+    match cause.code.strip_prefix("sql-") {
+        Some(state) => soundness_of_state(state),
+        None if cause.code == "postgresql" || cause.code == NO_ANSWER => Soundness::Broken,
+        None => Soundness::Sound,
+    }
+}
+
+fn soundness_of_state(state: &str) -> Soundness {
+    match state {
+        // A plan or a prepared statement that does not fit the table, or the connection, any more.
+        "0A000" | "26000" | "42P05" => Soundness::Stale,
+        // The one statement was ended; the transaction is rolled back like any other.
+        "55P03" | "57014" => Soundness::Sound,
+        state => match &state[..2.min(state.len())] {
+            "22" | "23" | "40" | "54" => Soundness::Sound,
+            _ => Soundness::Broken,
+        },
+    }
+}
+
+/// Whether a cause says that a transaction took longer than it may.
+pub(crate) fn is_slow(cause: &Cause) -> bool {
+    ["sql-57014", "sql-55P03", "sql-25P03", NO_ANSWER].contains(&cause.code.as_ref())
 }
 
 /// The error as a cause: its code carries the SQLSTATE, its text what the server said, without values of rows.
@@ -123,11 +163,31 @@ mod tests {
             ("25006", Blame::Server), // read-only: a standby
             ("22003", Blame::Data),   // out of range
             ("23505", Blame::Data),   // unique
+            ("54000", Blame::Data),   // too large for an index
+            ("54023", Blame::Code),   // too many arguments
             ("42P01", Blame::Code),   // no such table
             ("XX000", Blame::Code),
         ];
         for (state, expected) in table {
             assert_eq!(blame_of_state(&SqlState::from_code(state)), expected, "{state}");
         }
+    }
+
+    #[test]
+    fn a_connection_is_closed_when_its_error_says_so() {
+        for (state, expected) in [
+            ("23505", Soundness::Sound),
+            ("40P01", Soundness::Sound),
+            ("57014", Soundness::Sound),
+            ("57P01", Soundness::Broken),
+            ("25006", Soundness::Broken),
+            ("42703", Soundness::Broken),
+            ("0A000", Soundness::Stale),
+            ("26000", Soundness::Stale),
+        ] {
+            assert_eq!(soundness_of(&Cause::new(format!("sql-{state}"), "")), expected, "{state}");
+        }
+        assert_eq!(soundness_of(&Cause::new("provider-down", "")), Soundness::Sound);
+        assert!(is_slow(&Cause::new(NO_ANSWER, "")) && !is_slow(&Cause::new("sql-57P01", "")));
     }
 }

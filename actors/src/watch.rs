@@ -8,13 +8,14 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::{Client, Object, Pool};
+use deadpool_postgres::{Client, Pool};
 use tokio_postgres::Error;
 
 use crate::{
     Cause,
     clock::Clock,
     condition::Conditions,
+    connection::{Connection, Trouble},
     consumer::{Consumers, LaneKind},
     lease::{self, Marks},
     observed::Observed,
@@ -22,7 +23,6 @@ use crate::{
     retry::{self, CameDue},
     settings::GroupSettings,
     snapshots::Snapshots,
-    sql,
 };
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -90,29 +90,25 @@ impl Watch {
     }
 
     async fn round(&self, state: &mut State) -> Result<(), Cause> {
-        let client = self.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
-        let looked = self.look(&client, state).await;
-        if looked.is_err() {
-            // Some errors stay with a connection and its prepared statements.
-            drop(Object::take(client));
-        }
-        looked.map_err(|error| sql::cause(&error))
+        self.look(state).await.map_err(|trouble| trouble.cause())
     }
 
-    async fn look(&self, client: &Client, state: &mut State) -> Result<(), Error> {
-        state.looked = self.notice(client, state.looked).await?;
+    async fn look(&self, state: &mut State) -> Result<(), Trouble> {
+        let connection = Connection::get(&self.pool).await?;
+        let (client, limits) = (&*connection, &self.settings.limits);
+        state.looked = connection.read(limits, self.notice(client, state.looked)).await?;
         if state.round.is_multiple_of(PAUSES_EVERY) {
-            self.pauses(client).await?;
+            connection.read(limits, self.pauses(client)).await?;
         }
         if state.noted.elapsed() >= (self.settings.retention.inbox / 20).min(NOTED_EVERY) {
-            self.note_progress(client, state).await?;
+            connection.write(limits, self.note_progress(client, state)).await?;
         }
         if state.round.is_multiple_of(ACCOUNTS_EVERY) {
-            self.accounts(client).await?;
+            connection.read(limits, self.accounts(client)).await?;
         }
         if state.round.is_multiple_of(SNAPSHOTS_EVERY) {
-            let most = self.settings.snapshot_max;
-            let oldest = state.snapshots.look(client, &self.conditions, most).await?;
+            let look = state.snapshots.look(client, &self.conditions, self.settings.snapshot_max);
+            let oldest = connection.read(limits, look).await?;
             self.observed.note(|found| found.oldest_snapshot = oldest);
         }
         Ok(())

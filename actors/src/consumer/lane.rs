@@ -4,6 +4,7 @@
 //! predecessor had in hand.
 
 mod shown;
+mod suspicion;
 
 use std::{
     sync::{
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     Backlog, Cause,
-    lease::{Landmark, Place},
+    lease::Landmark,
     outbox::Tracks,
     record::{NextOffset, Offset, Record, TopicPartition},
 };
@@ -250,39 +251,19 @@ impl Lane {
         self.window.lock().front()
     }
 
-    /// The last panic's message.
-    pub(crate) fn last_panic(&self) -> Option<String> {
-        self.window.lock().last_panic()
-    }
-
     /// Nothing is in hand any more; the records stay.
     pub(crate) fn put_back(&self) {
         self.window.lock().put_back();
     }
 
-    /// The batch in hand is to be redone one record at a time.
-    pub(crate) fn go_solo(&self) {
-        self.window.lock().go_solo();
+    /// The batch was cut: only its first `records` are still in hand.
+    pub(crate) fn keep_in_hand(&self, records: usize) {
+        self.window.lock().keep_in_hand(records);
     }
 
-    /// Until the partition is at `offset`, everything runs alone, with its intent written first.
-    pub(crate) fn go_careful(&self, offset: i64, suspect: Option<(Place, u32)>) {
-        self.window.lock().go_careful(offset, suspect);
-    }
-
-    /// Whether that is so.
-    pub(crate) fn is_careful(&self) -> bool {
-        self.window.lock().is_careful()
-    }
-
-    /// What processes were trying alone when they ended, and how many did.
-    pub(crate) fn suspect(&self) -> Option<(Place, u32)> {
-        self.window.lock().suspect()
-    }
-
-    /// Whatever was suspected has ended otherwise.
-    pub(crate) fn acquit(&self) {
-        self.window.lock().acquit();
+    /// How many records are in hand.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.window.lock().in_hand()
     }
 
     /// These rows of `parked` are due then, which may be news.
@@ -345,31 +326,6 @@ impl Lane {
         self.window.lock().take_parked(ids);
     }
 
-    /// Whether the window's first record, or some that wait, are to be run one at a time.
-    pub(crate) fn is_solo(&self) -> bool {
-        self.window.lock().is_solo()
-    }
-
-    /// Whether parked rows are to be run one at a time.
-    pub(crate) fn parked_solo(&self) -> bool {
-        self.window.lock().parked_solo()
-    }
-
-    /// Rows that do not wait are not to be run alone any more.
-    pub(crate) fn keep_solo(&self, waiting: impl Fn(i64) -> bool) {
-        self.window.lock().keep_solo(waiting);
-    }
-
-    /// Parked rows that killed an actor and whose crash is not counted in the table yet.
-    pub(crate) fn crashed_parked(&self) -> Vec<i64> {
-        self.window.lock().crashed_parked()
-    }
-
-    /// Their crash is counted.
-    pub(crate) fn crash_counted(&self, ids: &[i64]) {
-        self.window.lock().crash_counted(ids);
-    }
-
     /// Says what waits beside the window.
     pub(crate) fn set_counts(&self, parked: usize, outbox: Backlog) {
         let mut status = self.status.lock();
@@ -379,12 +335,6 @@ impl Lane {
     }
 
     // The supervisor's side.
-
-    /// The actor died. Counts the crash against the records in hand. Returns how many there were.
-    pub(crate) fn actor_died(&self, panic: &str) -> usize {
-        self.status.lock().restarts += 1;
-        self.window.lock().actor_died(panic)
-    }
 
     /// How long ago the oldest unfinished record was written.
     pub(crate) fn oldest(&self) -> Duration {

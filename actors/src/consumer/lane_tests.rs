@@ -3,7 +3,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::headers::Headers;
+use crate::{
+    consumer::CrashedRow,
+    headers::Headers,
+    lease::{Intent, Place},
+};
 
 fn record(offset: i64) -> Record {
     Record {
@@ -123,7 +127,7 @@ fn what_was_delivered_under_another_claim_does_not_count_after_a_reset() {
     lane.offer((5..9).map(record));
     // The next claim of its own keeps them, and the crash they are suspected of.
     lane.take(1, usize::MAX);
-    lane.actor_died("boom");
+    lane.actor_died("boom", 3);
     lane.claimed(2, NextOffset(5), None);
     assert_eq!(lane.take(1, usize::MAX)[0].crashes, 1);
     // A reset, to a place in the window: perhaps of a topic that was made anew.
@@ -152,11 +156,11 @@ fn a_partition_that_went_back_is_sought_again() {
 }
 
 #[test]
-fn a_crash_counts_against_the_batch_which_is_then_redone_record_by_record() {
+fn a_crash_counts_against_the_batch_which_is_then_redone_by_halves() {
     let lane = lane_at(0);
     lane.offer((0..4).map(record));
     lane.take(3, usize::MAX);
-    assert_eq!(lane.actor_died("boom"), 3);
+    assert_eq!(lane.actor_died("boom", 3), 3);
     assert_eq!(lane.take(1, usize::MAX)[0].crashes, 1);
     for offset in 0..3 {
         assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
@@ -169,16 +173,42 @@ fn a_crash_counts_against_the_batch_which_is_then_redone_record_by_record() {
 }
 
 #[test]
-fn a_waiting_record_that_killed_its_actor_runs_alone() {
+fn waiting_records_that_killed_their_actor_are_run_apart() {
     let lane = lane_at(0);
     lane.take_parked(&[7, 8]);
-    assert_eq!(lane.actor_died("boom"), 2);
-    assert_eq!(lane.crashed_parked(), [7, 8]);
-    lane.crash_counted(&[7, 8]);
-    assert!(lane.crashed_parked().is_empty() && lane.parked_solo());
+    assert_eq!((lane.actor_died("boom", 3), lane.alone()), (2, None));
+    let in_company = [7, 8].map(|id| CrashedRow { id, alone: false });
+    assert_eq!(lane.crashed_rows(), in_company);
+    lane.crash_counted(&in_company);
+    let questioned = lane.questioned();
+    assert_eq!((questioned.rows.len(), questioned.share(2)), (2, 1));
     lane.take_parked(&[7]);
+    assert_eq!(lane.alone(), Some(Place::Parked(7)));
+    lane.put_back();
+    assert!(lane.questions(), "a server that was gone settles nothing");
+    lane.take_parked(&[7]);
+    lane.finish(NextOffset(0));
     lane.take_parked(&[8]);
-    assert!(!lane.parked_solo());
+    assert_eq!(lane.actor_died("boom", 3), 1);
+    assert_eq!(lane.crashed_rows(), [CrashedRow { id: 8, alone: true }]);
+    lane.keep_rows(|_| false);
+    assert!(!lane.questions(), "nothing of it waits any more");
+}
+
+#[test]
+fn what_was_cut_off_a_batch_is_not_in_hand() {
+    let lane = lane_at(0);
+    lane.offer((0..4).map(record));
+    lane.take_parked(&[7, 8]);
+    lane.take(4, usize::MAX);
+    lane.keep_in_hand(3);
+    assert_eq!((lane.in_hand(), lane.alone()), (3, None));
+    lane.keep_in_hand(1);
+    assert_eq!(lane.alone(), Some(Place::Parked(7)));
+    lane.put_back();
+    lane.take(4, usize::MAX);
+    lane.keep_in_hand(1);
+    assert_eq!(lane.alone(), Some(Place::Offset(Offset(0))));
 }
 
 #[test]
@@ -210,20 +240,70 @@ fn offsets_without_a_record_are_counted_where_they_were_seen() {
 }
 
 #[test]
-fn after_an_unclean_end_the_first_records_run_alone() {
+fn after_an_unclean_end_the_first_records_run_a_few_at_a_time_and_those_last_tried_alone() {
     let lane = lane_at(0);
-    lane.offer((0..4).map(record));
-    lane.go_careful(2, None);
-    for offset in 0..2 {
-        assert!(lane.is_careful());
-        assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
-        lane.finish(NextOffset(offset + 1));
+    lane.offer((0..100).map(record));
+    lane.go_careful(60, 0, Some((Intent::Offsets { first: Offset(0), until: 2 }, 1)));
+    let mut next = 0;
+    for records in [1, 1, 25, 25, 25, 23] {
+        assert_eq!(lane.is_careful(), next < 60);
+        let taken = lane.take(100, usize::MAX);
+        assert_eq!(taken.len(), records, "from {next}");
+        next += i64::try_from(records).expect("few");
+        lane.finish(NextOffset(next));
     }
-    assert!(!lane.is_careful());
-    assert_eq!(offsets(&lane.take(10, usize::MAX)), [2, 3]);
+    lane.go_careful(0, 30, None);
+    for most in [25, 25, usize::MAX] {
+        assert_eq!(lane.most_rows(), most);
+        lane.take_parked(&(0..25).collect::<Vec<_>>());
+        lane.finish(NextOffset(next));
+    }
+}
+
+/// Runs a lane to its end, where batches with a guilty record fail, or kill their actor: who was buried, in how many runs.
+fn run_to_the_end(records: i64, guilty: &[i64], panics: bool) -> (Vec<i64>, usize) {
+    const LIMIT: u32 = 3;
+    let lane = lane_at(0);
+    lane.offer((0..records).map(record));
+    let (mut buried, mut runs, mut epoch) = (Vec::new(), 0, 1);
+    while lane.front().is_some() {
+        runs += 1;
+        let taken = lane.take(500, usize::MAX);
+        let last = taken.last().expect("one at least").record.offset;
+        let crashed = taken[0].crashes >= LIMIT && taken.len() == 1;
+        let sick = taken.iter().any(|one| guilty.contains(&one.record.offset.0));
+        if crashed || (sick && !panics && lane.alone().is_some()) {
+            buried.push(last.0);
+        } else if sick && panics {
+            assert!(taken.iter().all(|one| one.crashes < LIMIT), "nobody is buried in company");
+            lane.actor_died("boom", LIMIT);
+            epoch += 1;
+            lane.claimed(epoch, lane.position().expect("claimed"), None);
+            continue;
+        } else if sick {
+            lane.blame();
+            continue;
+        }
+        lane.finish(last.next());
+    }
+    (buried, runs)
 }
 
 proptest! {
+    /// Whoever is guilty is found, nobody else is, and the search is short.
+    #[test]
+    fn the_guilty_are_found_by_halves(
+        records in 1i64..1_200,
+        guilty in prop::collection::btree_set(0i64..1_200, 0..4),
+        panics in any::<bool>(),
+    ) {
+        let guilty: Vec<i64> = guilty.into_iter().filter(|offset| *offset < records).collect();
+        let (buried, runs) = run_to_the_end(records, &guilty, panics);
+        prop_assert_eq!(&buried, &guilty);
+        // Nine halvings of 500, twice, and what it takes to bury one; and full batches before, between and after them.
+        prop_assert!(runs <= 3 + guilty.len() * 25, "{} runs for {} guilty", runs, guilty.len());
+    }
+
     /// Whatever Kafka delivers, and however it is taken: each offset above the start is finished once, by a record or in
     /// the gap before one, and the watermark never moves backwards.
     #[test]

@@ -1,16 +1,17 @@
 //! The records of one partition that were delivered and are not finished, and where the partition is.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 
+use super::quarantine::{CrashedRow, Quarantine, Questioned};
 use crate::{
     Cause,
-    lease::{Landmark, Place},
+    lease::{Intent, Landmark, Place},
     record::{NextOffset, Offset, Record},
 };
 
@@ -49,20 +50,8 @@ pub(super) struct Window {
     finished: Option<Landmark>,
     /// Another record was found in the landmark's place: nothing is taken.
     strange: Option<(Cause, Option<Landmark>)>,
-    /// Actors killed, by offset; only of records in the window.
-    crashes: HashMap<i64, u32>,
-    /// Below this offset records run one at a time.
-    solo_until: i64,
-    /// Parked rows whose crash is not counted in the table yet.
-    crashed_parked: Vec<i64>,
-    /// Parked rows to be run one at a time.
-    solo_parked: HashSet<i64>,
-    /// The last owner's process ended without a word: until the partition is here, everything runs alone, with its intent
-    /// written first.
-    careful_until: i64,
-    /// What processes were trying alone when they ended, and how many did.
-    suspect: Option<(Place, u32)>,
-    last_panic: Option<String>,
+    /// What is held against its records.
+    quarantine: Quarantine,
     /// Counts what was committed, from the window or from `parked`.
     commits: u64,
 }
@@ -166,7 +155,7 @@ impl Window {
     pub(super) fn forget(&mut self) {
         (self.verified, self.finished) = (None, None);
         self.queue.clear();
-        self.crashes.clear();
+        self.quarantine.forget();
         self.bytes = 0;
         self.needs_seek = true;
     }
@@ -195,6 +184,7 @@ impl Window {
     /// A batch is committed: everything below `next` is finished.
     pub(super) fn finish(&mut self, next: NextOffset) {
         self.commits += 1;
+        self.quarantine.committed(&self.parked_in_hand);
         self.put_back();
         self.advance(next);
     }
@@ -209,9 +199,7 @@ impl Window {
             if let Some(done) = self.queue.pop_front() {
                 self.bytes -= done.record.size();
                 last = Some(Landmark::from(&*done.record));
-                if !self.crashes.is_empty() {
-                    self.crashes.remove(&done.record.offset.0);
-                }
+                self.quarantine.ended(done.record.offset.0);
             }
         }
         self.finished = last.or(self.finished);
@@ -254,19 +242,16 @@ impl Window {
         }
     }
 
-    /// Up to `max` records or bytes (at least one record) from the front, which stay.
+    /// Up to `max` records or bytes (at least one record) from the front, which stay; fewer where something is held against
+    /// them.
     pub(super) fn take(&mut self, max: usize, max_bytes: usize) -> Vec<Taken> {
-        let solo = self.front_is_solo();
+        let below = |offset| self.queue.iter().take_while(|one| one.record.offset.0 < offset).count();
+        let most = self.front().map_or(0, |front| self.quarantine.most(front.0, below));
         let mut bytes = 0;
-        let crashes = &self.crashes;
-        let crashed = |record: &Record| match crashes.is_empty() {
-            true => 0,
-            false => crashes.get(&record.offset.0).copied().unwrap_or(0),
-        };
         let batch: Vec<_> = self
             .queue
             .iter()
-            .take(if solo { max.min(1) } else { max })
+            .take(max.min(most))
             .take_while(|delivered| {
                 let first = bytes == 0;
                 bytes += delivered.record.size();
@@ -275,20 +260,16 @@ impl Window {
             .map(|delivered| Taken {
                 record: delivered.record.clone(),
                 gap: delivered.gap,
-                crashes: crashed(&delivered.record),
+                crashes: self.quarantine.crashes(delivered.record.offset.0),
             })
             .collect();
         self.in_hand = batch.len();
         batch
     }
 
-    fn front_is_solo(&self) -> bool {
-        self.front().is_some_and(|front| front.0 < self.solo_until)
-    }
-
-    /// Whether the window's first record, or some that wait, are to be run one at a time.
-    pub(super) fn is_solo(&self) -> bool {
-        self.front_is_solo() || self.parked_solo()
+    /// Whether the window's first record, or some that wait, are to be run apart.
+    pub(super) fn questions(&self) -> bool {
+        self.quarantine.questions(self.front())
     }
 
     /// The first record's offset.
@@ -302,72 +283,83 @@ impl Window {
         self.parked_in_hand.clear();
     }
 
-    /// The batch in hand is to be redone one record at a time.
-    pub(super) fn go_solo(&mut self) {
-        if let Some(last) = self.in_hand.checked_sub(1).and_then(|at| self.queue.get(at)) {
-            self.solo_until = self.solo_until.max(last.record.offset.next().0);
+    /// The batch was cut: only its first `records` are still in hand. Those that waited come first.
+    pub(super) fn keep_in_hand(&mut self, records: usize) {
+        self.parked_in_hand.truncate(records);
+        self.in_hand = self.in_hand.min(records - self.parked_in_hand.len());
+    }
+
+    /// The one record in hand, if it is one.
+    pub(super) fn alone(&self) -> Option<Place> {
+        match (&self.parked_in_hand[..], self.in_hand) {
+            ([id], 0) => Some(Place::Parked(*id)),
+            ([], 1) => self.front().map(Place::Offset),
+            _ => None,
         }
-        self.solo_parked.extend(std::mem::take(&mut self.parked_in_hand));
+    }
+
+    /// One of the records in hand is guilty: half of them are run next.
+    pub(super) fn blame(&mut self) {
+        let last = self.in_hand.checked_sub(1).and_then(|at| self.queue.get(at));
+        let below = last.map(|last| last.record.offset.next().0);
+        self.quarantine.blame(below, std::mem::take(&mut self.parked_in_hand));
         self.in_hand = 0;
     }
 
-    /// Until the partition is at `offset`, everything runs alone.
-    pub(super) fn go_careful(&mut self, offset: i64, suspect: Option<(Place, u32)>) {
-        self.solo_until = self.solo_until.max(offset);
-        self.careful_until = offset;
-        self.suspect = suspect;
+    /// The last owner ended without a word: records up to `offset`, and `rows` that wait, are tried a few at a time.
+    pub(super) fn go_careful(&mut self, offset: i64, rows: usize, intent: Option<(Intent, u32)>) {
+        self.quarantine.go_careful(offset, rows, intent);
     }
 
     pub(super) fn is_careful(&self) -> bool {
-        self.position.is_some_and(|position| position.0 < self.careful_until)
+        self.position.is_some_and(|position| self.quarantine.is_careful(position.0))
+    }
+
+    pub(super) fn is_careful_of_rows(&self) -> bool {
+        self.quarantine.is_careful_of_rows()
+    }
+
+    pub(super) fn most_rows(&self) -> usize {
+        self.quarantine.most_rows()
+    }
+
+    pub(super) fn questioned(&self) -> Questioned {
+        self.quarantine.questioned()
     }
 
     pub(super) fn suspect(&self) -> Option<(Place, u32)> {
-        self.suspect
-    }
-
-    /// Whatever was suspected has ended otherwise.
-    pub(super) fn acquit(&mut self) {
-        self.suspect = None;
+        self.quarantine.suspect()
     }
 
     pub(super) fn take_parked(&mut self, ids: &[i64]) {
         self.parked_in_hand = ids.to_vec();
-        for id in ids {
-            self.solo_parked.remove(id);
-        }
     }
 
-    pub(super) fn parked_solo(&self) -> bool {
-        !self.solo_parked.is_empty()
+    pub(super) fn keep_rows(&mut self, waiting: impl Fn(i64) -> bool) {
+        self.quarantine.keep_rows(waiting);
     }
 
-    pub(super) fn keep_solo(&mut self, waiting: impl Fn(i64) -> bool) {
-        self.solo_parked.retain(|id| waiting(*id));
+    pub(super) fn crashed_rows(&self) -> Vec<CrashedRow> {
+        self.quarantine.crashed_rows()
     }
 
-    pub(super) fn crashed_parked(&self) -> Vec<i64> {
-        self.crashed_parked.clone()
-    }
-
-    pub(super) fn crash_counted(&mut self, ids: &[i64]) {
-        self.crashed_parked.retain(|id| !ids.contains(id));
+    pub(super) fn crash_counted(&mut self, rows: &[CrashedRow]) {
+        self.quarantine.crash_counted(rows);
     }
 
     pub(super) fn last_panic(&self) -> Option<String> {
-        self.last_panic.clone()
+        self.quarantine.last_panic()
     }
 
-    /// The actor died. Counts the crash against the records in hand, which run one at a time from now on. Returns how
-    /// many there were.
-    pub(super) fn actor_died(&mut self, panic: &str) -> usize {
-        for delivered in self.queue.iter().take(self.in_hand) {
-            *self.crashes.entry(delivered.record.offset.0).or_default() += 1;
+    /// The actor died. Counts the crash against the records in hand, of which half are run next. Returns how many there
+    /// were.
+    pub(super) fn actor_died(&mut self, panic: &str, limit: u32) -> usize {
+        let offsets: Vec<i64> = self.queue.iter().take(self.in_hand).map(|one| one.record.offset.0).collect();
+        let records = self.in_hand();
+        self.quarantine.crashed(&offsets, &self.parked_in_hand, panic, limit);
+        if records > 0 {
+            self.blame();
         }
-        let records = self.in_hand + self.parked_in_hand.len();
-        self.crashed_parked.extend(&self.parked_in_hand);
-        self.go_solo();
-        self.last_panic = Some(panic.to_owned());
         records
     }
 

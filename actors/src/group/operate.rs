@@ -8,11 +8,12 @@ use thiserror::Error;
 use super::Group;
 use crate::{
     Cause, LaneState, WhichParked,
+    connection::{Connection, Trouble},
     detach::detached,
     lease::{self, Watermarks},
     partition::Supervise,
     record::{NextOffset, TopicPartition},
-    retry, sql,
+    retry,
 };
 
 const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -66,6 +67,14 @@ pub enum OperateError {
         wanted: i64,
         /// The first whose event is surely remembered.
         safe: i64,
+    },
+    /// A halted partition tries again; whether it is paused could not be changed.
+    #[error("{partition} tries again, but if it is paused it stays so: {cause}; resume it once more")]
+    Half {
+        /// The partition.
+        partition: TopicPartition,
+        /// Why.
+        cause: Cause,
     },
     /// Records that nobody has handled would be skipped.
     #[error(
@@ -148,17 +157,24 @@ impl Group {
     pub async fn resume(&self, partition: TopicPartition) -> Result<(), OperateError> {
         let halted = self.inner.consumers.lane(&partition).filter(|lane| lane.is_halted());
         let paused = self.set_paused(partition.clone(), false).await;
-        if halted.is_some() {
-            self.start_over(partition);
-            return Ok(());
+        match (halted, paused) {
+            // It was halted before it was ever claimed: there is nothing that could be paused.
+            (Some(_), Ok(()) | Err(OperateError::Unknown { .. })) => {
+                self.start_over(partition);
+                Ok(())
+            }
+            (Some(_), Err(error)) => {
+                self.start_over(partition.clone());
+                Err(OperateError::Half { partition, cause: Cause::from_error("unavailable", &error) })
+            }
+            (None, paused) => paused,
         }
-        paused
     }
 
     async fn set_paused(&self, partition: TopicPartition, paused: bool) -> Result<(), OperateError> {
-        let client = self.client().await?;
-        let known = lease::set_paused(&client, &self.inner.name, &partition, paused).await;
-        if !known.map_err(unavailable)? {
+        let connection = self.connection().await?;
+        let set = lease::set_paused(&connection, &self.inner.name, &partition, paused);
+        if !connection.write(&self.inner.limits, set).await.map_err(unavailable)? {
             return Err(OperateError::Unknown { group: self.inner.name.clone(), partition });
         }
         tracing::info!(
@@ -198,17 +214,19 @@ impl Group {
         if to < remembered && !consent.force {
             return Err(OperateError::Forgotten { partition, wanted: to, safe: remembered });
         }
-        let client = self.client().await?;
-        let (name, cluster) = (&self.inner.name, &self.inner.cluster_id);
-        let at = lease::place(&client, name, &partition).await.map_err(unavailable)?;
+        let connection = self.connection().await?;
+        let (limits, name, cluster) = (&self.inner.limits, &self.inner.name, &self.inner.cluster_id);
         let unknown = || OperateError::Unknown { group: name.clone(), partition: partition.clone() };
-        let NextOffset(at) = at.ok_or_else(unknown)?;
+        let place = async || {
+            let at = connection.read(limits, lease::place(&connection, name, &partition)).await;
+            at.map_err(unavailable)?.ok_or_else(unknown)
+        };
+        let NextOffset(at) = place().await?;
         consent.allows(&partition, low, at, to)?;
-        let from = lease::reset(&client, name, &partition, consent.from, NextOffset(to), cluster).await;
-        let Some(from) = from.map_err(unavailable)? else {
+        let reset = lease::reset(&connection, name, &partition, consent.from, NextOffset(to), cluster);
+        let Some(from) = connection.write(limits, reset).await.map_err(unavailable)? else {
             // It went on since.
-            let at = lease::place(&client, name, &partition).await.map_err(unavailable)?;
-            let NextOffset(at) = at.ok_or_else(unknown)?;
+            let NextOffset(at) = place().await?;
             return Err(OperateError::Moved { partition, at, expected: consent.from.unwrap_or(at) });
         };
         tracing::warn!(
@@ -257,13 +275,15 @@ impl Group {
         let Some(lane) = self.inner.consumers.lane(&partition) else {
             return Err(OperateError::NotHere(partition));
         };
-        let client = self.client().await?;
-        let found = retry::find(&client, &self.inner.name, &partition, &which).await.map_err(unavailable)?;
+        let (connection, limits) = (self.connection().await?, &self.inner.limits);
+        let find = retry::find(&*connection, &self.inner.name, &partition, &which);
+        let found = connection.read(limits, find).await.map_err(unavailable)?;
         let Some((id, head)) = found else { return Err(OperateError::NothingWaits(which)) };
         if id != head {
             return Err(OperateError::Behind { id, head });
         }
-        if !retry::hurry(&client, id, given_up).await.map_err(unavailable)? {
+        let hurry = retry::hurry(&*connection, id, given_up);
+        if !connection.write(limits, hurry).await.map_err(unavailable)? {
             return Err(OperateError::NothingWaits(which));
         }
         let what = if given_up.is_some() { "give up" } else { "retry now" };
@@ -278,9 +298,8 @@ impl Group {
         detached(|| self.inner.supervisor.cast(Supervise::Resume(partition)).unwrap_or_default());
     }
 
-    async fn client(&self) -> Result<deadpool_postgres::Client, OperateError> {
-        let client = self.inner.pool.get().await;
-        client.map_err(|error| OperateError::Unavailable(Cause::from_error("postgresql-pool", &error)))
+    async fn connection(&self) -> Result<Connection, OperateError> {
+        Connection::get(&self.inner.pool).await.map_err(unavailable)
     }
 
     /// Where a partition's log begins and ends, and from where on its events are remembered.
@@ -304,8 +323,8 @@ struct Extent {
     remembered: i64,
 }
 
-fn unavailable(error: tokio_postgres::Error) -> OperateError {
-    OperateError::Unavailable(sql::cause(&error))
+fn unavailable(trouble: Trouble) -> OperateError {
+    OperateError::Unavailable(trouble.cause())
 }
 
 #[cfg(test)]

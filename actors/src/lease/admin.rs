@@ -44,8 +44,8 @@ pub(crate) async fn reset(
     let statement = "UPDATE partition_lease AS lease
          SET next_offset = $4, lost = lease.lost + greatest($4 - lease.next_offset, 0),
              replayed = lease.replayed + greatest(lease.next_offset - $4, 0), epoch = lease.epoch + 1,
-             cluster_id = $5, intent_offset = NULL, intent_parked = NULL, deaths = 0, last_offset = NULL,
-             last_timestamp_ms = NULL
+             cluster_id = $5, intent_offset = NULL, intent_parked = NULL, intent_until = NULL, intent_rows = NULL,
+             deaths = 0, last_offset = NULL, last_timestamp_ms = NULL
          FROM (SELECT next_offset FROM partition_lease
                WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE) AS before
          WHERE consumer = $1 AND topic = $2 AND partition = $3 AND coalesce(before.next_offset = $6, true)

@@ -7,6 +7,7 @@ use tokio_postgres::Error;
 use super::{Claim, Landmark, Watermarks};
 use crate::{
     Cause,
+    connection::{Limits, Soundness, Verdict},
     record::{NextOffset, Offset, TopicPartition},
 };
 
@@ -24,7 +25,7 @@ pub(crate) struct ClaimRequest<'a> {
 }
 
 /// A partition claimed, with what its last owner left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claimed {
     pub(crate) claim: Claim,
     /// An operator has stopped it.
@@ -33,8 +34,54 @@ pub(crate) struct Claimed {
     pub(crate) unclean: bool,
     /// What time it is there.
     pub(crate) now: DateTime<Utc>,
-    /// What that one was trying alone, and how many processes have ended while they did.
-    pub(crate) intent: Option<(Place, u32)>,
+    /// What that one was trying, and how many processes have ended while they did.
+    pub(crate) intent: Option<(Intent, u32)>,
+}
+
+/// What is about to be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// One record alone.
+    One(Place),
+    /// Those of the window from `first` on, below `until`.
+    Offsets { first: Offset, until: i64 },
+    /// Rows of `parked`, in order, two at least.
+    Rows(Vec<i64>),
+}
+
+/// Offset, the offset behind the last one, row, all rows.
+type Columns<'a> = (Option<i64>, Option<i64>, Option<i64>, Option<&'a [i64]>);
+
+impl Intent {
+    /// As it is stored.
+    fn columns(&self) -> Columns<'_> {
+        match self {
+            Self::One(Place::Offset(offset)) => (Some(offset.0), None, None, None),
+            Self::One(Place::Parked(id)) => (None, None, Some(*id), None),
+            Self::Offsets { first, until } => (Some(first.0), Some(*until), None, None),
+            Self::Rows(rows) => (None, None, rows.first().copied(), Some(rows)),
+        }
+    }
+
+    /// What is stored. A version that knows of single records alone leaves the ends of another intent behind.
+    fn stored(
+        offset: Option<i64>,
+        until: Option<i64>,
+        row: Option<i64>,
+        rows: Option<Vec<i64>>,
+    ) -> Option<Self> {
+        match (offset, row) {
+            (Some(offset), _) => Some(match until.filter(|until| *until > offset + 1) {
+                Some(until) => Self::Offsets { first: Offset(offset), until },
+                None => Self::One(Place::Offset(Offset(offset))),
+            }),
+            (None, Some(row)) => Some(match rows.filter(|rows| rows.len() > 1 && rows[0] == row) {
+                Some(rows) => Self::Rows(rows),
+                None => Self::One(Place::Parked(row)),
+            }),
+            (None, None) => None,
+        }
+    }
 }
 
 /// Which record is meant.
@@ -57,6 +104,15 @@ pub(crate) enum ClaimError {
     PastLogEnd(Cause),
 }
 
+impl Verdict for ClaimError {
+    fn verdict(&self) -> Soundness {
+        match self {
+            Self::Postgres(error) => error.verdict(),
+            Self::PastLogEnd(_) | Self::Halt(_) => Soundness::Sound,
+        }
+    }
+}
+
 impl From<Error> for ClaimError {
     fn from(error: Error) -> Self {
         Self::Postgres(error)
@@ -67,17 +123,22 @@ impl From<Error> for ClaimError {
 pub(crate) async fn claim(
     client: &mut deadpool_postgres::Client,
     request: ClaimRequest<'_>,
+    limits: &Limits,
 ) -> Result<Claimed, ClaimError> {
     let ClaimRequest { consumer, source, owner, cluster_id, watermarks } = request;
     let tx = client.transaction().await?;
     // Locked in a statement of its own: one that waits for a lock sees the rest as it was before the wait.
-    let before = tx
-        .prepare_cached(
-            "SELECT clean OR owner = $4 FROM partition_lease
-             WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE",
-        )
-        .await?;
-    let before = tx.query_opt(&before, &[&consumer, &&*source.topic, &source.partition, &owner]).await?;
+    let before = async {
+        let statement = tx
+            .prepare_cached(
+                "SELECT clean OR owner = $4 FROM partition_lease
+                 WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE",
+            )
+            .await?;
+        tx.query_opt(&statement, &[&consumer, &&*source.topic, &source.partition, &owner]).await
+    };
+    let set = limits.set();
+    let ((), before) = tokio::try_join!(biased; tx.batch_execute(&set), before)?;
     let unclean = before.is_some_and(|row| !row.get::<_, bool>(0));
     let statement = tx
         .prepare_cached(
@@ -89,7 +150,8 @@ pub(crate) async fn claim(
                  deaths = CASE WHEN $7 AND (lease.intent_offset IS NOT NULL OR lease.intent_parked IS NOT NULL)
                           THEN lease.deaths + 1 ELSE lease.deaths END
              RETURNING epoch, next_offset, outbox_seq, cluster_id, paused, intent_offset, intent_parked, deaths,
-                       last_offset, last_timestamp_ms, ctid, letter_seq, parked, clock_timestamp()",
+                       last_offset, last_timestamp_ms, ctid, letter_seq, parked, clock_timestamp(), intent_until,
+                       intent_rows",
         )
         .await?;
     let row = tx
@@ -135,10 +197,7 @@ pub(crate) async fn claim(
             ),
         )));
     }
-    let intent = match (row.get::<_, Option<i64>>(5), row.get::<_, Option<i64>>(6)) {
-        (Some(offset), _) => Some(Place::Offset(Offset(offset))),
-        (None, id) => id.map(Place::Parked),
-    };
+    let intent = Intent::stored(row.get(5), row.get(14), row.get(6), row.get(15));
     let deaths = u32::try_from(row.get::<_, i32>(7)).unwrap_or(0);
     let (paused, now) = (row.get(4), row.get(13));
     tx.commit().await?;
@@ -194,31 +253,56 @@ pub(crate) async fn remember<C: GenericClient>(
     Ok(())
 }
 
-/// Says which record is about to be tried alone, so that a process that dies of it is not the last to know. Not waited
-/// for on disk: it has to outlive this process, not the server. False when the lease is somebody else's.
+/// Says what is about to be tried, so that a process that dies of it is not the last to know. Not waited for on disk: it has
+/// to outlive this process, not the server. False when the lease is somebody else's.
 pub(crate) async fn write_intent<C: GenericClient>(
     client: &C,
     consumer: &str,
     source: &TopicPartition,
     claim: &Claim,
-    intent: Place,
+    intent: &Intent,
 ) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "UPDATE partition_lease AS lease
-             SET intent_offset = $5, intent_parked = $6,
-                 deaths = CASE WHEN lease.intent_offset IS NOT DISTINCT FROM $5
-                                AND lease.intent_parked IS NOT DISTINCT FROM $6 THEN lease.deaths ELSE 0 END
+             SET intent_offset = $5, intent_until = $6, intent_parked = $7, intent_rows = $8,
+                 deaths = CASE WHEN (lease.intent_offset, lease.intent_until, lease.intent_parked, lease.intent_rows)
+                                IS NOT DISTINCT FROM ($5::bigint, $6::bigint, $7::bigint, $8::bigint[])
+                          THEN lease.deaths ELSE 0 END
              FROM (SELECT set_config('synchronous_commit', 'off', true)) AS settings
              WHERE consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
         )
         .await?;
-    let (offset, parked) = match intent {
-        Place::Offset(offset) => (Some(offset.0), None),
-        Place::Parked(id) => (None, Some(id)),
-    };
+    let (offset, until, row, rows) = intent.columns();
     let written = client
-        .execute(&statement, &[&consumer, &&*source.topic, &source.partition, &claim.epoch, &offset, &parked])
+        .execute(
+            &statement,
+            &[&consumer, &&*source.topic, &source.partition, &claim.epoch, &offset, &until, &row, &rows],
+        )
         .await?;
     Ok(written > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_is_read_as_it_was_written_and_another_versions_leftovers_are_not_taken_for_ends() {
+        for intent in [
+            Intent::One(Place::Offset(Offset(7))),
+            Intent::One(Place::Parked(3)),
+            Intent::Offsets { first: Offset(7), until: 9 },
+            Intent::Rows(vec![3, 5]),
+        ] {
+            let (offset, until, row, rows) = intent.columns();
+            assert_eq!(Intent::stored(offset, until, row, rows.map(<[i64]>::to_vec)), Some(intent));
+        }
+        assert_eq!(Intent::stored(None, Some(9), None, Some(vec![1, 2])), None);
+        assert_eq!(Intent::stored(Some(9), Some(9), None, None), Some(Intent::One(Place::Offset(Offset(9)))));
+        assert_eq!(
+            Intent::stored(None, None, Some(8), Some(vec![1, 2])),
+            Some(Intent::One(Place::Parked(8)))
+        );
+    }
 }

@@ -10,9 +10,12 @@ use tokio::time::Instant;
 
 use super::{
     Relay, Track,
-    writer::{HEARTBEAT, Instance, LEASE_SECONDS, remove},
+    writer::{HEARTBEAT, Instance, LEASE_SECONDS, TICK_LIMITS, remove},
 };
-use crate::{Cause, sql};
+use crate::{
+    Cause,
+    connection::{Connection, Trouble},
+};
 
 const EVERY: Duration = Duration::from_millis(500);
 /// Kafka that has answered for nothing for so long is given no more: each takeover would fill the producer's buffer.
@@ -39,16 +42,22 @@ pub(super) async fn inherit(instance: Arc<Instance>) {
 
 /// One lane at a time: it is published and removed before the next is taken.
 async fn round(instance: &Instance, inherited: &mut Option<Inherited>) -> Result<(), Cause> {
-    let client = instance.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
-    if inherited.is_none() && !is_slow(&instance.track) {
-        *inherited = take(instance, &client).await.map_err(|error| sql::cause(&error))?;
-    }
-    let Some(lane) = inherited else { return Ok(()) };
-    let done = publish(lane, &client).await.map_err(|error| sql::cause(&error))?;
-    if done {
-        *inherited = None;
-    }
-    Ok(())
+    let mut connection = Connection::get(&instance.pool).await.map_err(|trouble| trouble.cause())?;
+    let client = &*connection.begin();
+    let work = async {
+        if inherited.is_none() && !is_slow(&instance.track) {
+            *inherited = take(instance, client).await?;
+        }
+        let Some(lane) = inherited else { return Ok(()) };
+        if publish(lane, client).await? {
+            *inherited = None;
+        }
+        Ok(())
+    };
+    let done: Result<Result<(), tokio_postgres::Error>, _> = TICK_LIMITS.within(work).await;
+    let done = done.map_err(|trouble| trouble.cause())?;
+    connection.settle(&done);
+    done.map_err(|error| Trouble::Refused(error).cause())
 }
 
 /// Whether Kafka keeps this instance's own records waiting. What it refuses it has answered for.

@@ -60,6 +60,12 @@ pub(crate) async fn delete<C: GenericClient>(client: &C, lane: &str, rows: Span)
     Ok(())
 }
 
+/// The number of the lane's last row; 0 when it has none.
+pub(crate) async fn last<C: GenericClient>(client: &C, lane: &str) -> Result<i64, Error> {
+    let statement = client.prepare_cached("SELECT coalesce(max(seq), 0) FROM outbox WHERE lane = $1").await?;
+    Ok(client.query_one(&statement, &[&lane]).await?.get(0))
+}
+
 /// All rows of a lane, without their contents.
 pub(crate) async fn list<C: GenericClient>(client: &C, lane: &str) -> Result<Vec<Listed>, Error> {
     let statement = client

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
-use super::{Relay, Row, Span, Track, delete, insert};
+use super::{Relay, Row, Span, Track, delete, insert, last};
 use crate::{Backlog, Cause, lease::Claim, publisher::Publisher};
 
 /// Ends the name of the outbox lane that holds a partition's dead letters and what the ledger is told. No topic's name has it.
@@ -76,6 +76,22 @@ impl Streams {
             events: Relay::new(name.to_owned(), publisher.clone(), tracks.events.clone()),
             letters: Relay::new(letters, publisher.clone(), tracks.letters.clone()),
         }
+    }
+
+    /// The claim with numbers that are not below those of any row in the table.
+    pub(crate) async fn above_all<C: GenericClient>(&self, client: &C, claim: Claim) -> Result<Claim, Error> {
+        let (events, letters) =
+            (last(client, self.events.lane()).await?, last(client, self.letters.lane()).await?);
+        Ok(Claim {
+            outbox_seq: claim.outbox_seq.max(events),
+            letter_seq: claim.letter_seq.max(letters),
+            ..claim
+        })
+    }
+
+    /// Whether there were rows of higher numbers than the claim knows of.
+    pub(crate) fn is_ahead_of(&self, claim: &Claim) -> bool {
+        claim.outbox_seq < self.events.highest() || claim.letter_seq < self.letters.highest()
     }
 
     /// The partition was claimed: what is in the table is looked at again.

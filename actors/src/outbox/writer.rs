@@ -25,12 +25,24 @@ use super::{
     heir::inherit,
     rows::{MAX_RECORD, delete, insert},
 };
-use crate::{Backlog, Cause, handler::Emit, publisher::Publisher, sql};
+use crate::{
+    Backlog, Cause,
+    connection::{Connection, Limits, Trouble},
+    handler::Emit,
+    publisher::Publisher,
+};
 
 /// How long an instance is believed alive without a sign of it.
 pub(super) const LEASE_SECONDS: f64 = 6.0;
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(200);
+/// A round that takes longer has met a connection that does not answer.
+pub(super) const TICK_LIMITS: Limits = Limits {
+    statement: Duration::from_secs(5),
+    lock: Duration::from_secs(5),
+    idle: Duration::from_secs(5),
+    whole: Duration::from_secs(20),
+};
 /// Acknowledged rows are deleted this often.
 const DELETE: Duration = Duration::from_millis(500);
 
@@ -96,10 +108,11 @@ impl OutboxWriter {
     /// When PostgreSQL cannot be reached or refuses.
     pub async fn open(pool: Pool, publisher: Publisher, prefix: &str) -> Result<Self, Cause> {
         let lane = format!("{prefix}/{}", Uuid::now_v7());
-        let client = pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
         let statement = "INSERT INTO outbox_instance (lane, epoch, expires_at)
                          VALUES ($1, 1, now() + make_interval(secs => $2))";
-        client.execute(statement, &[&lane, &LEASE_SECONDS]).await.map_err(|error| sql::cause(&error))?;
+        let connection = Connection::get(&pool).await.map_err(|trouble| trouble.cause())?;
+        let open = async { connection.execute(statement, &[&lane, &LEASE_SECONDS]).await };
+        connection.write(&Limits::default(), open).await.map_err(|trouble| trouble.cause())?;
         let track = Arc::new(Track::new(true));
         publisher.is_written_by(&lane, &track);
         let relay = Relay::fresh(lane.clone(), publisher.clone(), track.clone());
@@ -169,21 +182,19 @@ impl OutboxWriter {
     /// # Errors
     /// When PostgreSQL cannot be reached: the outcome stays unknown, ask again.
     pub async fn resync(&mut self) -> Result<(), Cause> {
-        let mut client =
-            self.instance.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
         let read = async {
-            let tx = client.transaction().await?;
-            // Waits for the unknown transaction to end: it holds this row.
-            tx.execute("SELECT 1 FROM outbox_instance WHERE lane = $1 FOR UPDATE", &[&self.instance.lane])
-                .await?;
-            let last: Option<i64> = tx
-                .query_one("SELECT max(seq) FROM outbox WHERE lane = $1", &[&self.instance.lane])
-                .await?
-                .get(0);
-            tx.commit().await?;
-            Ok(last)
+            let connection = Connection::get(&self.instance.pool).await?;
+            let client = &*connection;
+            let last = async {
+                // Waits for the unknown transaction to end: it holds this row.
+                let hold = "SELECT 1 FROM outbox_instance WHERE lane = $1 FOR UPDATE";
+                client.execute(hold, &[&self.instance.lane]).await?;
+                let last = "SELECT max(seq) FROM outbox WHERE lane = $1";
+                client.query_one(last, &[&self.instance.lane]).await?.try_get(0)
+            };
+            connection.write(&Limits::default(), last).await
         };
-        let last = read.await.map_err(|error: tokio_postgres::Error| sql::cause(&error))?;
+        let last: Option<i64> = read.await.map_err(|trouble: Trouble| trouble.cause())?;
         // The rows in question may have been published and deleted meanwhile: their numbers are taken all the same.
         let taken = self.instance.relay.lock().await.highest().max(last.unwrap_or(0));
         if taken >= self.next_seq {
@@ -217,8 +228,10 @@ impl OutboxWriter {
         self.keeper.abort();
         self.heir.abort();
         let close = async {
-            let Ok(mut client) = self.instance.pool.get().await else { return false };
-            self.instance.close(&mut client, limit).await.unwrap_or(false)
+            let Ok(mut connection) = Connection::get(&self.instance.pool).await else { return false };
+            let closed = self.instance.close(connection.begin(), limit).await;
+            connection.settle(&closed);
+            closed.unwrap_or(false)
         };
         let done = tokio::time::timeout(limit, close).await.unwrap_or(false);
         if !done {
@@ -254,6 +267,7 @@ impl Instance {
         // Whatever happened before: what is in the table is looked at once more.
         relay.fall_behind();
         let tx = client.transaction().await?;
+        tx.batch_execute(&Limits::default().set()).await?;
         // A commit without an answer may still be under way: it holds this row, and its own rows are not to be seen yet.
         tx.execute("SELECT 1 FROM outbox_instance WHERE lane = $1 FOR UPDATE", &[&self.lane]).await?;
         let sent = relay.catch_up(&tx).await?;
@@ -319,14 +333,15 @@ async fn tick(instance: &Instance, due: &mut Due) -> Result<(), Cause> {
     if !behind && !beat && deletable.is_none() {
         return Ok(());
     }
-    let client = instance.pool.get().await.map_err(|error| Cause::from_error("postgresql-pool", &error))?;
+    let mut connection = Connection::get(&instance.pool).await.map_err(|trouble| trouble.cause())?;
+    let client = &*connection.begin();
     let work = async {
         if behind {
             // The one thing that needs the relay for long: rows published meanwhile come after those it finds.
-            instance.relay.lock().await.catch_up(&client).await?;
+            instance.relay.lock().await.catch_up(client).await?;
         }
         if let Some(rows) = deletable {
-            delete(&client, &instance.lane, rows).await?;
+            delete(client, &instance.lane, rows).await?;
             instance.track.deleted(rows);
             due.delete = now + DELETE;
         }
@@ -341,5 +356,8 @@ async fn tick(instance: &Instance, due: &mut Due) -> Result<(), Cause> {
         }
         Ok(())
     };
-    work.await.map_err(|error: tokio_postgres::Error| sql::cause(&error))
+    let done: Result<Result<(), tokio_postgres::Error>, _> = TICK_LIMITS.within(work).await;
+    let done = done.map_err(|trouble| trouble.cause())?;
+    connection.settle(&done);
+    done.map_err(|error| Trouble::Refused(error).cause())
 }

@@ -1,11 +1,12 @@
 //! Claiming: the start, and the way out of every doubt: a restart, a commit without an answer, a lease that moved on.
 
 use super::{
-    pipeline::{BatchError, no_connection, ours},
+    pipeline::{BatchError, ours},
     work::{Next, Work},
 };
 use crate::{
-    consumer::LaneKind,
+    connection::Connection,
+    consumer::{CrashedRow, LaneKind},
     handler::Handler,
     lease::{self, ClaimError, ClaimRequest, Claimed, Watermarks},
     retry::{self, Chains, ParkedRef, Wanted},
@@ -27,6 +28,16 @@ impl<H: Handler> Work<H> {
                 self.claim = Some(claim);
                 self.claimed_before = true;
                 self.shared.clock.set(claimed.now);
+                if self.outbox.is_ahead_of(&claim) {
+                    // Commits were lost: rows that were published will be written again, under the same numbers.
+                    tracing::error!(
+                        topic = &*self.lane.source.topic,
+                        partition = self.lane.source.partition,
+                        outbox_seq = claim.outbox_seq,
+                        letter_seq = claim.letter_seq,
+                        "PostgreSQL has lost commits: the lease is behind what was published; publishing anew what it has"
+                    );
+                }
                 self.outbox.claimed(&claim);
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
@@ -46,17 +57,16 @@ impl<H: Handler> Work<H> {
                 );
                 Next::Again
             }
-            Err(BatchError::Halt(cause)) => self.halt(&cause),
-            Err(BatchError::Unreachable(cause) | BatchError::Unknown(cause) | BatchError::Data(cause)) => {
-                self.degrade(&cause)
+            Err(error) => {
+                // A claim handles no record.
+                self.lane.put_back();
+                self.failed(error)
             }
-            // A claim handles no record: neither can happen, and trying again is right if one did.
-            Err(BatchError::HintsLied | BatchError::Systemic(..)) => Next::Again,
         }
     }
 
-    /// After an unclean end the first batch's records run alone, each with its intent written: one of them may be what ended
-    /// the process.
+    /// After an unclean end the first batch's worth runs a few records at a time, each lot with its intent written: one of them
+    /// may be what ended the process. The lot in which a process ended runs record by record.
     fn take_care(&mut self, claimed: &Claimed) {
         if !claimed.unclean || self.lane.kind == LaneKind::Requeue {
             return;
@@ -64,13 +74,13 @@ impl<H: Handler> Work<H> {
         let first_batch = self.shared.settings.batch_max_records;
         let until =
             claimed.claim.next_offset.0.saturating_add(i64::try_from(first_batch).unwrap_or(i64::MAX));
-        self.lane.go_careful(until, claimed.intent);
+        self.lane.go_careful(until, first_batch.min(self.chains.len()), claimed.intent.clone());
         tracing::warn!(
             topic = &*self.lane.source.topic,
             partition = self.lane.source.partition,
             next_offset = claimed.claim.next_offset.0,
             suspect = ?claimed.intent,
-            "the last owner ended without a word; its first records run one by one"
+            "the last owner ended without a word; its first records run a few at a time"
         );
     }
 
@@ -78,34 +88,40 @@ impl<H: Handler> Work<H> {
     async fn try_claim(&mut self) -> Result<(Claimed, i64), BatchError> {
         failpoint!(ClaimBegun);
         let watermarks = self.log_ends().await?;
-        let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-        let (claimed, low) = match self.claim_within(&mut client, watermarks).await {
+        let (claimed, low) = match self.claim_within(watermarks).await? {
             Err(ClaimError::PastLogEnd(_)) => {
                 // While the claim waited for the former owner, that one may have gone on, on records written since. A person
                 // is called only if the log says so now.
                 let fresh = self.shared.log_ends.watermarks(&self.lane.source).await;
                 let fresh = fresh.map_err(BatchError::Unreachable)?;
-                (self.claim_within(&mut client, fresh).await, fresh.low)
+                (self.claim_within(fresh).await?, fresh.low)
             }
             claimed => (claimed, watermarks.low),
         };
-        let claimed = claimed.map_err(|error| match error {
+        let mut claimed = claimed.map_err(|error| match error {
             ClaimError::Postgres(error) => ours(&error),
             ClaimError::Halt(cause) | ClaimError::PastLogEnd(cause) => BatchError::Halt(cause),
         })?;
         failpoint!(ClaimCommitted);
-        let crashed = self.lane.crashed_parked();
+        let limits = &self.shared.settings.limits;
+        let connection = Connection::get(&self.shared.pool).await?;
+        let crashed = self.lane.crashed_rows();
         if !crashed.is_empty() {
-            retry::count_crash(&client, &crashed).await.map_err(|error| ours(&error))?;
+            let (alone, company): (Vec<_>, Vec<_>) = crashed.iter().partition(|row| row.alone);
+            let ids = |rows: Vec<&CrashedRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+            let (alone, company) = (ids(alone), ids(company));
+            connection.write(limits, retry::count_crash(&*connection, &alone, &company)).await?;
             self.lane.crash_counted(&crashed);
         }
+        // No number is given twice, whatever became of the lease.
+        claimed.claim = connection.read(limits, self.outbox.above_all(&*connection, claimed.claim)).await?;
         self.chains = Chains::new(self.shared.settings.chain_max);
         self.requeued_to = 0;
         self.calls.get_mut().clear();
         self.lane.take_noticed();
-        self.read_chains(&client, Wanted::Behind(0, HELD)).await?;
+        self.read_chains(&connection, Wanted::Behind(0, HELD)).await?;
         let beyond = self.chains.beyond().unwrap_or(i64::MAX);
-        self.lane.keep_solo(|id| id > beyond || self.chains.due_at(id).is_some());
+        self.lane.keep_rows(|id| id > beyond || self.chains.due_at(id).is_some());
         Ok((claimed, low))
     }
 
@@ -121,11 +137,9 @@ impl<H: Handler> Work<H> {
         Ok(asked)
     }
 
-    async fn claim_within(
-        &self,
-        client: &mut deadpool_postgres::Client,
-        watermarks: Watermarks,
-    ) -> Result<Claimed, ClaimError> {
+    async fn claim_within(&self, watermarks: Watermarks) -> Result<Result<Claimed, ClaimError>, BatchError> {
+        let limits = &self.shared.settings.limits;
+        let mut connection = Connection::get(&self.shared.pool).await?;
         let request = ClaimRequest {
             consumer: &self.shared.settings.group,
             source: &self.lane.source,
@@ -133,18 +147,17 @@ impl<H: Handler> Work<H> {
             cluster_id: &self.shared.cluster_id,
             watermarks,
         };
-        lease::claim(client, request).await
+        // A claim that happened without our knowing is made again.
+        let claimed = limits.within(lease::claim(connection.begin(), request, limits)).await?;
+        connection.settle(&claimed);
+        Ok(claimed)
     }
 
     /// Learns of waiting records: of all of them, so many at a time, or of those that somebody else has changed. However many
     /// wait, a claim reads a bounded number.
-    async fn read_chains(
-        &mut self,
-        client: &deadpool_postgres::Client,
-        wanted: Wanted<'_>,
-    ) -> Result<(), BatchError> {
-        let rows = retry::refs(client, &self.shared.settings.group, &self.lane.source, wanted).await;
-        let rows = rows.map_err(|error| ours(&error))?;
+    async fn read_chains(&mut self, connection: &Connection, wanted: Wanted<'_>) -> Result<(), BatchError> {
+        let refs = retry::refs(&**connection, &self.shared.settings.group, &self.lane.source, wanted);
+        let rows = connection.read(&self.shared.settings.limits, refs).await?;
         if let Wanted::Behind(_, limit) = wanted {
             let more = i64::try_from(rows.len()).is_ok_and(|read| read >= limit);
             self.chains.set_beyond(rows.last().filter(|_| more).map(|row| row.id));
@@ -165,8 +178,8 @@ impl<H: Handler> Work<H> {
         let Some(last) = self.chains.beyond().filter(|_| self.chains.len() < HELD_MOST) else {
             return Ok(());
         };
-        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-        self.read_chains(&client, Wanted::Behind(last, HELD)).await
+        let connection = Connection::get(&self.shared.pool).await?;
+        self.read_chains(&connection, Wanted::Behind(last, HELD)).await
     }
 
     /// Learns of what somebody else may have changed: records that were put back, or hurried.
@@ -179,14 +192,14 @@ impl<H: Handler> Work<H> {
         if news.is_empty() && !requeued {
             return Ok(());
         }
-        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+        let connection = Connection::get(&self.shared.pool).await?;
         if !news.is_empty() {
-            self.read_chains(&client, Wanted::These(&news)).await?;
+            self.read_chains(&connection, Wanted::These(&news)).await?;
         }
         // More may have come at once than are noticed one by one.
         if requeued || news.len() >= retry::NOTICED {
             let behind = if requeued { self.requeued_to } else { 0 };
-            self.read_chains(&client, Wanted::Requeued(behind)).await?;
+            self.read_chains(&connection, Wanted::Requeued(behind)).await?;
         }
         Ok(())
     }
@@ -197,5 +210,7 @@ impl<H: Handler> Work<H> {
         self.lane.set_state(LaneState::Claiming, None);
         self.claim = None;
         self.not_before = None;
+        self.try_again = None;
+        self.stale = 0;
     }
 }

@@ -1,12 +1,17 @@
 //! What is done when there is nothing to do, and before a partition leaves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
-    pipeline::{no_connection, ours},
+    pipeline::BatchError,
     work::{HELD_UP, Next, Work},
 };
-use crate::{handler::Handler, lease, status::LaneState};
+use crate::{
+    connection::{Connection, Trouble},
+    handler::Handler,
+    lease,
+    status::LaneState,
+};
 
 /// Acknowledged rows of an idle lane are deleted after this.
 const IDLE: Duration = Duration::from_secs(1);
@@ -29,12 +34,13 @@ impl<H: Handler> Work<H> {
             return Next::Sleep(due.into_iter().chain([IDLE - quiet]).min());
         }
         failpoint!(RelayAcknowledged);
-        match self.shared.pool.get().await {
-            Ok(client) => match self.outbox.delete(&client).await {
-                Ok(rows) => self.outbox.deleted(rows),
-                Err(error) => return self.failed(ours(&error), None),
-            },
-            Err(error) => return self.failed(no_connection(&error), None),
+        let delete = async {
+            let connection = Connection::get(&self.shared.pool).await?;
+            connection.write(&self.shared.settings.limits, self.outbox.delete(&*connection)).await
+        };
+        match delete.await {
+            Ok(rows) => self.outbox.deleted(rows),
+            Err(trouble) => return self.failed(BatchError::from(trouble)),
         }
         failpoint!(RelayDeleted);
         self.reached();
@@ -43,18 +49,25 @@ impl<H: Handler> Work<H> {
 
     /// Nothing is taken any more, but what was committed before is still published.
     pub(super) async fn halted_step(&mut self) -> Next {
+        let again = self.try_again.map(|at| at.saturating_duration_since(Instant::now()));
         if self.claim.is_none() {
-            return Next::Sleep(None);
+            return Next::Sleep(again);
         }
         if self.outbox.is_behind()
-            && let Ok(client) = self.shared.pool.get().await
-            && let Err(error) = self.outbox.catch_up(&client).await
+            && let Err(trouble) = self.catch_up_once().await
         {
-            tracing::debug!(lane = %self.lane.source, %error, "the outbox of a halted partition cannot be read");
+            let cause = trouble.cause();
+            tracing::debug!(lane = %self.lane.source, %cause, "the outbox of a halted partition cannot be read");
         }
         // What Kafka refuses is tried again.
         let waits = self.outbox.is_behind() || self.outbox.backlog().rows > 0;
-        Next::Sleep(waits.then_some(IDLE))
+        Next::Sleep(again.into_iter().chain(waits.then_some(IDLE)).min())
+    }
+
+    /// Publishes what the table holds and the producer was not given. False when the producer has no room.
+    pub(super) async fn catch_up_once(&mut self) -> Result<bool, Trouble> {
+        let connection = Connection::get(&self.shared.pool).await?;
+        connection.write(&self.shared.settings.limits, self.outbox.catch_up(&*connection)).await
     }
 
     /// A server that was gone has answered, outside a batch.
@@ -72,11 +85,13 @@ impl<H: Handler> Work<H> {
         // A lane claimed a moment ago may not have published yet what its predecessor left.
         let settled = tokio::time::timeout(limit, self.settle(limit)).await.unwrap_or(false);
         let finish = async {
-            let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-            self.outbox.delete(&client).await.map_err(|error| ours(&error))?;
-            lease::release(&client, &self.shared.settings.group, &self.lane.source, &claim)
-                .await
-                .map_err(|error| ours(&error))
+            let connection = Connection::get(&self.shared.pool).await?;
+            let (client, limits) = (&*connection, &self.shared.settings.limits);
+            let leave = async {
+                self.outbox.delete(client).await?;
+                lease::release(client, &self.shared.settings.group, &self.lane.source, &claim).await
+            };
+            connection.write(limits, leave).await.map_err(BatchError::from)
         };
         match finish.await {
             Ok(()) => settled,
@@ -96,8 +111,7 @@ impl<H: Handler> Work<H> {
     /// refuses, which the successor's outbox goes on trying.
     async fn settle(&mut self, limit: Duration) -> bool {
         while self.outbox.is_behind() {
-            let Ok(client) = self.shared.pool.get().await else { return false };
-            match self.outbox.catch_up(&client).await {
+            match self.catch_up_once().await {
                 Ok(true) => break,
                 Ok(false) => tokio::time::sleep(HELD_UP).await,
                 Err(_) => return false,

@@ -4,12 +4,15 @@
 //! A gap is counted with the record behind it; behind these none may ever come. So they are passed on their own once the lane is
 //! idle: the lag is 0 then, and retention that deletes them later deletes nothing unread.
 
+use deadpool_postgres::Client;
+
 use super::{
-    pipeline::{BatchError, commit_error, fenced, no_connection, ours, unaccounted},
+    pipeline::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
     work::{Next, Work},
 };
 use crate::{
     Cause,
+    connection::Connection,
     handler::Handler,
     lease::{
         self, Advanced, Claim, Counts, Landmark, RowAt,
@@ -29,15 +32,14 @@ impl<H: Handler> Work<H> {
     ) -> Next {
         let (group, source) = (&self.shared.settings.group, &self.lane.source);
         if let Some(landmark) = landmark {
-            let remembered = match self.shared.pool.get().await {
-                Ok(client) => lease::remember(&client, group, source, claim, landmark)
-                    .await
-                    .map_err(|error| ours(&error)),
-                Err(error) => Err(no_connection(&error)),
+            let remembered = async {
+                let connection = Connection::get(&self.shared.pool).await?;
+                let remember = lease::remember(&*connection, group, source, claim, landmark);
+                connection.write(&self.shared.settings.limits, remember).await
             };
-            if let Err(error) = remembered {
+            if let Err(trouble) = remembered.await {
                 // The window stays as it is: the next step tries again.
-                return self.failed(error, None);
+                return self.failed(trouble.into());
             }
         }
         self.halt(cause)
@@ -52,18 +54,34 @@ impl<H: Handler> Work<H> {
                 self.reached();
                 Next::Again
             }
-            Err(error) => self.failed(error, None),
+            Err(error) => self.failed(error),
         }
     }
 
     async fn commit_gap(&self, claim: &Claim, to: NextOffset) -> Result<RowAt, BatchError> {
+        let limits = &self.shared.settings.limits;
+        let mut connection = Connection::get(&self.shared.pool).await?;
+        let gap = self.transact_gap(connection.begin(), claim, to);
+        let ended = limits.within(gap).await.map_err(unanswered)?;
+        connection.settle(&ended);
+        ended
+    }
+
+    async fn transact_gap(
+        &self,
+        client: &mut Client,
+        claim: &Claim,
+        to: NextOffset,
+    ) -> Result<RowAt, BatchError> {
         let (group, source) = (&self.shared.settings.group, &self.lane.source);
         let counts = Counts { gaps: to.0 - claim.next_offset.0, ..Counts::default() };
         let mut runs = Runs::default();
         runs.push(Mark::Gap, counts.gaps);
-        let mut client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
         let tx = client.transaction().await.map_err(|error| ours(&error))?;
-        let held = lease::hold(&tx, group, source, claim).await.map_err(|error| ours(&error))?;
+        let set = self.shared.settings.limits.set();
+        let held = lease::hold(&tx, group, source, claim);
+        let ((), held) =
+            tokio::try_join!(biased; tx.batch_execute(&set), held).map_err(|error| ours(&error))?;
         let from = Claim { row: held.ok_or_else(fenced)?.row, ..*claim };
         let moved = Claim { next_offset: to, ..from };
         let advanced = lease::advance(&tx, group, source, &from, &moved, &counts, &runs.finish()).await;

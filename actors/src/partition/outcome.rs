@@ -10,19 +10,24 @@ use super::{
 };
 use crate::{
     Cause,
+    connection::Soundness,
     handler::Handler,
-    lease::Place,
     metrics::CIRCUIT_OPENED,
     retry::{Systemic, delay},
+    sql,
     status::LaneState,
 };
 
 /// So many waiting records are worth a batch.
 const LEAST: usize = 16;
 
+/// Statements that do not fit their tables any more are prepared anew so often before that is taken for an error that stays.
+const STALE_TRIES: u32 = 3;
+
 impl<H: Handler> Work<H> {
     pub(super) fn committed(&mut self, committed: Committed) -> Next {
         self.claim = Some(committed.claim);
+        self.size.in_time(self.lane.in_hand());
         self.lane.finish(committed.claim.next_offset);
         self.outbox.publish(&committed.rows);
         failpoint!(BatchPublished);
@@ -43,7 +48,7 @@ impl<H: Handler> Work<H> {
         };
         self.use_hints = true;
         self.blamed = None;
-        self.lane.acquit();
+        self.stale = 0;
         self.wide = committed.all_ignored;
         self.last_write = Instant::now();
         if self.circuit.committed(&committed.observed, self.last_write) {
@@ -64,7 +69,12 @@ impl<H: Handler> Work<H> {
         Next::Again
     }
 
-    pub(super) fn failed(&mut self, error: BatchError, only: Option<Place>) -> Next {
+    pub(super) fn failed(&mut self, error: BatchError) -> Next {
+        if let BatchError::Unreachable(cause) | BatchError::Unknown(cause) = &error
+            && sql::is_slow(cause)
+        {
+            self.too_slow(cause);
+        }
         match error {
             BatchError::Unreachable(cause) => {
                 self.lane.put_back();
@@ -86,21 +96,70 @@ impl<H: Handler> Work<H> {
                 self.use_hints = false;
                 Next::Again
             }
-            BatchError::Data(cause) => {
-                self.lane.go_solo();
-                if let Some(place) = only {
-                    self.blamed = Some((place, cause));
-                    return Next::Again;
-                }
-                tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                    "a record's values were refused; redoing the batch one by one");
-                Next::Again
-            }
+            BatchError::Data(cause) => self.refused(cause),
             BatchError::Systemic(systemic, cause) => {
                 self.lane.put_back();
                 self.open_circuit(systemic, &cause)
             }
+            BatchError::Code(cause) => self.out_of_order(cause),
             BatchError::Halt(cause) => self.halt(&cause),
+        }
+    }
+
+    /// A record's values were refused: the next batch is half of this one, until the record that fails is alone.
+    fn refused(&mut self, cause: Cause) -> Next {
+        let alone = self.lane.alone();
+        let buried = self.blamed.as_ref().map(|(place, _)| *place);
+        if self.lane.in_hand() == 0 || (alone.is_some() && alone == buried) {
+            // No record, or none that could be buried: no record's fault.
+            return self.out_of_order(cause);
+        }
+        if !self.lane.questions() {
+            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                "a record's values were refused; redoing the batch by halves to find it");
+        }
+        self.lane.blame();
+        self.blamed = alone.map(|place| (place, cause));
+        Next::Again
+    }
+
+    /// A batch took longer than it may: the next one is half of it.
+    fn too_slow(&mut self, cause: &Cause) {
+        let records = self.lane.in_hand();
+        if records == 0 {
+            return;
+        }
+        self.size.too_slow(records);
+        tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause, records,
+            next = self.size.most(), "a batch did not end in time; the next one is smaller");
+    }
+
+    /// The code, or the schema, does not fit. What was prepared before a table changed is prepared anew at once; else somebody
+    /// has to look, and until then it is tried again now and then.
+    fn out_of_order(&mut self, cause: Cause) -> Next {
+        self.lane.put_back();
+        if sql::soundness_of(&cause) == Soundness::Stale && self.stale < STALE_TRIES {
+            self.stale += 1;
+            tracing::info!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                "a prepared statement does not fit any more; preparing it anew");
+            return Next::Again;
+        }
+        self.stale = 0;
+        let wait = self.shared.settings.halt_retry;
+        let cause = Cause::new(cause.code, format!("{}; tried again every {wait:?}", cause.message));
+        if !self.lane.is_halted() {
+            tracing::error!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                "the partition is halted; the others go on");
+        }
+        self.lane.set_state(LaneState::Halted, Some(&cause));
+        self.try_again = Some(Instant::now() + wait);
+        Next::Sleep(Some(wait))
+    }
+
+    /// There is nothing to do: what halted the partition, if it was not for somebody to decide, fails nothing now.
+    pub(super) fn nothing_fails(&mut self) {
+        if self.lane.is_halted() {
+            self.recovered();
         }
     }
 
@@ -173,6 +232,7 @@ impl<H: Handler> Work<H> {
             );
         }
         self.failures = 0;
+        self.try_again = None;
         if !self.circuit.is_open() {
             self.lane.set_state(LaneState::Running, None);
         }
@@ -180,6 +240,7 @@ impl<H: Handler> Work<H> {
 
     pub(super) fn halt(&mut self, cause: &Cause) -> Next {
         self.lane.put_back();
+        self.try_again = None;
         self.lane.set_state(LaneState::Halted, Some(cause));
         tracing::error!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
             "the partition is halted; the others go on");

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
-pub(crate) use self::errors::{BatchError, commit_error, fenced, no_connection, ours, unaccounted};
+pub(crate) use self::errors::{BatchError, commit_error, fenced, ours, unaccounted, unanswered};
 use self::errors::{stopping, theirs};
 use super::{
     batch::{Fate, Item, Slot, cut},
@@ -27,6 +27,8 @@ use super::{
 };
 use crate::{
     Cause,
+    connection::Connection,
+    consumer::Lane,
     group::Shared,
     handler::Handler,
     lease::Claim,
@@ -76,6 +78,8 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) shared: &'a Arc<Shared<H>>,
     pub(crate) source: &'a TopicPartition,
     pub(crate) outbox: &'a Streams,
+    /// Where the records are in hand.
+    pub(crate) hand: &'a Lane,
     pub(crate) claim: Claim,
     pub(crate) chains: &'a Chains,
     pub(crate) use_hints: bool,
@@ -105,11 +109,14 @@ pub(crate) async fn run<H: Handler>(
     }
     slots.truncate(within(&slots, context.shared.settings.batch_max_records));
     slots.truncate(cut(handler, &slots));
+    // Whatever happens from here on is no fault of those that were cut off.
+    context.hand.keep_in_hand(slots.len());
     let permit = match prepare::wanted(handler, &slots) {
         wanted if wanted.is_empty() => permit,
         wanted => {
             drop(permit);
             prepare::prepare(context, &mut slots, &wanted).await?;
+            context.hand.keep_in_hand(slots.len());
             failpoint!(BatchPrepared);
             acquire(context.shared).await?
         }
@@ -145,9 +152,9 @@ async fn beyond<H: Handler>(
     }
     let fresh = slots.iter().filter(|slot| slot.item.parked.is_none() && slot.open().is_some());
     let keys: Vec<&[u8]> = fresh.filter_map(|slot| slot.item.record.key.as_deref()).collect();
-    let client = context.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-    let keys = retry::waiting_keys(&client, &context.shared.settings.group, context.source, &keys).await;
-    keys.map_err(|error| ours(&error))
+    let connection = Connection::get(&context.shared.pool).await?;
+    let keys = retry::waiting_keys(&*connection, &context.shared.settings.group, context.source, &keys);
+    Ok(connection.read(&context.shared.settings.limits, keys).await?)
 }
 
 /// Fresh records whose key has others waiting go behind them.

@@ -8,15 +8,17 @@ use std::{
     sync::Arc,
 };
 
+use deadpool_postgres::Client;
 use metrics::counter;
 use uuid::Uuid;
 
 use super::{
     letters,
-    pipeline::{BatchError, Committed, commit_error, fenced, no_connection, ours, unaccounted},
+    pipeline::{BatchError, Committed, commit_error, fenced, ours, unaccounted, unanswered},
 };
 use crate::{
     Cause,
+    connection::Connection,
     consumer::Taken,
     dead_letter::{Class, DeadLetter, Outcome, own_headers},
     group::Shared,
@@ -37,6 +39,8 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) source: &'a TopicPartition,
     pub(crate) outbox: &'a Streams,
     pub(crate) claim: Claim,
+    /// Why a record is not put back, for each: it was tried, and PostgreSQL cannot store it, or actors died of it.
+    pub(crate) refused: Vec<Option<(Class, Cause)>>,
 }
 
 /// Put-back records of one lane that wait at the most: further ones stay in Kafka. They would keep nothing from running, and
@@ -52,14 +56,14 @@ pub(crate) async fn room<H: Handler>(context: &Context<'_, H>, taken: &[Taken]) 
         |taken: &Taken| Some(origin(&taken.record, &settings.group, &partitions, &kept).ok()?.record.source);
     let origins: Vec<_> = taken.iter().map(origin).collect();
     let mut waiting: HashMap<&TopicPartition, usize> = HashMap::new();
-    let client = context.shared.pool.get().await.map_err(|error| no_connection(&error))?;
+    let connection = Connection::get(&context.shared.pool).await?;
     for source in origins.iter().flatten() {
         if waiting.contains_key(source) {
             continue;
         }
         let most = i64::try_from(REQUEUED_MAX).unwrap_or(i64::MAX);
-        let count = retry::requeued_waiting(&client, &settings.group, source, most).await;
-        let count = count.map_err(|error| ours(&error))?;
+        let count = retry::requeued_waiting(&*connection, &settings.group, source, most);
+        let count = connection.read(&settings.limits, count).await?;
         waiting.insert(source, usize::try_from(count).unwrap_or(REQUEUED_MAX));
     }
     let full = |source: &Option<TopicPartition>| {
@@ -81,7 +85,7 @@ pub(crate) async fn run<H: Handler>(
     let kept = kept(shared, taken).await?;
     let (mut requeued, mut emits, mut lost) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
     let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
-    for Taken { record, gap, .. } in taken {
+    for (Taken { record, gap, .. }, refused) in taken.iter().zip(&context.refused) {
         claim = claim.past(record);
         counts.gaps += gap;
         journal.push(Mark::Gap, *gap);
@@ -100,17 +104,22 @@ pub(crate) async fn run<H: Handler>(
             }
             continue;
         }
-        match origin(record, &shared.settings.group, &partitions, &kept) {
+        let placed = match refused {
+            Some((class, cause)) => Err((*class, cause.clone())),
+            None => origin(record, &shared.settings.group, &partitions, &kept)
+                .map_err(|cause| (Class::Poison, cause)),
+        };
+        match placed {
             Ok(back) => {
                 counts.moved += 1;
                 journal.push(Mark::Moved, 1);
                 requeued.push(back);
             }
-            Err(cause) => {
+            Err((class, cause)) => {
                 counts.dead += 1;
                 journal.push(Mark::Dead, 1);
                 let (first, generation) = as_it_was(record);
-                let letter = letters::letter(shared, &first, generation, Class::Poison, &cause, now);
+                let letter = letters::letter(shared, &first, generation, class, &cause, now);
                 emits.push(letters::sent(&letter, &first));
                 // Another group's letter was not put back here by its own ledger.
                 let ours = cause.code != "requeue-group";
@@ -118,7 +127,7 @@ pub(crate) async fn run<H: Handler>(
                     let reason = Some(cause.to_string());
                     emits.push(letters::told(shared, id, generation, Outcome::Unplaceable, reason, now));
                 }
-                lost.push((first, generation, cause));
+                lost.push((first, generation, class, cause));
             }
         }
     }
@@ -129,9 +138,9 @@ pub(crate) async fn run<H: Handler>(
     let batch = Batch { claim, counts, journal: journal.finish(), requeued, restored, rows };
     let (row, deleted) = commit(context, &batch).await?;
     failpoint!(RequeueCommitted);
-    for (record, generation, cause) in &lost {
+    for (record, generation, class, cause) in &lost {
         let correlation_id = record.headers.text("correlation-id").unwrap_or_default();
-        letters::died(shared, record, *generation, Class::Poison, cause, (Uuid::nil(), correlation_id));
+        letters::died(shared, record, *generation, *class, cause, (Uuid::nil(), correlation_id));
     }
     let Batch { requeued, rows, .. } = batch;
     for (outcome, count) in [("moved", counts.moved), ("dead", counts.dead), ("ignored", counts.ignored)] {
@@ -166,8 +175,9 @@ async fn partitions<H: Handler>(shared: &Shared<H>) -> Result<HashMap<String, i3
 /// Of the letters in the batch, those whose whole contents the database keeps.
 async fn kept<H: Handler>(shared: &Shared<H>, taken: &[Taken]) -> Result<HashSet<Uuid>, BatchError> {
     let ids: Vec<Uuid> = taken.iter().filter_map(|one| Some(PutBack::of(&one.record)?.id)).collect();
-    let client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
-    retry::kept_bodies(&client, &shared.settings.group, &ids).await.map_err(|error| ours(&error))
+    let connection = Connection::get(&shared.pool).await?;
+    let kept = retry::kept_bodies(&*connection, &shared.settings.group, &ids);
+    Ok(connection.read(&shared.settings.limits, kept).await?)
 }
 
 /// What a requeued record says of itself even where the rest cannot be read.
@@ -209,11 +219,24 @@ struct Batch {
 }
 
 async fn commit<H: Handler>(context: &Context<'_, H>, batch: &Batch) -> Result<(RowAt, Spans), BatchError> {
+    let mut connection = Connection::get(&context.shared.pool).await?;
+    let transact = transact(connection.begin(), context, batch);
+    let ended = context.shared.settings.limits.within(transact).await.map_err(unanswered)?;
+    connection.settle(&ended);
+    ended
+}
+
+async fn transact<H: Handler>(
+    client: &mut Client,
+    context: &Context<'_, H>,
+    batch: &Batch,
+) -> Result<(RowAt, Spans), BatchError> {
     let (shared, source, from) = (context.shared, context.source, &context.claim);
     let group = shared.settings.group.as_str();
-    let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
-    let held = lease::hold(&tx, group, source, from).await.map_err(|error| ours(&error))?;
+    let set = shared.settings.limits.set();
+    let held = lease::hold(&tx, group, source, from);
+    let ((), held) = tokio::try_join!(biased; tx.batch_execute(&set), held).map_err(|error| ours(&error))?;
     let held = held.ok_or_else(fenced)?;
     let (from, now) = (&Claim { row: held.row, ..*from }, held.now);
     shared.clock.set(now);

@@ -198,12 +198,13 @@ impl<H: Handler> Children<H> {
             return;
         }
         child.actor = None;
-        let records = child.lane.actor_died(reason);
+        let records = child.lane.actor_died(reason, self.shared.settings.crash_limit);
         let commits = child.lane.commits();
         let progressed = commits != child.commits;
         child.commits = commits;
         let (topic, partition) = (&*source.topic, source.partition);
-        match child.policy.died(Instant::now(), progressed, records > 0) {
+        // Of several records the guilty one is among half as many now: that is progress too.
+        match child.policy.died(Instant::now(), progressed || records > 1, records > 0) {
             Restart::After(delay, attempt) => {
                 counter!(ACTOR_RESTARTS, "group" => self.shared.settings.group.clone(), "topic" => topic.to_owned(),
                     "partition" => partition.to_string())

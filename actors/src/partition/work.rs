@@ -10,21 +10,21 @@ use parking_lot::Mutex;
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 
 use super::{
-    batch::{Item, PROCESS_DEATH},
     calls::Calls,
-    pipeline::{self, BatchError, Context, fenced, no_connection, ours},
+    choice::intent,
+    pipeline::{self, BatchError, Context, fenced},
     requeue,
+    size::BatchSize,
 };
 use crate::{
     Cause,
-    consumer::{Lane, LaneKind},
-    dead_letter::Class,
+    connection::Connection,
+    consumer::{Lane, LaneKind, Taken},
     group::Shared,
     handler::Handler,
-    lease::{self, Claim, Place},
+    lease::{self, Claim, Intent, Place},
     outbox::Streams,
-    retry::{self, Chains, Circuit},
-    status::LaneState,
+    retry::{Chains, Circuit},
 };
 
 /// How soon an outbox that Kafka holds up is tried again.
@@ -60,6 +60,14 @@ pub(crate) struct Work<H: Handler> {
     pub(super) wide: bool,
     /// This record's values were refused: it is not tried again.
     pub(super) blamed: Option<(Place, Cause)>,
+    /// How many records a batch may hold.
+    pub(super) size: BatchSize,
+    /// Batches since the last commit that failed by a statement prepared before the tables changed.
+    pub(super) stale: u32,
+    /// A halted lane tries again then; `None` where somebody has to decide.
+    pub(super) try_again: Option<Instant>,
+    /// The last batch was of parked rows alone: the next is of fresh records, where the two do not mix.
+    pub(super) rows_were_last: bool,
     pub(super) last_write: Instant,
     /// Since when a requeue lane finds no room where its records belong.
     crowded_since: Option<Instant>,
@@ -88,6 +96,7 @@ impl<H: Handler> Work<H> {
         let chains = Chains::new(shared.settings.chain_max);
         let calls = Mutex::new(Calls::new(lane.clone()));
         let circuit = Circuit::new(shared.settings.circuit.clone(), shared.sample.clone());
+        let size = BatchSize::new(shared.settings.batch_max_records);
         Self {
             shared,
             lane,
@@ -105,6 +114,10 @@ impl<H: Handler> Work<H> {
             use_hints: true,
             wide: false,
             blamed: None,
+            size,
+            stale: 0,
+            try_again: None,
+            rows_were_last: false,
             last_write: Instant::now(),
             crowded_since: None,
             timer: None,
@@ -112,7 +125,7 @@ impl<H: Handler> Work<H> {
     }
 
     pub(super) async fn step(&mut self) -> Next {
-        if self.lane.is_halted() {
+        if self.lane.is_halted() && self.try_again.is_none_or(|at| at > Instant::now()) {
             return self.halted_step().await;
         }
         if let Some(wait) = self.not_before.map(|at| at.saturating_duration_since(Instant::now()))
@@ -150,7 +163,7 @@ impl<H: Handler> Work<H> {
         // While it waits for its turn, the window goes on filling: the busier the process, the larger the batches.
         let permit = match pipeline::acquire(&shared).await {
             Ok(permit) => permit,
-            Err(error) => return self.failed(error, None),
+            Err(error) => return self.failed(error),
         };
         if self.lane.is_closing() {
             return Next::Sleep(None);
@@ -162,17 +175,13 @@ impl<H: Handler> Work<H> {
     }
 
     async fn catch_up(&mut self) -> Next {
-        let caught_up = match self.shared.pool.get().await {
-            Ok(client) => self.outbox.catch_up(&client).await.map_err(|error| ours(&error)),
-            Err(error) => Err(no_connection(&error)),
-        };
-        match caught_up {
+        match self.catch_up_once().await {
             Ok(true) => {
                 self.reached();
                 Next::Again
             }
             Ok(false) => Next::Sleep(Some(HELD_UP)),
-            Err(error) => self.failed(error, None),
+            Err(trouble) => self.failed(trouble.into()),
         }
     }
 
@@ -184,61 +193,73 @@ impl<H: Handler> Work<H> {
         let due = self.due(full.is_some());
         let items = match self.items(&due, full).await {
             Ok(items) => items,
-            Err(error) => return self.failed(error, None),
+            Err(error) => return self.failed(error),
         };
         let Some(first) = items.first() else {
             drop(permit);
             if due.is_empty() {
-                return self.idle(self.next_due()).await;
+                self.nothing_fails();
+                // A suspect that is still to be delivered wakes the actor when it comes.
+                let comes = matches!(self.lane.suspect(), Some((Place::Offset(_), _)));
+                return self.idle(self.next_due().filter(|_| !comes)).await;
             }
             // Rows that somebody took out of the table: everything has to be learnt again.
             self.claim = None;
             return Next::Again;
         };
-        let only = (items.len() == 1).then(|| place(first));
-        if let Some(place) = only.filter(|_| self.lane.is_careful())
-            && let Err(error) = self.write_intent(&claim, place).await
-        {
-            return self.failed(error, None);
+        let of_rows = first.parked.is_some();
+        self.rows_were_last = of_rows && items.last().is_some_and(|item| item.parked.is_some());
+        let careful = if of_rows { self.lane.is_careful_of_rows() } else { self.lane.is_careful() };
+        if careful && let Err(error) = self.write_intent(&claim, &intent(&items)).await {
+            return self.failed(error);
         }
         let context = Context {
             shared: &self.shared,
             source: &self.lane.source,
             outbox: &self.outbox,
+            hand: &self.lane,
             claim,
             chains: &self.chains,
             use_hints: self.use_hints,
             circuit: &self.circuit,
             calls: &self.calls,
-            alone: self.lane.is_careful() || self.lane.is_solo(),
+            alone: self.is_watched(),
         };
         match pipeline::run(&context, items, permit).await {
             Ok(committed) => self.committed(committed),
-            Err(error) => self.failed(error, only),
+            Err(error) => self.failed(error),
         }
     }
 
     async fn requeue_step(&mut self, claim: Claim, permit: SemaphorePermit<'_>) -> Next {
-        let settings = &self.shared.settings;
-        let taken = self.lane.take(settings.batch_max_records, settings.batch_max_bytes);
+        let taken = self.lane.take(self.size.most(), self.shared.settings.batch_max_bytes);
         if taken.is_empty() {
             drop(permit);
+            self.nothing_fails();
             return self.idle(None).await;
         }
-        let context =
-            requeue::Context { shared: &self.shared, source: &self.lane.source, outbox: &self.outbox, claim };
+        let verdict = |one: &Taken| self.verdict(Place::Offset(one.record.offset), one.crashes);
+        let refused = taken.iter().map(verdict).collect();
+        let context = requeue::Context {
+            shared: &self.shared,
+            source: &self.lane.source,
+            outbox: &self.outbox,
+            claim,
+            refused,
+        };
         let room = match requeue::room(&context, &taken).await {
             Ok(room) => room,
-            Err(error) => return self.failed(error, None),
+            Err(error) => return self.failed(error),
         };
         if room == 0 {
             drop(permit);
             return self.crowded();
         }
         self.crowded_since = None;
+        self.lane.keep_in_hand(room);
         match requeue::run(&context, &taken[..room]).await {
             Ok(committed) => self.committed(committed),
-            Err(error) => self.failed(error, None),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -253,132 +274,17 @@ impl<H: Handler> Work<H> {
         Next::Sleep(Some(CROWDED))
     }
 
-    /// The next batch: what waits and is due, and behind it what is new, in one transaction: a few retries must not cost as
-    /// much as many new records.
-    async fn items(&mut self, due: &[i64], full: Option<Cause>) -> Result<Vec<Item>, BatchError> {
-        let mut items = if due.is_empty() { Vec::new() } else { self.waited(due).await? };
-        if let Some(cause) = full {
-            if due.is_empty() {
-                self.pause(&cause);
-            }
-            return Ok(items);
-        }
-        if due.is_empty() || self.runs_in_batches() {
-            let settings = &self.shared.settings;
-            let bytes: usize = items.iter().map(|item| item.record.size()).sum();
-            let most = if self.wide { settings.lane_max_records } else { settings.batch_max_records };
-            let records = most.saturating_sub(items.len());
-            let bytes = settings.batch_max_bytes.saturating_sub(bytes);
-            items.extend(self.fresh(records, bytes));
-        }
-        Ok(items)
-    }
-
-    /// Whether nothing has to be tried on its own.
-    fn runs_in_batches(&self) -> bool {
-        !self.lane.is_careful() && !self.lane.is_solo() && !self.circuit.is_open()
-    }
-
     /// What waits is not known any more: half-read chains would let records of a key overtake.
     fn forgotten(&mut self, error: BatchError) -> Next {
         self.claim = None;
-        self.failed(error, None)
+        self.failed(error)
     }
 
-    /// Why nothing new may be taken, if so many records wait. Those that were put back do not count: they are bounded where
-    /// they come from.
-    fn full(&self, claim: &Claim) -> Option<Cause> {
+    async fn write_intent(&self, claim: &Claim, intent: &Intent) -> Result<(), BatchError> {
+        let connection = Connection::get(&self.shared.pool).await?;
         let settings = &self.shared.settings;
-        let waiting = claim.parked;
-        if usize::try_from(waiting).is_ok_and(|waiting| waiting >= settings.parked_max) {
-            return Some(Cause::new("parked-full", format!("{waiting} records of this partition wait")));
-        }
-        let full = self.chains.has_full();
-        full.then(|| Cause::new("chain-full", format!("{} records of one key wait", settings.chain_max)))
-    }
-
-    /// Waiting records to run now; none when it is the window's turn.
-    fn due(&self, full: bool) -> Vec<i64> {
-        let settings = &self.shared.settings;
-        let now = self.shared.clock.now();
-        // What processes have died of comes first, so that nothing else's progress hides it.
-        match self.lane.suspect().map(|(place, _)| place) {
-            Some(Place::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
-            Some(Place::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
-            _ => {}
-        }
-        if self.circuit.wants_fresh() && !full && self.lane.front().is_some() {
-            return Vec::new();
-        }
-        if self.cut_off.as_ref().is_some_and(|cut_off| cut_off.probe_at > Instant::now()) {
-            return Vec::new();
-        }
-        let alone = self.lane.parked_solo() || self.lane.is_careful() || self.cut_off.is_some();
-        let limit = if alone { 1 } else { self.circuit.limit(settings.batch_max_records).min(self.appetite) };
-        // While new records wait, what is old leaves them half of the batch.
-        let shares = !full && self.runs_in_batches() && self.lane.front().is_some();
-        let (limit, bytes) = match shares {
-            true => (limit.div_ceil(2), settings.batch_max_bytes / 2),
-            false => (limit, settings.batch_max_bytes),
-        };
-        self.chains.due(now, limit, bytes)
-    }
-
-    /// How long until some that wait are to run.
-    fn next_due(&self) -> Option<Duration> {
-        let now = self.shared.clock.now();
-        let due = (self.chains.next_due()? - now).to_std().unwrap_or_default();
-        let probe =
-            self.cut_off.as_ref().map(|cut_off| cut_off.probe_at.saturating_duration_since(Instant::now()));
-        Some(due.max(probe.unwrap_or_default()).max(Duration::from_millis(1)))
-    }
-
-    /// The next of the window, at most so many records and bytes.
-    fn fresh(&mut self, records: usize, bytes: usize) -> Vec<Item> {
-        if self.lane.state() == LaneState::Paused {
-            self.recovered();
-        }
-        if records == 0 || bytes == 0 {
-            return Vec::new();
-        }
-        let taken = self.lane.take(self.circuit.limit(records), bytes);
-        taken.into_iter().map(|taken| self.judged(Item::fresh(taken))).collect()
-    }
-
-    /// Waiting records whose time has come.
-    async fn waited(&self, ids: &[i64]) -> Result<Vec<Item>, BatchError> {
-        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-        let rows = retry::fetch(&client, &self.lane.source, ids).await.map_err(|error| ours(&error))?;
-        self.lane.take_parked(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
-        failpoint!(ParkedFetched);
-        Ok(rows.into_iter().map(|row| self.judged(Item::waited(row))).collect())
-    }
-
-    /// A record that has killed as many actors or processes as one may, or that a constraint blames, is not tried again.
-    fn judged(&self, mut item: Item) -> Item {
-        let settings = &self.shared.settings;
-        let here = place(&item);
-        if item.crashes >= settings.crash_limit {
-            let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
-            item.verdict = Some((Class::Crash, Cause::new("crash", panic)));
-        }
-        let suspect = self.lane.suspect().filter(|(place, _)| *place == here);
-        if let Some((_, deaths)) = suspect.filter(|(_, deaths)| *deaths >= settings.death_limit) {
-            let message =
-                format!("{deaths} processes ended without a word while they tried this record alone");
-            item.verdict = Some((Class::Crash, Cause::new(PROCESS_DEATH, message)));
-        }
-        if let Some((_, cause)) = self.blamed.as_ref().filter(|(blamed, _)| *blamed == here) {
-            item.verdict = Some((Class::Permanent, cause.clone()));
-        }
-        item
-    }
-
-    async fn write_intent(&self, claim: &Claim, place: Place) -> Result<(), BatchError> {
-        let client = self.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-        let group = &self.shared.settings.group;
-        let written = lease::write_intent(&client, group, &self.lane.source, claim, place).await;
-        if !written.map_err(|error| ours(&error))? {
+        let write = lease::write_intent(&*connection, &settings.group, &self.lane.source, claim, intent);
+        if !connection.write(&settings.limits, write).await? {
             return Err(fenced());
         }
         failpoint!(IntentWritten);
@@ -401,8 +307,4 @@ impl<H: Handler> Work<H> {
             }));
         }
     }
-}
-
-fn place(item: &Item) -> Place {
-    item.parked.map_or(Place::Offset(item.record.offset), |waited| Place::Parked(waited.id))
 }

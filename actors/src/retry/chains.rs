@@ -1,6 +1,6 @@
 //! Which keys of a lane have records waiting, in memory: the gate that keeps their order.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
@@ -160,6 +160,14 @@ impl Chains {
             })
             .map(|waiting| waiting.id)
             .collect()
+    }
+
+    /// Those `among` some rows that could run now, in order: of each chain whose head is due the first ones, as long as they
+    /// are all among them.
+    pub(crate) fn due_among(&self, now: DateTime<Utc>, among: &HashSet<i64>) -> Vec<i64> {
+        let heads = self.heads.iter().take_while(|(due_at, ..)| *due_at <= now);
+        let of_chain = |key| self.chains[key].iter().take_while(|waiting| among.contains(&waiting.id));
+        heads.flat_map(|(_, _, key)| of_chain(key)).map(|waiting| waiting.id).collect()
     }
 
     /// Whether this row could run now.

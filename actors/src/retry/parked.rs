@@ -284,10 +284,18 @@ pub(crate) async fn delete<C: GenericClient>(client: &C, ids: &[i64]) -> Result<
     Ok(())
 }
 
-/// Counts a dead actor against each of these.
-pub(crate) async fn count_crash<C: GenericClient>(client: &C, ids: &[i64]) -> Result<(), Error> {
-    let statement =
-        client.prepare_cached("UPDATE parked SET crashes = crashes + 1 WHERE id = ANY($1)").await?;
-    client.execute(&statement, &[&ids]).await?;
+/// Counts a dead actor against each of `alone`; those it had in company are held guilty once at most.
+pub(crate) async fn count_crash<C: GenericClient>(
+    client: &C,
+    alone: &[i64],
+    company: &[i64],
+) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE parked SET crashes = CASE WHEN id = ANY($1) THEN crashes + 1 ELSE greatest(crashes, 1) END
+             WHERE id = ANY($1) OR id = ANY($2)",
+        )
+        .await?;
+    client.execute(&statement, &[&alone, &company]).await?;
     Ok(())
 }

@@ -192,11 +192,10 @@ pub(crate) async fn requeue(world: &World, letter: &DeadLetter) {
         if read.id == letter.id {
             use rdkafka::Message;
             let back = DeadLetter { generation: read.generation + 1, ..read };
-            let key = record.key().map(|key| std::str::from_utf8(key).expect("text").to_owned());
             world
-                .send_to(
+                .send_bytes_to(
                     &requeue_topic(&world.group),
-                    key.as_deref(),
+                    record.key(),
                     record.payload(),
                     &back.to_headers(&headers),
                 )

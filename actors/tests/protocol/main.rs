@@ -3,10 +3,13 @@
 
 #![cfg(feature = "failpoints")]
 
+mod blame;
+mod bytes;
 mod crash;
 mod delivery;
 mod housekeeping;
 mod letters;
+mod limits;
 mod log;
 mod operator;
 mod outage;

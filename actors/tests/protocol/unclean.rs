@@ -1,5 +1,7 @@
 //! A process that ends without a word, and a record that ends every process.
 
+use std::time::{Duration, Instant};
+
 use actors::dead_letter::Class;
 
 use crate::{
@@ -7,6 +9,7 @@ use crate::{
     support::{
         World,
         member::{Manners, Member},
+        until,
     },
 };
 
@@ -18,8 +21,9 @@ async fn a_record_that_ends_every_process_is_buried_and_its_neighbours_are_not()
         world.send(Some(&key), Some(&World::event(id(), &key, n, mode))).await;
     }
     let manners = Manners { deadly: true, ..Manners::default() };
-    // The first dies with a batch in hand; from then on the record is tried alone, with its intent written: five deaths.
-    for death in 0..6 {
+    // The first dies with a batch in hand, the second with a few records and their intent written; from then on the record is
+    // tried alone: five deaths.
+    for death in 0..7 {
         let mut member = Member::spawn(&world, &manners);
         member.aborted().await;
         if death > 0 {
@@ -34,4 +38,40 @@ async fn a_record_that_ends_every_process_is_buried_and_its_neighbours_are_not()
         (Class::Crash, "process-death", 3)
     );
     last.stop().await;
+}
+
+/// A batch's worth of records, each with a call that takes its time, must not run one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_unclean_end_new_events_do_not_wait_for_a_slow_provider_to_be_asked_one_by_one() {
+    let world = World::new(1).await;
+    let events: Vec<_> = (0..1_500)
+        .map(|n| (format!("key-{n}"), World::event(id(), &format!("key-{n}"), 1, "call")))
+        .collect();
+    world.send_all(events.iter().map(|(key, value)| (key.as_str(), value.as_slice()))).await;
+    let manners = Manners { latency: 200, batch: Some(500), ..Manners::default() };
+    let first = Member::spawn(&world, &manners);
+    until("it is at work", || async { world.counted("applied").await > 0 }).await;
+    first.kill().await;
+    let left = 1_500 - world.counted("applied").await;
+    assert!(left >= 500, "it died with a whole batch in hand, and {left} records are left");
+    // What waited is overdue, all of it, and stands in nobody's way.
+    world
+        .execute(
+            "INSERT INTO parked (consumer, topic, partition, \"offset\", key, value, headers, timestamp_ms, event_id,
+                                 generation, requeued_from, attempts, crashes, due_at, error_code, error, parked_at)
+             SELECT consumer, topic, partition, 0, convert_to('late-' || n, 'UTF8'), convert_to(json_build_object(
+                        'id', gen_random_uuid(), 'key', 'late-' || n, 'n', 1, 'mode', 'call')::text, 'UTF8'),
+                    '', 0, gen_random_uuid(), 2, gen_random_uuid(), 0, 0, now(), 'requeued', 'put back', now()
+             FROM partition_lease, generate_series(1, 1000) AS n WHERE topic NOT LIKE '%requeue'",
+        )
+        .await;
+    let second = Member::spawn(&world, &manners);
+    second.until_said("ended without a word").await;
+    world.send(Some("new"), Some(&World::event(id(), "new", 1, "ok"))).await;
+    let started = Instant::now();
+    until("the new event is applied", || async { world.list("new").await == [1] }).await;
+    let (took, late) = (started.elapsed(), world.number("SELECT count(*) FROM parked").await);
+    eprintln!("{left} records were left; the new event took {took:?}, {late} still wait");
+    assert!(took < Duration::from_secs(30), "one by one it takes {left} times 200 ms: {took:?}");
+    second.kill().await;
 }

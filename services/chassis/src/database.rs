@@ -1,5 +1,6 @@
-//! Connections to PostgreSQL that cannot hang, TLS, and migrations.
+//! Connections to PostgreSQL, what it has to keep to, TLS, and migrations.
 
+mod fitness;
 mod pools;
 mod tls;
 
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actors::connection::Limits;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use postgres_openssl::MakeTlsConnector;
 use refinery::Runner;
@@ -35,10 +37,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 const LOG_EVERY: Duration = Duration::from_secs(5);
-
-/// A frozen owner must not hold its successor up for longer than this.
-const SESSION_OPTIONS: &str =
-    "-c statement_timeout=5000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=5000";
 
 /// The database cannot be used.
 #[derive(Debug, Error)]
@@ -81,6 +79,9 @@ pub enum DatabaseError {
         /// What failed.
         source: refinery::Error,
     },
+    /// The server, or a pooler before it, does not keep to what the delivery protocol rests on.
+    #[error("the database cannot be used as it is: {0}")]
+    Unfit(String),
     /// Another process holds the lock, or a migration is too slow.
     #[error("migrations did not finish within {} s", MIGRATION_LIMIT.as_secs())]
     TimedOut,
@@ -128,8 +129,8 @@ impl Database {
         Ok(Self { config, tls })
     }
 
-    /// A pool of at most `size` connections. No statement, lock wait or idle transaction lasts longer than 5 s; waiting
-    /// for a free connection and opening one are bounded too.
+    /// A pool of at most `size` connections. Waiting for a free connection and opening one are bounded; how long a transaction
+    /// may take is set in each ([`actors::connection`]), so that no pooler between can lose it.
     ///
     /// # Errors
     /// When the pool's settings are refused.
@@ -139,14 +140,8 @@ impl Database {
 
     /// The same, in which nobody waits longer than `wait` for a connection to be free.
     fn pool_with(&self, size: usize, wait: Duration) -> Result<Pool, DatabaseError> {
-        let mut config = self.config.clone();
-        let options = match config.get_options() {
-            Some(own) => format!("{SESSION_OPTIONS} {own}"),
-            None => SESSION_OPTIONS.to_owned(),
-        };
-        config.options(options);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config, self.tls.clone(), recycling);
+        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
         let timeouts = Timeouts {
             wait: Some(wait),
             create: Some(Duration::from_secs(5)),
@@ -161,15 +156,34 @@ impl Database {
     /// # Errors
     /// When the database cannot be used, or a migration fails.
     pub async fn migrate(&self, own: Runner) -> Result<(), DatabaseError> {
-        let mut client = self.connect().await?;
         let work = async {
-            // A session lock: it goes with the connection, however this ends.
-            let lock = client.execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await;
-            lock.map_err(DatabaseError::Lock)?;
+            let mut locking = self.connect().await?;
+            // Held by a transaction of its own, which ends with it, however this ends: a lock of the session would stay with a
+            // pooler's connection.
+            let lock = take_lock(&mut locking).await.map_err(DatabaseError::Lock)?;
+            let mut client = self.connect().await?;
             apply(&mut client, runtime::migrations::runner(), RUNTIME_HISTORY).await?;
-            apply(&mut client, own, SERVICE_HISTORY).await
+            apply(&mut client, own, SERVICE_HISTORY).await?;
+            lock.rollback().await.map_err(DatabaseError::Lock)
         };
         tokio::time::timeout(MIGRATION_LIMIT, work).await.map_err(|_| DatabaseError::TimedOut)?
+    }
+
+    /// Waits, up to a minute, for PostgreSQL to answer.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Connect`].
+    pub async fn reachable(&self) -> Result<(), DatabaseError> {
+        self.connect().await.map(drop)
+    }
+
+    /// Asks, over `pool`, whether the server and whatever is between keep to what the delivery protocol rests on: limits in a
+    /// transaction, prepared statements, what is committed stays.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unfit`], in words.
+    pub async fn check(pool: &Pool, limits: &Limits) -> Result<(), DatabaseError> {
+        fitness::check(pool, limits).await.map_err(DatabaseError::Unfit)
     }
 
     async fn connect(&self) -> Result<Client, DatabaseError> {
@@ -197,6 +211,27 @@ impl Database {
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
+    }
+}
+
+/// Waits for the lock that lets one process migrate after the other.
+async fn take_lock(client: &mut Client) -> Result<tokio_postgres::Transaction<'_>, tokio_postgres::Error> {
+    let tx = client.transaction().await?;
+    // It idles for as long as the migrations take.
+    tx.batch_execute("set local idle_in_transaction_session_timeout = 0; set local lock_timeout = 0").await?;
+    let mut logged = Instant::now();
+    loop {
+        let taken = tx.query_one("select pg_try_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
+        if taken.get(0) {
+            return Ok(tx);
+        }
+        if logged.elapsed() > LOG_EVERY {
+            logged = Instant::now();
+            tracing::warn!(
+                "waiting for another process to end its migrations (the advisory lock of pg_locks)"
+            );
+        }
+        tokio::time::sleep(RETRY_EVERY / 5).await;
     }
 }
 
@@ -250,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_url_are_kept_and_come_last() {
+    fn options_of_the_url_are_kept() {
         let database = database("postgres://u:p@localhost/d?options=-c%20work_mem%3D8MB&sslmode=verify-full")
             .expect("valid");
         assert_eq!(database.pool(3).expect("a pool").status().max_size, 3);

@@ -1,6 +1,7 @@
 //! The shared contracts on one side, the runtime's records on the other.
 
-use actors::{Attempt, Cause, Decoded, Emit, Event, Headers, Record, Rejection};
+use actors::{Cause, Decoded, Emit, Event, Headers, Record, Rejection};
+use chrono::{DateTime, Utc};
 use contracts::{CONTENT_TYPE, Envelope, ParseError, Parsed};
 use uuid::Uuid;
 
@@ -9,6 +10,8 @@ use uuid::Uuid;
 pub struct Inbound {
     /// The event.
     pub envelope: Envelope,
+    /// When it was written to Kafka; when it happened, where Kafka does not say.
+    pub written_at: DateTime<Utc>,
     /// The trace it belongs to, to be passed on with what it causes.
     pub traceparent: Option<String>,
 }
@@ -29,27 +32,32 @@ pub fn emit(envelope: &Envelope, traceparent: Option<&str>) -> Emit {
     }
 }
 
-/// The record for an event that `cause` brought about, in the try `attempt`.
-pub fn caused(attempt: &Attempt, cause: &Inbound, event: contracts::Event) -> Emit {
-    let envelope = Envelope {
-        event_id: event_id(attempt, event.event_type()),
-        occurred_at: attempt.now,
+/// The event that `cause` brings about. Everything in it follows from the cause: decided once more, it is the same to the byte, so
+/// that nobody takes it for another event under a known id. It happened when its cause was written.
+pub fn caused(cause: &Inbound, event: contracts::Event) -> Envelope {
+    Envelope {
+        event_id: event_id(cause, event.event_type()),
+        occurred_at: cause.written_at,
         correlation_id: cause.envelope.correlation_id.clone(),
         causation_id: Some(cause.envelope.event_id),
         event,
-    };
-    emit(&envelope, cause.traceparent.as_deref())
+    }
 }
 
-/// A version 7 id made of the attempt's time and, in place of chance, the cause and the type: an event causes at most one
-/// of each type, and `decide` stays pure.
-fn event_id(attempt: &Attempt, event_type: &str) -> Uuid {
-    let digest = Uuid::new_v5(&attempt.event_id, event_type.as_bytes()).into_bytes();
+/// The record for the event that `cause` brings about.
+pub fn publish(cause: &Inbound, event: contracts::Event) -> Emit {
+    emit(&caused(cause, event), cause.traceparent.as_deref())
+}
+
+/// A version 7 id made of the cause's time and, in place of chance, the cause's id and the type: an event causes at most one of
+/// each type. Ids of about the same time are neighbours in an index.
+fn event_id(cause: &Inbound, event_type: &str) -> Uuid {
+    let digest = Uuid::new_v5(&cause.envelope.event_id, event_type.as_bytes()).into_bytes();
     let mut bits = [0; 10];
     // The other six bytes hold v5's version and variant.
     bits[..6].copy_from_slice(&digest[..6]);
     bits[6..].copy_from_slice(&digest[12..]);
-    let millis = u64::try_from(attempt.now.timestamp_millis()).unwrap_or_default();
+    let millis = u64::try_from(cause.written_at.timestamp_millis()).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 
@@ -70,6 +78,7 @@ pub fn decode_if(
             event_type: envelope.event.event_type().to_owned(),
             correlation_id: envelope.correlation_id.clone(),
             body: Inbound {
+                written_at: written_at(record, &envelope),
                 envelope: *envelope,
                 traceparent: record.headers.text("traceparent").map(str::to_owned),
             },
@@ -85,10 +94,14 @@ pub fn decode_if(
     }
 }
 
+fn written_at(record: &Record, envelope: &Envelope) -> DateTime<Utc> {
+    let written = DateTime::from_timestamp_millis(record.timestamp_ms).filter(|_| record.timestamp_ms > 0);
+    written.unwrap_or(envelope.occurred_at)
+}
+
 #[cfg(test)]
 mod tests {
     use actors::{Offset, TopicPartition};
-    use chrono::Utc;
     use contracts::PaymentFailed;
     use uuid::Uuid;
 
@@ -125,8 +138,30 @@ mod tests {
         assert_eq!((event.id, event.event_type.as_str()), (Uuid::from_u128(1), "PAYMENT_FAILED"));
         assert_eq!(
             event.body,
-            Inbound { envelope: envelope_at(&event.body), traceparent: Some("00-a-b-01".into()) }
+            Inbound {
+                written_at: event.body.envelope.occurred_at,
+                envelope: envelope_at(&event.body),
+                traceparent: Some("00-a-b-01".into())
+            }
         );
+    }
+
+    #[test]
+    fn an_event_causes_the_same_one_however_often_it_is_handled() {
+        let handled = || {
+            let written = Record { timestamp_ms: 1_790_000_000_123, ..record(emit(&cause(), None)) };
+            let Decoded::Event(event) = decode(&written).expect("sound") else { panic!("ours") };
+            event.body
+        };
+        let said = |cause: &Inbound| publish(cause, envelope().event);
+        assert_eq!(said(&handled()), said(&handled()));
+        let caused = caused(&handled(), envelope().event);
+        assert_eq!(caused.occurred_at.timestamp_millis(), 1_790_000_000_123);
+        assert_eq!(caused.causation_id, Some(cause().event_id));
+    }
+
+    fn cause() -> Envelope {
+        Envelope { occurred_at: DateTime::UNIX_EPOCH, ..envelope() }
     }
 
     fn envelope_at(inbound: &Inbound) -> Envelope {

@@ -1,8 +1,11 @@
 //! The common wiring of a consumer service.
 
-use std::{error::Error, future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
-use actors::{Cause, Deps, Group, GroupSettings, Handler, Hints, KafkaSettings, Publisher, TopicSpec};
+use actors::{
+    Deps, Group, GroupSettings, Handler, Hints, KafkaSettings, Publisher, TopicSpec,
+    connection::{Connection, Limits, Trouble},
+};
 use anyhow::anyhow;
 use deadpool_postgres::Pool;
 use refinery::Runner;
@@ -84,10 +87,12 @@ impl Service {
 
         // What is wrong with the settings is said before any server is waited for.
         let kafka = common.kafka.settings()?;
-        let database = Database::new(spec.database_url, name, &common.database.tls_files())?;
         let mut settings = GroupSettings::new(name, spec.group, spec.reads, kafka.clone());
         common.runtime.apply(&mut settings);
+        let database = Database::new(spec.database_url, name, &common.database.tls_files())?;
         let pools = database.pools(common.database.database_pool, settings.batch_transactions)?;
+        database.reachable().await?;
+        Database::check(&pools.pipeline, &settings.limits).await?;
         database.migrate(spec.migrations).await?;
         watch_postgres(&health, pools.housekeeping.clone());
 
@@ -169,11 +174,12 @@ fn watch_postgres(health: &Health, pool: Pool) {
     health.check("postgres", Need::Required, move || {
         let pool = pool.clone();
         async move {
-            // With what lies under it: the outer error alone says nothing.
-            let chain = |error: &(dyn Error + 'static)| Cause::from_error("postgres", error).message;
-            let client = pool.get().await.map_err(|error| format!("no connection: {}", chain(&error)))?;
-            client.simple_query("").await.map_err(|error| format!("no answer: {}", chain(&error)))?;
-            Ok(())
+            let ask = async {
+                let connection = Connection::get(&pool).await?;
+                let answer = async { connection.simple_query("").await.map(drop) };
+                connection.read(&Limits::default(), answer).await
+            };
+            ask.await.map_err(|trouble: Trouble| trouble.cause().message)
         }
     });
 }

@@ -75,8 +75,7 @@ impl Handler for Deliveries {
         keys: &[Uuid],
         lock: Lock,
     ) -> Result<Loaded<Uuid, Assignment, Couriers>, Error> {
-        let (states, shared) = store::load(client, keys, lock).await?;
-        Ok(Loaded { states, shared })
+        store::load(client, keys, lock).await
     }
 
     fn decide(
@@ -98,7 +97,7 @@ impl Handler for Deliveries {
                 Failure::not_yet("no-courier-free", "every courier has as many orders in hand as they can")
             },
         )?;
-        let emit = outcome.event.map(|event| events::caused(attempt, body, event)).into_iter().collect();
+        let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
         Ok(Decision { state: outcome.assignment, emit })
     }
 

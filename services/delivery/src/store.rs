@@ -6,13 +6,10 @@ pub use self::turns::partition;
 
 use std::collections::HashMap;
 
-use actors::Lock;
+use actors::{Cause, Loaded, Lock};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
-use tokio_postgres::{
-    Error, Row,
-    types::{FromSql, ToSql, Type},
-};
+use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
 
 use crate::domain::{Assignment, Courier, Couriers, Status};
@@ -40,7 +37,7 @@ pub async fn load<C: GenericClient>(
     client: &C,
     orders: &[Uuid],
     lock: Lock,
-) -> Result<(HashMap<Uuid, Assignment>, Couriers), Error> {
+) -> Result<Loaded<Uuid, Assignment, Couriers>, Error> {
     let of_orders: [&(dyn ToSql + Sync); 1] = [&orders];
     let (rows, couriers) = match lock {
         Lock::None => {
@@ -65,9 +62,15 @@ pub async fn load<C: GenericClient>(
             (rows, turns::enough(client, taken, wanted).await?)
         }
     };
-    let assignments =
-        rows.iter().map(|row| Ok((row.try_get(0)?, assignment(row)?))).collect::<Result<_, Error>>()?;
-    Ok((assignments, Couriers::new(couriers)))
+    let mut loaded = Loaded::new(HashMap::new(), Couriers::new(couriers));
+    for row in &rows {
+        let order = row.try_get(0)?;
+        match assignment(row)? {
+            Ok(assignment) => drop(loaded.states.insert(order, assignment)),
+            Err(cause) => drop(loaded.unreadable.insert(order, cause)),
+        }
+    }
+    Ok(loaded)
 }
 
 fn courier(row: &Row) -> Result<Courier, Error> {
@@ -79,18 +82,21 @@ fn courier(row: &Row) -> Result<Courier, Error> {
     })
 }
 
-fn assignment(row: &Row) -> Result<Assignment, Error> {
-    let status = match row.try_get(1)? {
-        State::Assigned => Status::Assigned { courier_id: row.try_get(3)?, at: row.try_get(4)? },
-        State::Released => Status::Released {
-            courier_id: row.try_get(3)?,
-            assigned_at: row.try_get(4)?,
-            at: row.try_get(5)?,
-        },
-        State::Failed => Status::Failed { at: row.try_get(5)? },
-        State::Closed => Status::Closed { at: row.try_get(5)? },
+/// An error of PostgreSQL's where the table does not fit; a cause where this row holds what none may.
+fn assignment(row: &Row) -> Result<Result<Assignment, Cause>, Error> {
+    let state: &str = row.try_get(1)?;
+    let (courier_id, assigned, released): (Option<i32>, Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
+        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let status = match (State::parse(state), courier_id, assigned, released) {
+        (Some(State::Assigned), Some(courier_id), Some(at), _) => Status::Assigned { courier_id, at },
+        (Some(State::Released), Some(courier_id), Some(assigned_at), Some(at)) => {
+            Status::Released { courier_id, assigned_at, at }
+        }
+        (Some(State::Failed), _, _, Some(at)) => Status::Failed { at },
+        (Some(State::Closed), _, _, Some(at)) => Status::Closed { at },
+        _ => return Ok(Err(Cause::new("row", "its row in assignments holds what none may"))),
     };
-    Ok(Assignment { status, order_version: row.try_get(2)? })
+    Ok(Ok(Assignment { status, order_version: row.try_get(2)? }))
 }
 
 /// Writes assignments, one for each order, and the loads that changed.
@@ -170,18 +176,10 @@ impl State {
             Self::Closed => "closed",
         }
     }
-}
 
-impl<'a> FromSql<'a> for State {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let text = <&str>::from_sql(ty, raw)?;
+    fn parse(text: &str) -> Option<Self> {
         [Self::Assigned, Self::Released, Self::Failed, Self::Closed]
             .into_iter()
             .find(|state| state.as_str() == text)
-            .ok_or_else(|| format!("no assignment state is called {text}").into())
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        <&str as FromSql>::accepts(ty)
     }
 }

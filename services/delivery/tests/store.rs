@@ -47,7 +47,8 @@ fn cancelled(order_id: Uuid) -> Event {
 /// What the runtime does with one event, inside `transaction`.
 async fn handle(transaction: &deadpool_postgres::Transaction<'_>, event: &Event) {
     let order = event.order_id();
-    let (states, mut couriers) = store::load(transaction, &[order], Lock::ForUpdate).await.expect("loaded");
+    let loaded = store::load(transaction, &[order], Lock::ForUpdate).await.expect("loaded");
+    let (states, mut couriers) = (loaded.states, loaded.shared);
     let outcome = domain::decide(event, states.get(&order), &mut couriers, this_try()).expect("decided");
     let changed: Vec<_> = outcome.assignment.map(|assignment| (order, assignment)).into_iter().collect();
     store::save(transaction, &changed, &couriers).await.expect("saved");
@@ -61,7 +62,7 @@ async fn the_seeded_fleet_is_large_and_free() {
     let names: Vec<&str> = all.iter().map(|row| row.get(0)).collect();
     assert_eq!((names[0], names[39], names.len()), ("courier-01", "courier-40", 40));
     assert!(all.iter().all(|row| (row.get::<_, i32>(1), row.get::<_, i32>(2)) == (0, 250)));
-    let (_, unlocked) = store::load(&client, &[Uuid::new_v4()], Lock::None).await.expect("loaded");
+    let unlocked = store::load(&client, &[Uuid::new_v4()], Lock::None).await.expect("loaded").shared;
     assert_eq!(unlocked.iter().count(), 0, "couriers are read to be locked, or not at all");
 }
 
@@ -78,10 +79,10 @@ async fn what_was_saved_is_loaded() {
     .into_iter()
     .map(|status| (Uuid::new_v4(), Assignment { status, order_version: 5 }))
     .collect();
-    let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
+    let couriers = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded").shared;
     store::save(&client, &saved, &couriers).await.expect("saved");
     let keys: Vec<_> = saved.iter().map(|(order, _)| *order).chain([Uuid::new_v4()]).collect();
-    let (loaded, _) = store::load(&client, &keys, Lock::ForUpdate).await.expect("loaded");
+    let loaded = store::load(&client, &keys, Lock::ForUpdate).await.expect("loaded").states;
     assert_eq!(loaded, saved.into_iter().collect());
 }
 
@@ -231,7 +232,8 @@ async fn try_to_send(
     transaction: &deadpool_postgres::Transaction<'_>,
     order: Uuid,
 ) -> Result<bool, tokio_postgres::Error> {
-    let (states, mut couriers) = store::load(transaction, &[order], Lock::ForUpdate).await?;
+    let loaded = store::load(transaction, &[order], Lock::ForUpdate).await?;
+    let (states, mut couriers) = (loaded.states, loaded.shared);
     let Ok(outcome) = domain::decide(&paid(order), states.get(&order), &mut couriers, this_try()) else {
         return Ok(false);
     };
@@ -259,7 +261,7 @@ async fn the_database_itself_refuses_more_than_a_courier_can_carry() {
     let error = client.execute("update couriers set load = capacity + 1 where id = 1", &[]).await;
     assert_eq!(error.expect_err("refused").code(), Some(&SqlState::CHECK_VIOLATION));
     let assigned = Assignment { status: Status::Assigned { courier_id: 999, at: at(0) }, order_version: 1 };
-    let (_, couriers) = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded");
+    let couriers = store::load(&client, &[], Lock::ForUpdate).await.expect("loaded").shared;
     let error = store::save(&client, &[(Uuid::new_v4(), assigned)], &couriers).await.expect_err("refused");
     assert_eq!(error.code(), Some(&SqlState::FOREIGN_KEY_VIOLATION));
 }

@@ -1,9 +1,9 @@
 //! Joins what payments and delivery say to the domain.
 
-use actors::{Attempt, Decision, Decoded, Emit, Failure, Handler, Loaded, Lock, Record, Rejection};
+use actors::{Attempt, Decision, Decoded, Failure, Handler, Loaded, Lock, Record, Rejection};
 use chassis::events::{self, Inbound};
 use chrono::{DateTime, Utc};
-use contracts::{Envelope, Event, OrderCancelled, OrderCompleted, RefundRequested, topics};
+use contracts::{Event, OrderCancelled, OrderCompleted, RefundRequested, topics};
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
@@ -59,8 +59,7 @@ impl Handler for Orders {
         keys: &[Uuid],
         lock: Lock,
     ) -> Result<Loaded<Uuid, Order, ()>, tokio_postgres::Error> {
-        let states = store::load(client, keys, lock == Lock::ForUpdate).await?;
-        Ok(Loaded { states, shared: () })
+        store::load(client, keys, lock == Lock::ForUpdate).await
     }
 
     fn decide(
@@ -84,9 +83,10 @@ impl Handler for Orders {
         let mut emit = Vec::new();
         if let Some(notice) = notice {
             order.ended = order.fate.state.is_final();
-            let said = say(notice, body, attempt.now, order.fate.version);
+            let event = say(notice, body.envelope.event.order_id(), order.fate.version);
+            let said = events::caused(body, event);
             order.news.push(Entry::new(&said, attempt.now, order.fate.version));
-            emit.push(publish(&said, body));
+            emit.push(events::emit(&said, body.traceparent.as_deref()));
         }
         Ok(Decision { state: Some(order), emit })
     }
@@ -126,28 +126,14 @@ fn fact(event: &Event) -> Option<Fact> {
     }
 }
 
-fn say(notice: Notice, cause: &Inbound, now: DateTime<Utc>, order_version: i64) -> Envelope {
-    let cause = &cause.envelope;
-    let order_id = cause.event.order_id();
-    let event: Event = match notice {
+fn say(notice: Notice, order_id: Uuid, order_version: i64) -> Event {
+    match notice {
         Notice::Completed { courier_id } => OrderCompleted { order_id, order_version, courier_id }.into(),
         Notice::Cancelled { reason } => OrderCancelled { order_id, order_version, reason }.into(),
         Notice::RefundRequested { amount_cents, reason } => {
             RefundRequested { order_id, order_version, amount_cents, reason }.into()
         }
-    };
-    Envelope {
-        // Named after its cause, so that deciding again says the same.
-        event_id: Uuid::new_v5(&cause.event_id, event.event_type().as_bytes()),
-        occurred_at: now,
-        correlation_id: cause.correlation_id.clone(),
-        causation_id: Some(cause.event_id),
-        event,
     }
-}
-
-fn publish(said: &Envelope, cause: &Inbound) -> Emit {
-    events::emit(said, cause.traceparent.as_deref())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::connection::{Connection, Limits, Trouble};
 use axum::{
     Json, Router,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -13,7 +14,7 @@ use chassis::{
     Correlation, Problem,
     http::{Body, dress, measured},
 };
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::Pool;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -79,8 +80,17 @@ impl From<Refusal> for Problem {
 async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no order of this id");
     let id = Uuid::try_parse(&id).map_err(|_| missing())?;
-    let client = connection(&api.pool).await?;
-    store::get(&client, id).await.map_err(unreadable)?.map(Json).ok_or_else(missing)
+    let mut tries = Tries::default();
+    loop {
+        let asked = async {
+            let connection = Connection::get(&api.pool).await?;
+            connection.read(&Limits::default(), store::get(&*connection, id)).await
+        };
+        match asked.await {
+            Ok(view) => return view.map(Json).ok_or_else(missing),
+            Err(trouble) => tries.failed(&trouble)?,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,8 +121,18 @@ async fn list(
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
     }
-    let client = connection(&api.pool).await?;
-    let mut orders = store::list(&client, status, page.after, limit + 1).await.map_err(unreadable)?;
+    let mut tries = Tries::default();
+    let mut orders = loop {
+        let asked = async {
+            let connection = Connection::get(&api.pool).await?;
+            let list = store::list(&*connection, status, page.after, limit + 1);
+            connection.read(&Limits::default(), list).await
+        };
+        match asked.await {
+            Ok(orders) => break orders,
+            Err(trouble) => tries.failed(&trouble)?,
+        }
+    };
     let more = orders.len() > usize::try_from(limit).expect("1 to 500");
     if more {
         orders.pop();
@@ -126,18 +146,27 @@ fn unknown_status() -> Problem {
     Problem::invalid("status", format!("must be one of {known}"))
 }
 
-async fn connection(pool: &Pool) -> Result<Object, Problem> {
-    pool.get().await.map_err(|error| {
-        let error = actors::Cause::from_error("postgres", &error).message;
-        // One line a request would be as many as there are readers.
-        tracing::debug!(error, "no connection for a request");
-        Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER)
-    })
+/// A question is asked once more, on another connection, where the first one was no good any more: it broke, or a table has
+/// changed since its statements were prepared.
+#[derive(Debug, Default)]
+struct Tries {
+    asked_again: bool,
 }
 
-fn unreadable(error: tokio_postgres::Error) -> Problem {
-    tracing::error!(error = %actors::Cause::from_error("postgres", &error), "orders could not be read");
-    Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER)
+impl Tries {
+    /// Whether to ask again; else what to answer.
+    fn failed(&mut self, trouble: &Trouble) -> Result<(), Problem> {
+        if trouble.is_of_the_connection() && !std::mem::replace(&mut self.asked_again, true) {
+            return Ok(());
+        }
+        let error = trouble.cause();
+        match trouble {
+            // One line a request would be as many as there are readers.
+            Trouble::NoConnection(_) => tracing::debug!(%error, "no connection for a request"),
+            _ => tracing::error!(%error, "orders could not be read"),
+        }
+        Err(Problem::unavailable("orders cannot be read at the moment", RETRY_AFTER))
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
-use actors::{Backlog, Cause, Emit, OutboxWriter, Publisher, WriteError};
+use actors::{
+    Backlog, Cause, Emit, OutboxWriter, Publisher, WriteError, Written,
+    connection::{Connection, Limits, Soundness, Trouble, Verdict},
+};
 use chassis::{Correlation, events, shutdown::Listener};
 use chrono::{DateTime, Utc};
 use contracts::{Envelope, OrderCreated};
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Client, Pool};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -163,6 +166,15 @@ enum Failed {
     Unknown(Cause),
 }
 
+impl Verdict for Failed {
+    fn verdict(&self) -> Soundness {
+        match self {
+            Self::Fenced => Soundness::Sound,
+            Self::RolledBack(_) | Self::Unknown(_) => Soundness::Broken,
+        }
+    }
+}
+
 impl Intake {
     /// Works until `closing` fires and what had come in by then is answered; then waits, at most `limit`, for Kafka to have
     /// all of it. True when Kafka has; else another instance will publish the rest.
@@ -247,24 +259,13 @@ impl Intake {
             self.writer.resync().await.map_err(Failed::RolledBack)?;
             self.unsure = false;
         }
-        let mut client = self
-            .pool
-            .get()
-            .await
-            .map_err(|error| Failed::RolledBack(Cause::from_error("no-connection", &error)))?;
-        let tx = client.transaction().await.map_err(rolled_back)?;
-        let orders: Vec<&NewOrder> = jobs.iter().map(|job| &job.order).collect();
-        store::insert(&tx, &orders).await.map_err(rolled_back)?;
-        let emits = jobs.iter().map(|job| job.emit.clone()).collect();
-        let written = self.writer.write(&tx, emits).await.map_err(|error| match error {
-            WriteError::Fenced => Failed::Fenced,
-            WriteError::TooLarge { .. } => Failed::RolledBack(Cause::from_error("too-large", &error)),
-            WriteError::Postgres(error) => rolled_back(error),
-        })?;
-        if let Err(error) = tx.commit().await {
-            self.unsure = true;
-            return Err(Failed::Unknown(Cause::from_error("commit", &error)));
-        }
+        let connection = Connection::get(&self.pool).await;
+        let mut connection = connection.map_err(|trouble| Failed::RolledBack(trouble.cause()))?;
+        let ended = Limits::default().within(transact(connection.begin(), &mut self.writer, jobs)).await;
+        let ended = ended.unwrap_or_else(|trouble| Err(Failed::Unknown(trouble.cause())));
+        connection.settle(&ended);
+        self.unsure |= matches!(ended, Err(Failed::Unknown(_)));
+        let written = ended?;
         self.writer.publish(written);
         ::metrics::counter!(metrics::INTAKE_BATCHES).increment(1);
         Ok(())
@@ -298,9 +299,28 @@ impl Intake {
     async fn look(&mut self, ids: &[Uuid]) -> Result<std::collections::HashSet<Uuid>, Cause> {
         // Waits for the transaction in question to end, and publishes its rows if it happened.
         self.writer.resync().await?;
-        let client = self.pool.get().await.map_err(|error| Cause::from_error("no-connection", &error))?;
-        store::existing(&client, ids).await.map_err(|error| Cause::from_error("postgres", &error))
+        let asked = async {
+            let connection = Connection::get(&self.pool).await?;
+            connection.read(&Limits::default(), store::existing(&*connection, ids)).await
+        };
+        asked.await.map_err(|trouble: Trouble| trouble.cause())
     }
+}
+
+async fn transact(client: &mut Client, writer: &mut OutboxWriter, jobs: &[Job]) -> Result<Written, Failed> {
+    let tx = client.transaction().await.map_err(rolled_back)?;
+    let orders: Vec<&NewOrder> = jobs.iter().map(|job| &job.order).collect();
+    // One round trip: the server runs one after the other.
+    let limits = Limits::default().set();
+    tokio::try_join!(biased; tx.batch_execute(&limits), store::insert(&tx, &orders)).map_err(rolled_back)?;
+    let emits = jobs.iter().map(|job| job.emit.clone()).collect();
+    let written = writer.write(&tx, emits).await.map_err(|error| match error {
+        WriteError::Fenced => Failed::Fenced,
+        WriteError::TooLarge { .. } => Failed::RolledBack(Cause::from_error("too-large", &error)),
+        WriteError::Postgres(error) => rolled_back(error),
+    })?;
+    tx.commit().await.map_err(|error| Failed::Unknown(Cause::from_error("commit", &error)))?;
+    Ok(written)
 }
 
 fn rolled_back(error: tokio_postgres::Error) -> Failed {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use actors::{Cause, Loaded};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use serde::Serialize;
@@ -107,13 +108,25 @@ pub async fn load<C: GenericClient>(
     client: &C,
     ids: &[Uuid],
     lock: bool,
-) -> Result<HashMap<Uuid, Order>, Error> {
+) -> Result<Loaded<Uuid, Order, ()>, Error> {
     let statement = client.prepare_cached(if lock { LOAD_LOCKED } else { LOAD }).await?;
     let rows = client.query(&statement, &[&ids]).await?;
-    rows.iter().map(|row| Ok((row.try_get("order_id")?, order(row)?))).collect()
+    let mut loaded = Loaded::new(HashMap::new(), ());
+    for row in &rows {
+        let id = row.try_get("order_id")?;
+        match order(row)? {
+            Some(order) => drop(loaded.states.insert(id, order)),
+            None => drop(
+                loaded.unreadable.insert(id, Cause::new("row", "its row in orders has no state there is")),
+            ),
+        }
+    }
+    Ok(loaded)
 }
 
-fn order(row: &Row) -> Result<Order, Error> {
+/// `None` where its state is none there is.
+fn order(row: &Row) -> Result<Option<Order>, Error> {
+    let Some(state) = state(row)? else { return Ok(None) };
     let facts = Facts {
         paid: row.try_get("paid_cents")?,
         payment_failed: row.try_get("payment_failed")?,
@@ -121,14 +134,13 @@ fn order(row: &Row) -> Result<Order, Error> {
         delivery_failed: row.try_get("delivery_failed")?,
         refunded: row.try_get("refunded_cents")?,
     };
-    let fate =
-        Fate { state: state(row)?, reason: row.try_get("reason")?, version: row.try_get("version")?, facts };
-    Ok(Order { fate, created_at: row.try_get("created_at")?, news: Vec::new(), ended: false })
+    let fate = Fate { state, reason: row.try_get("reason")?, version: row.try_get("version")?, facts };
+    Ok(Some(Order { fate, created_at: row.try_get("created_at")?, news: Vec::new(), ended: false }))
 }
 
-fn state(row: &Row) -> Result<State, Error> {
+fn state(row: &Row) -> Result<Option<State>, Error> {
     let text: &str = row.try_get("state")?;
-    Ok(State::parse(text).expect("a check on the table allows only these"))
+    Ok(State::parse(text))
 }
 
 fn courier(row: &Row) -> Result<Option<Courier>, Error> {
@@ -228,10 +240,15 @@ pub struct View {
     pub timeline: Option<serde_json::Value>,
 }
 
-fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<View, Error> {
-    Ok(View {
-        order_id: row.try_get("order_id")?,
-        status: state(row)?,
+fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, Error> {
+    let order_id = row.try_get("order_id")?;
+    let Some(status) = state(row)? else {
+        tracing::error!(%order_id, "an order's row has no state there is");
+        return Ok(None);
+    };
+    Ok(Some(View {
+        order_id,
+        status,
         version: row.try_get("version")?,
         customer_id: row.try_get("customer_id")?,
         item: row.try_get("item")?,
@@ -243,7 +260,7 @@ fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<View, Error> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         timeline,
-    })
+    }))
 }
 
 const GET: &str = "
@@ -258,7 +275,10 @@ const GET: &str = "
 pub async fn get<C: GenericClient>(client: &C, id: Uuid) -> Result<Option<View>, Error> {
     let statement = client.prepare_cached(GET).await?;
     let row = client.query_opt(&statement, &[&id]).await?;
-    row.map(|row| view(&row, Some(row.try_get("timeline")?))).transpose()
+    match row {
+        Some(row) => view(&row, Some(row.try_get("timeline")?)),
+        None => Ok(None),
+    }
 }
 
 const LIST: &str = "
@@ -280,5 +300,6 @@ pub async fn list<C: GenericClient>(
 ) -> Result<Vec<View>, Error> {
     let statement = client.prepare_cached(LIST).await?;
     let rows = client.query(&statement, &[&status.map(State::as_str), &after, &limit]).await?;
-    rows.iter().map(|row| view(row, None)).collect()
+    // One that cannot be shown hides no others.
+    rows.iter().filter_map(|row| view(row, None).transpose()).collect()
 }

@@ -138,7 +138,7 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         keys: &[Uuid],
         lock: Lock,
     ) -> Result<Loaded<Uuid, Payment, ()>, Error> {
-        Ok(Loaded { states: store::load(client, keys, lock).await?, shared: () })
+        store::load(client, keys, lock).await
     }
 
     fn decide(
@@ -151,7 +151,7 @@ impl<P: PaymentProvider> Handler for Payments<P> {
     ) -> Result<Decision<Payment>, Failure> {
         let answer = prepared.unwrap_or(Answer::NotAsked);
         let outcome = domain::decide(&body.envelope.event, payment, answer, attempt.now).map_err(refused)?;
-        let emit = outcome.event.map(|event| events::caused(attempt, body, event)).into_iter().collect();
+        let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
         Ok(Decision { state: outcome.payment, emit })
     }
 

@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 
-use actors::Lock;
+use actors::{Cause, Loaded, Lock};
 use deadpool_postgres::GenericClient;
-use tokio_postgres::{
-    Error, Row,
-    types::{FromSql, Type},
-};
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::{
@@ -35,27 +32,41 @@ pub async fn load<C: GenericClient>(
     client: &C,
     orders: &[Uuid],
     lock: Lock,
-) -> Result<HashMap<Uuid, Payment>, Error> {
+) -> Result<Loaded<Uuid, Payment, ()>, Error> {
     let sql = match lock {
         Lock::None => LOAD,
         Lock::ForUpdate => LOAD_LOCKED,
     };
     let statement = client.prepare_cached(sql).await?;
     let rows = client.query(&statement, &[&orders]).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, payment(row)?))).collect()
+    let mut loaded = Loaded::new(HashMap::new(), ());
+    for row in &rows {
+        let order = row.try_get(0)?;
+        match payment(row)? {
+            Ok(payment) => drop(loaded.states.insert(order, payment)),
+            Err(cause) => drop(loaded.unreadable.insert(order, cause)),
+        }
+    }
+    Ok(loaded)
 }
 
-fn payment(row: &Row) -> Result<Payment, Error> {
-    let charge = || -> Result<Charge, Error> {
-        Ok(Charge { amount_cents: row.try_get(3)?, reference: Reference::new(row.try_get::<_, String>(4)?) })
+/// An error of PostgreSQL's where the table does not fit; a cause where this row holds what none may.
+fn payment(row: &Row) -> Result<Result<Payment, Cause>, Error> {
+    let state: &str = row.try_get(1)?;
+    let (amount, reference, reason): (Option<i64>, Option<String>, Option<String>) =
+        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let charge = amount
+        .zip(reference)
+        .map(|(cents, name)| Charge { amount_cents: cents, reference: Reference::new(name) });
+    let status = match (State::parse(state), charge, reason) {
+        (Some(State::Closed), ..) => Status::Closed,
+        (Some(State::Charged), Some(charge), _) => Status::Charged(charge),
+        (Some(State::Failed), _, Some(reason)) => Status::Failed { reason },
+        (Some(State::Refunded), Some(charge), _) => Status::Refunded(charge),
+        _ => return Ok(Err(Cause::new("row", "its row in payments holds what none may"))),
     };
-    let status = match row.try_get(1)? {
-        State::Closed => Status::Closed,
-        State::Charged => Status::Charged(charge()?),
-        State::Failed => Status::Failed { reason: row.try_get(5)? },
-        State::Refunded => Status::Refunded(charge()?),
-    };
-    Ok(Payment { status, order_version: row.try_get(2)?, updated_at: row.try_get(6)?, unsaved: Vec::new() })
+    let (order_version, updated_at) = (row.try_get(2)?, row.try_get(6)?);
+    Ok(Ok(Payment { status, order_version, updated_at, unsaved: Vec::new() }))
 }
 
 /// Writes payments, one for each order, and their new ledger entries.
@@ -141,18 +152,10 @@ impl State {
             Self::Refunded => "refunded",
         }
     }
-}
 
-impl<'a> FromSql<'a> for State {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let text = <&str>::from_sql(ty, raw)?;
+    fn parse(text: &str) -> Option<Self> {
         [Self::Closed, Self::Charged, Self::Failed, Self::Refunded]
             .into_iter()
             .find(|state| state.as_str() == text)
-            .ok_or_else(|| format!("no payment state is called {text}").into())
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        <&str as FromSql>::accepts(ty)
     }
 }

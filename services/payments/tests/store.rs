@@ -56,7 +56,7 @@ async fn what_was_saved_is_loaded() {
     let mut keys: Vec<_> = saved.iter().map(|(order, _)| *order).chain([Uuid::new_v4()]).collect();
     keys.sort();
     for lock in [Lock::None, Lock::ForUpdate] {
-        let loaded = store::load(&client, &keys, lock).await.expect("loaded");
+        let loaded = store::load(&client, &keys, lock).await.expect("loaded").states;
         assert_eq!(loaded.len(), 4, "an order without a payment has none");
         for (order, payment) in &saved {
             assert_eq!(loaded[order], Payment { unsaved: vec![], ..payment.clone() });
@@ -80,7 +80,7 @@ async fn a_refund_adds_to_the_ledger_and_replaces_the_state() {
     store::save(&client, &[(order, charged())]).await.expect("saved");
     let refunded = payment(Status::Refunded(charge()), vec![entry(Kind::Refund, "re_1")]);
     store::save(&client, &[(order, refunded)]).await.expect("saved");
-    let loaded = store::load(&client, &[order], Lock::None).await.expect("loaded");
+    let loaded = store::load(&client, &[order], Lock::None).await.expect("loaded").states;
     assert_eq!(loaded[&order].status, Status::Refunded(charge()));
     let count: i64 = client.query_one("select count(*) from charges", &[]).await.expect("readable").get(0);
     assert_eq!(count, 2);
@@ -106,7 +106,25 @@ async fn loading_for_update_locks_and_loading_without_does_not() {
     let transaction = first.transaction().await.expect("begun");
     store::load(&transaction, &[order], Lock::ForUpdate).await.expect("locked");
     second.batch_execute("set lock_timeout = '100ms'").await.expect("set");
-    assert_eq!(store::load(&second, &[order], Lock::None).await.expect("not in the way").len(), 1);
+    assert_eq!(store::load(&second, &[order], Lock::None).await.expect("not in the way").states.len(), 1);
     let error = store::load(&second, &[order], Lock::ForUpdate).await.expect_err("locked out");
     assert_eq!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE));
+}
+
+/// As after a hand that is not ours: the order that has it is told of, and the others are loaded.
+#[tokio::test]
+async fn a_row_that_holds_what_none_may_is_told_of_and_hides_no_other() {
+    let pool = database().await;
+    let client = pool.get().await.expect("a connection");
+    let (sound, broken) = (Uuid::now_v7(), Uuid::now_v7());
+    client
+        .batch_execute(&format!(
+            "alter table payments drop constraint payments_state_check;
+             insert into payments (order_id, state, order_version, updated_at)
+             values ('{sound}', 'closed', 1, now()), ('{broken}', 'mislaid', 1, now())"
+        ))
+        .await
+        .expect("written");
+    let loaded = store::load(&client, &[sound, broken], Lock::ForUpdate).await.expect("loaded");
+    assert!(loaded.states.contains_key(&sound) && loaded.unreadable.contains_key(&broken));
 }

@@ -77,7 +77,7 @@ impl Handler for Totals {
 
     /// Nothing: a total is written as an increment, as in the hand-written code.
     async fn load<C: GenericClient>(&self, _: &C, _: &[u32], _: Lock) -> LoadResult<Self> {
-        Ok(Loaded { states: HashMap::new(), shared: () })
+        Ok(Loaded::new(HashMap::new(), ()))
     }
 
     fn decide(

@@ -55,6 +55,7 @@ pub(crate) async fn database() -> Result<Pool> {
         include_str!("../../../migrations/runtime/V2__protocol.sql"),
         include_str!("../../../migrations/runtime/V3__landmark.sql"),
         include_str!("../../../migrations/runtime/V4__letters.sql"),
+        include_str!("../../../migrations/runtime/V5__chains.sql"),
         include_str!("../../../migrations/runtime/V6__time.sql"),
         include_str!("../../../migrations/runtime/V7__housekeeping.sql"),
         "create table totals (key integer primary key, events bigint not null, amount bigint not null)",

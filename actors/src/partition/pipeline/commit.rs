@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
@@ -15,12 +15,13 @@ use super::{
     account::{counts, journal, moved},
     commit_error,
     decide::{Decided, decide, mark_duplicates},
-    fenced, no_connection,
+    fenced,
     observe::{example, observe},
-    ours, theirs, unaccounted,
+    ours, theirs, unaccounted, unanswered,
 };
 use crate::{
     Cause,
+    connection::Connection,
     dedupe::{self, Entry},
     failure::Failure,
     handler::{Handler, Lock},
@@ -34,16 +35,32 @@ use crate::{
     retry::{self, ChainKey, NewParked, Retried},
 };
 
+/// Runs the transaction, within its limits. One that is not answered in time may have happened.
 pub(super) async fn commit<H: Handler>(
+    context: &Context<'_, H>,
+    slots: &mut [Slot<H>],
+) -> Result<Committed, BatchError> {
+    let limits = &context.shared.settings.limits;
+    let mut connection = Connection::get(&context.shared.pool).await?;
+    let client = connection.begin();
+    let ended = limits.within(transact(client, context, slots)).await.map_err(unanswered)?;
+    connection.settle(&ended);
+    ended
+}
+
+async fn transact<H: Handler>(
+    client: &mut Client,
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
 ) -> Result<Committed, BatchError> {
     let shared = context.shared;
     let group = shared.settings.group.as_str();
-    let mut client = shared.pool.get().await.map_err(|error| no_connection(&error))?;
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
 
-    let held = lease::hold(&tx, group, context.source, &context.claim).await.map_err(|error| ours(&error))?;
+    // One round trip: the server runs one after the other.
+    let set = shared.settings.limits.set();
+    let held = lease::hold(&tx, group, context.source, &context.claim);
+    let ((), held) = tokio::try_join!(biased; tx.batch_execute(&set), held).map_err(|error| ours(&error))?;
     let held = held.ok_or_else(fenced)?;
     let (from, now) = (Claim { row: held.row, ..context.claim }, held.now);
     shared.clock.set(now);

@@ -74,7 +74,7 @@ pub(super) fn decide<H: Handler>(
     loaded: Loaded<H::Key, H::State, H::Shared>,
     now: DateTime<Utc>,
 ) -> Result<Decided<H>, BatchError> {
-    let Loaded { states, shared } = loaded;
+    let Loaded { states, unreadable, shared } = loaded;
     let mut decided = Decided {
         changed: BTreeMap::new(),
         shared,
@@ -97,6 +97,8 @@ pub(super) fn decide<H: Handler>(
                 Fate::Behind
             } else if let Some(twin) = twin {
                 twin_fate(twin, event.payload_hash, event.attempt.event_id)
+            } else if let Some(cause) = unreadable.get(&event.key) {
+                Fate::Dead(Class::Permanent, unreadable_state(cause))
             } else {
                 let state = decided.changed.get(&event.key).or_else(|| states.get(&event.key));
                 let decision = match slot.prepared.take().transpose() {
@@ -127,6 +129,11 @@ pub(super) fn decide<H: Handler>(
         }
     }
     Ok(decided)
+}
+
+/// Why an event dies whose state cannot be read.
+pub(super) fn unreadable_state(cause: &Cause) -> Cause {
+    Cause::new("unreadable-state", format!("the state of its key cannot be read: {cause}"))
 }
 
 /// The fate of a second event with an id that the batch has already seen.

@@ -133,7 +133,7 @@ type Outcome = (Vec<String>, BTreeMap<u8, i64>, i64, Vec<Emit>);
 
 fn folded(events: &[Planned], now: DateTime<Utc>) -> Outcome {
     let mut slots: Vec<_> = (0..).zip(events).map(|(at, event)| slot(event, at, now)).collect();
-    let loaded = Loaded { states: HashMap::new(), shared: 0 };
+    let loaded = Loaded::new(HashMap::new(), 0);
     let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
     let decided = decided.expect("nothing is unreachable");
     let fates = slots.iter().map(|slot| kind(&slot.fate)).collect();
@@ -155,7 +155,7 @@ fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Outcome {
             continue;
         }
         let mut slots = [slot(event, at, now)];
-        let loaded = Loaded { states: states.clone().into_iter().collect(), shared };
+        let loaded = Loaded::new(states.clone().into_iter().collect(), shared);
         let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
         let decided = decided.expect("nothing is unreachable");
         let [slot] = slots;

@@ -4,11 +4,15 @@ use tokio_postgres::Error;
 
 use crate::{
     Cause,
+    connection::{Soundness, Trouble, Verdict},
     lease::Counts,
     record::TopicPartition,
     retry::Systemic,
     sql::{self, Blame},
 };
+
+/// The code of a record that PostgreSQL cannot store.
+pub(crate) const UNSTORABLE: &str = "unstorable";
 
 /// Why a batch was not committed, or is not known to be.
 #[derive(Debug)]
@@ -19,19 +23,44 @@ pub(crate) enum BatchError {
     Unknown(Cause),
     /// Redis claimed an event that the inbox does not know: the batch again, without hints.
     HintsLied,
-    /// One record's values were refused: the batch again, one by one.
+    /// One record's values were refused: half of the batch next, until that one is alone.
     Data(Cause),
     /// Most keys fail alike: nobody's event is to blame. The same batch again, as a probe, later.
     Systemic(Systemic, Cause),
-    /// A bug or a schema that does not fit: halt.
+    /// A bug, or a schema that does not fit: halt, and try again now and then.
+    Code(Cause),
+    /// Somebody has to decide: halt.
     Halt(Cause),
 }
 
-/// An error of a statement of the runtime's own: never a record's fault.
+impl Verdict for BatchError {
+    fn verdict(&self) -> Soundness {
+        match self {
+            Self::Unreachable(cause) | Self::Unknown(cause) | Self::Code(cause) => sql::soundness_of(cause),
+            Self::HintsLied | Self::Data(_) | Self::Systemic(..) | Self::Halt(_) => Soundness::Sound,
+        }
+    }
+}
+
+impl From<Trouble> for BatchError {
+    /// Of what only reads, or can be done again.
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(error) => ours(&error),
+            Trouble::NoConnection(_) | Trouble::NoAnswer(_) => Self::Unreachable(trouble.cause()),
+        }
+    }
+}
+
+/// An error of a statement of the runtime's own. Its values are bytes of records and nothing else: where they are refused, one
+/// record is what PostgreSQL cannot store.
 pub(crate) fn ours(error: &Error) -> BatchError {
     match sql::blame(error) {
-        Blame::Server => BatchError::Unreachable(sql::cause(error)),
-        Blame::Data | Blame::Code => BatchError::Halt(sql::cause(error)),
+        Blame::Data => {
+            let Cause { code, message } = sql::cause(error);
+            BatchError::Data(Cause::new(UNSTORABLE, format!("{message} [{code}]")))
+        }
+        Blame::Server | Blame::Code => theirs(error),
     }
 }
 
@@ -39,20 +68,26 @@ pub(crate) fn ours(error: &Error) -> BatchError {
 pub(super) fn theirs(error: &Error) -> BatchError {
     match sql::blame(error) {
         Blame::Data => BatchError::Data(sql::cause(error)),
-        Blame::Server | Blame::Code => ours(error),
+        Blame::Server => BatchError::Unreachable(sql::cause(error)),
+        Blame::Code => BatchError::Code(sql::cause(error)),
     }
 }
 
-/// A COMMIT that a failing server did not answer with success may have happened all the same.
+/// A COMMIT that a failing server did not answer with success may have happened all the same. One that is refused for a value
+/// was rolled back: a constraint of the handler's that is checked there.
 pub(crate) fn commit_error(error: &Error) -> BatchError {
-    match ours(error) {
+    match theirs(error) {
         BatchError::Unreachable(cause) => BatchError::Unknown(cause),
         other => other,
     }
 }
 
-pub(crate) fn no_connection(error: &deadpool_postgres::PoolError) -> BatchError {
-    BatchError::Unreachable(Cause::from_error("postgresql-pool", error))
+/// A batch that was not answered in time may be committed all the same.
+pub(crate) fn unanswered(trouble: Trouble) -> BatchError {
+    match trouble {
+        Trouble::NoAnswer(_) => BatchError::Unknown(trouble.cause()),
+        other => other.into(),
+    }
 }
 
 /// The lease is somebody else's, or a commit whose answer was lost has moved it.

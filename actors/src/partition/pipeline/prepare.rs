@@ -14,11 +14,12 @@ use std::{
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{task::JoinError, time::Instant};
 
-use super::{BatchError, Context, no_connection, theirs};
+use super::{BatchError, Context, decide::unreadable_state, theirs};
 use crate::{
     Cause,
+    connection::{Connection, Trouble},
     failure::Failure,
-    handler::{Handler, Lock},
+    handler::{Handler, Loaded, Lock},
     partition::{
         batch::{Fate, Slot, Tally},
         calls::{CallId, Task},
@@ -44,15 +45,26 @@ pub(super) async fn prepare<H: Handler>(
     slots: &mut Vec<Slot<H>>,
     wanted: &[usize],
 ) -> Result<(), BatchError> {
-    let mut states = states(context, slots, wanted).await?;
+    let Loaded { mut states, unreadable, .. } = states(context, slots, wanted).await?;
+    let (known, unknown): (Vec<_>, Vec<_>) = wanted
+        .iter()
+        .copied()
+        .partition(|at| slots[*at].open().is_none_or(|event| !unreadable.contains_key(&event.key)));
+    for at in unknown {
+        // Nothing is done outside for a key of which nobody knows what was done.
+        let cause = slots[at].open().and_then(|event| unreadable.get(&event.key)).map(unreadable_state);
+        slots[at].prepared = cause.map(|cause| Err(Failure::Permanent(cause)));
+        drop(context.calls.lock().take(CallId::of(&slots[at].item)));
+    }
     let settings = &context.shared.settings;
     let most = settings.prepare_concurrency.max(1);
-    let (mut waited, mut queue, mut left) = under_way(context, slots, wanted, most.div_ceil(2));
+    let (mut waited, mut queue, mut left) = under_way(context, slots, &known, most.div_ceil(2));
     let beside = context.calls.lock().len();
-    // Without room for another that takes its time, and where it has to be known whose fault a death is, all are waited for.
-    let limits = (beside < most && !context.alone)
-        .then(|| Limits::new(settings.slow_call, context.shared.pace.median()));
-    let most = most.saturating_sub(beside).max(1);
+    // Where it has to be known whose fault a death is, all are waited for; without room for another that takes its time those
+    // are that were begun, and what there is no time for is left.
+    let limits = (!context.alone).then(|| Limits::new(settings.slow_call, context.shared.pace.median()));
+    let waits = limits.filter(|_| beside < most);
+    let most = if context.alone { most } else { most.saturating_sub(beside).max(1) };
     let mut begun = 0;
     let started = Instant::now();
     let mut last = started;
@@ -67,7 +79,7 @@ pub(super) async fn prepare<H: Handler>(
                 waited.push(call);
             }
         }
-        let limit = limits.map(|limits| match waited.iter().any(|call| call.fresh) {
+        let limit = waits.map(|limits| match waited.iter().any(|call| call.fresh) {
             true => started + limits.fresh,
             false => last + limits.old,
         });
@@ -96,13 +108,16 @@ async fn states<H: Handler>(
     context: &Context<'_, H>,
     slots: &[Slot<H>],
     wanted: &[usize],
-) -> Result<HashMap<H::Key, H::State>, BatchError> {
+) -> Result<Loaded<H::Key, H::State, H::Shared>, BatchError> {
     let mut keys: Vec<H::Key> = wanted.iter().filter_map(|at| Some(slots[*at].open()?.key.clone())).collect();
     keys.sort_unstable();
-    let client = context.shared.pool.get().await.map_err(|error| no_connection(&error))?;
-    let loaded =
-        context.shared.handler.load(&client, &keys, Lock::None).await.map_err(|error| theirs(&error))?;
-    Ok(loaded.states)
+    let connection = Connection::get(&context.shared.pool).await?;
+    let load = context.shared.handler.load(&*connection, &keys, Lock::None);
+    let loaded = connection.read(&context.shared.settings.limits, load).await;
+    loaded.map_err(|trouble| match trouble {
+        Trouble::Refused(error) => theirs(&error),
+        other => other.into(),
+    })
 }
 
 /// Calls that were made before and not waited for; those that are still to be made, old and new in turn; and those that are

@@ -35,6 +35,10 @@ pub(crate) struct Manners {
     pub(crate) deadly: bool,
     /// Restarts of an actor without progress.
     pub(crate) budget: Option<u32>,
+    /// Milliseconds an external call takes.
+    pub(crate) latency: u64,
+    /// Records of a batch; 10 if not given.
+    pub(crate) batch: Option<usize>,
     /// Its wall clock is wrong by so many seconds.
     pub(crate) skew: i64,
     /// Time between two attempts.
@@ -69,6 +73,8 @@ impl Member {
             .env("TOY_WRITES", if manners.writes { "1" } else { "" })
             .env("TOY_DEADLY", if manners.deadly { "1" } else { "" })
             .env("TOY_BUDGET", manners.budget.unwrap_or(10).to_string())
+            .env("TOY_LATENCY", manners.latency.to_string())
+            .env("TOY_BATCH", manners.batch.unwrap_or(10).to_string())
             .env("TOY_RETRY_MS", manners.retry.map_or(0, |retry| retry.as_millis()).to_string())
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
@@ -172,7 +178,7 @@ async fn process() {
     let mut settings = settings(&env("TOY_GROUP"), &topic, kafka.clone());
     settings.session_timeout = Duration::from_secs(1);
     settings.drain = Duration::from_millis(600);
-    settings.batch_max_records = 10;
+    settings.batch_max_records = env("TOY_BATCH").parse().expect("a number");
     let retry = Duration::from_millis(env("TOY_RETRY_MS").parse().expect("a number"));
     if !retry.is_zero() {
         (settings.retry.initial, settings.retry.max) = (retry, retry);
@@ -180,6 +186,7 @@ async fn process() {
     settings.restart.budget = env("TOY_BUDGET").parse().expect("a number");
     let switches = Arc::new(Switches::default());
     switches.forgiving.store(!env("TOY_FORGIVING").is_empty(), Ordering::Relaxed);
+    switches.latency_ms.store(env("TOY_LATENCY").parse().expect("a number"), Ordering::Relaxed);
     switches.deadly.store(!env("TOY_DEADLY").is_empty(), Ordering::Relaxed);
     let (pool, out) = (pool(&env("TOY_DATABASE")), env("TOY_OUT"));
     let group = start(settings.clone(), pool.clone(), switches, &out).await;

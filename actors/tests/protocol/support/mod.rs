@@ -1,8 +1,10 @@
 //! A toy service on real Kafka, PostgreSQL and Redis: appends numbers to lists, one list per key, and fails as it is told.
 
+mod database;
 pub(crate) mod member;
 pub(crate) mod model;
 mod skew;
+mod topics;
 mod toy;
 
 use std::{
@@ -16,11 +18,9 @@ use actors::{
     Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, StartError, TopicSpec,
     dead_letter::{DeadLetter, dlq_topic},
 };
-use deadpool_postgres::{Manager, Pool};
+use deadpool_postgres::Pool;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::OwnedMessage,
     producer::{FutureProducer, FutureRecord},
@@ -28,7 +28,11 @@ use rdkafka::{
 use serde_json::json;
 use uuid::Uuid;
 
-pub(crate) use self::toy::{Switches, Toy};
+use self::database::create_database;
+pub(crate) use self::{
+    database::{admin, pool},
+    toy::{Switches, Toy},
+};
 
 /// Everything here happens within this, or the test says what did not.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
@@ -52,6 +56,8 @@ pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupS
     settings.session_timeout = Duration::from_secs(6);
     // Few enough for a lane to be full now and then.
     settings.lane_max_records = 1_000;
+    // What a frozen owner holds is let go after two seconds.
+    settings.limits.idle = Duration::from_secs(2);
     settings.retry = RetryPolicy {
         initial: Duration::from_millis(50),
         max: Duration::from_millis(200),
@@ -157,7 +163,18 @@ impl World {
         value: Option<&[u8]>,
         headers: &Headers,
     ) {
-        let mut record = FutureRecord::<str, [u8]>::to(topic).headers(headers.to_kafka());
+        self.send_bytes_to(topic, key.map(str::as_bytes), value, headers).await;
+    }
+
+    /// Produces a record with any key to any topic.
+    pub(crate) async fn send_bytes_to(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) {
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers.to_kafka());
         record = if let Some(key) = key { record.key(key) } else { record };
         record = if let Some(value) = value { record.payload(value) } else { record };
         self.producer.send(record, LIMIT).await.expect("delivered");
@@ -176,15 +193,6 @@ impl World {
         let producer: FutureProducer = config.create().expect("producer");
         let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(value).partition(partition);
         producer.send(record, LIMIT).await.expect("delivered");
-    }
-
-    /// Gives a topic more partitions.
-    pub(crate) async fn grow(&self, topic: &str, partitions: usize) {
-        let grown = self
-            .admin()
-            .create_partitions(&[NewPartitions::new(topic, partitions)], &AdminOptions::new())
-            .await;
-        assert!(grown.expect("asked").iter().all(Result::is_ok));
     }
 
     /// Produces records of the toy's topic, and waits once for all of them.
@@ -219,47 +227,6 @@ impl World {
         }
     }
 
-    /// Deletes the first partition's records below `offset`, as retention does.
-    pub(crate) async fn delete_before(&self, offset: i64) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, 0, Offset::Offset(offset)).expect("offset");
-        self.admin().delete_records(&list, &AdminOptions::new()).await.expect("deleted");
-    }
-
-    /// Deletes the topic and creates it again, empty.
-    pub(crate) async fn make_topic_anew(&self) {
-        self.delete_topic().await;
-        self.create_topic().await;
-    }
-
-    /// Deletes the topic.
-    pub(crate) async fn delete_topic(&self) {
-        let admin = self.admin();
-        let deleted = admin.delete_topics(&[&self.topic], &AdminOptions::new()).await.expect("asked");
-        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
-        until("the topic is gone", || async {
-            let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(5)).expect("metadata");
-            metadata.topics().iter().all(|topic| topic.name() != self.topic)
-        })
-        .await;
-    }
-
-    /// Creates the topic again, with one partition.
-    pub(crate) async fn create_topic(&self) {
-        let topic = TopicSpec::new(&self.topic, 1);
-        actors::ensure_topics(&self.settings.kafka, &[topic], true).await.expect("the topic again");
-    }
-
-    /// Gives a topic these settings, and no others.
-    pub(crate) async fn configure(&self, topic: &str, settings: &[(&str, &str)]) {
-        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
-        let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
-        let results = self.admin().alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
-        for result in results {
-            result.expect("changed");
-        }
-    }
-
     /// Produces one record, compressed by `codec`, however large it is.
     pub(crate) async fn send_compressed(&self, codec: &str, key: &str, value: &[u8]) {
         let producer: FutureProducer = ClientConfig::new()
@@ -271,12 +238,6 @@ impl World {
             .expect("producer");
         let record = FutureRecord::<str, [u8]>::to(&self.topic).key(key).payload(value);
         producer.send(record, LIMIT).await.expect("delivered");
-    }
-
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.settings.kafka.brokers);
-        config.create().expect("admin client")
     }
 
     /// The list of each key, in the order its numbers took effect.
@@ -323,7 +284,7 @@ impl World {
     /// Changes the database behind everybody's back.
     pub(crate) async fn execute(&self, statement: &str) {
         let client = self.pool.get().await.expect("connection");
-        client.execute(statement, &[]).await.expect("changed");
+        client.batch_execute(statement).await.expect("changed");
     }
 
     /// A column of texts from the database.
@@ -400,52 +361,4 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl 
         assert!(started.elapsed() < LIMIT, "did not happen within {LIMIT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// A pool on a toy's database. What a frozen owner holds is let go after two seconds.
-pub(crate) fn pool(name: &str) -> Pool {
-    let mut config: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
-    config.dbname(name).options(
-        "-c statement_timeout=5000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=2000",
-    );
-    Pool::builder(Manager::new(config, tokio_postgres::NoTls)).max_size(8).build().expect("pool")
-}
-
-/// The runtime's tables, in the order they are made.
-fn migrations() -> Vec<String> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/runtime");
-    let files = std::fs::read_dir(directory).expect("the runtime's migrations");
-    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
-    let version = |path: &std::path::Path| -> Option<u32> {
-        path.file_name()?.to_str()?.strip_prefix('V')?.split_once("__")?.0.parse().ok()
-    };
-    files.sort_by_key(|path| version(path).unwrap_or_else(|| panic!("{} is no migration", path.display())));
-    files.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect()
-}
-
-/// A connection that may make databases, and close them.
-pub(crate) async fn admin() -> tokio_postgres::Client {
-    let admin: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
-    let (client, connection) = admin.connect(tokio_postgres::NoTls).await.expect("PostgreSQL");
-    tokio::spawn(connection);
-    client
-}
-
-async fn create_database(name: &str) -> Pool {
-    let client = admin().await;
-    // A name of this function's caller, made of hex digits.
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("database");
-    let pool = pool(name);
-    let client = pool.get().await.expect("connection");
-    for migration in migrations() {
-        client.batch_execute(&migration).await.expect("runtime tables");
-    }
-    client
-        .batch_execute(
-            "CREATE TABLE lists (key text PRIMARY KEY, list bigint[] NOT NULL, CHECK (NOT 666 = ANY (list)));
-             CREATE TABLE written (n bigint PRIMARY KEY)",
-        )
-        .await
-        .expect("the toy's tables");
-    pool
 }

@@ -48,6 +48,9 @@ pub(crate) struct Switches {
     pub(crate) deadly: AtomicBool,
 }
 
+/// A list that holds it cannot be read.
+pub(crate) const UNREADABLE: i64 = -404;
+
 /// Appends numbers to lists.
 pub(crate) struct Toy {
     switches: std::sync::Arc<Switches>,
@@ -148,7 +151,16 @@ impl Handler for Toy {
         };
         let statement = client.prepare_cached(query).await?;
         let rows = client.query(&statement, &[&keys]).await?;
-        Ok(Loaded { states: rows.iter().map(|row| (row.get(0), row.get(1))).collect(), shared: () })
+        let mut loaded = Loaded::new(HashMap::new(), ());
+        for row in rows {
+            let (key, list): (String, Vec<i64>) = (row.get(0), row.get(1));
+            if list.contains(&UNREADABLE) {
+                loaded.unreadable.insert(key, Cause::new("toy", "a number that is none"));
+            } else {
+                loaded.states.insert(key, list);
+            }
+        }
+        Ok(loaded)
     }
 
     fn decide(

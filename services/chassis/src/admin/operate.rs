@@ -234,7 +234,7 @@ fn problem(error: OperateError) -> Problem {
         | OperateError::Loses { .. }
         | OperateError::Moved { .. } => StatusCode::CONFLICT,
         OperateError::NoSuchOffset { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        OperateError::Unavailable(_) => {
+        OperateError::Half { .. } | OperateError::Unavailable(_) => {
             return Problem::unavailable(error.to_string(), Duration::from_secs(1));
         }
     };

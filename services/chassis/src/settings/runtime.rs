@@ -99,6 +99,16 @@ pub struct RuntimeArgs {
     /// The same for events that were ever dead: as long as a dead letter may be put back [default: 2678400].
     #[arg(long, env, value_parser = value_parser!(u64).range(60..))]
     pub dead_retention_s: Option<u64>,
+    /// Longest statement, longest wait for a lock and longest pause within a transaction, milliseconds: PostgreSQL ends what
+    /// takes longer [default: 5000].
+    #[arg(long, env, value_parser = value_parser!(u64).range(100..))]
+    pub statement_timeout_ms: Option<u64>,
+    /// Longest transaction, milliseconds: one that is not answered by then is given up with its connection [default: 8000].
+    #[arg(long, env, value_parser = value_parser!(u64).range(100..))]
+    pub transaction_limit_ms: Option<u64>,
+    /// Seconds after which a partition that was halted by an error of code or schema tries again [default: 30].
+    #[arg(long, env, value_parser = value_parser!(u64).range(1..))]
+    pub halt_retry_s: Option<u64>,
 }
 
 /// More attempts than any deadline allows.
@@ -168,6 +178,12 @@ impl RuntimeArgs {
         set(&mut settings.outbox_max_rows, self.outbox_max_rows);
         set(&mut settings.retention.inbox, seconds(self.inbox_retention_s));
         set(&mut settings.retention.dead, seconds(self.dead_retention_s));
+        let statement = ms(self.statement_timeout_ms);
+        set(&mut settings.limits.statement, statement);
+        set(&mut settings.limits.lock, statement);
+        set(&mut settings.limits.idle, statement);
+        set(&mut settings.limits.whole, ms(self.transaction_limit_ms));
+        set(&mut settings.halt_retry, seconds(self.halt_retry_s));
     }
 }
 

@@ -1,5 +1,5 @@
 use actors::Headers;
-use contracts::{DeliveryAssigned, DeliveryFailed, Parsed, PaymentRefunded, PaymentSuccess};
+use contracts::{DeliveryAssigned, DeliveryFailed, Envelope, Parsed, PaymentRefunded, PaymentSuccess};
 
 use super::*;
 use crate::domain::State;
@@ -31,7 +31,7 @@ fn inbound(id: u128, event: impl Into<Event>) -> Inbound {
         causation_id: None,
         event: event.into(),
     };
-    Inbound { envelope, traceparent: Some("00-a-b-01".into()) }
+    Inbound { written_at: envelope.occurred_at, envelope, traceparent: Some("00-a-b-01".into()) }
 }
 
 fn paid() -> Inbound {

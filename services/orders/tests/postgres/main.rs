@@ -28,16 +28,6 @@ async fn concurrent_starts_migrate_once_and_a_later_one_finds_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn a_connection_cannot_hang() {
-    let pool = support::database().await;
-    let client = pool.get().await.expect("a connection");
-    for name in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
-        let row = client.query_one(&format!("show {name}"), &[]).await.expect("shown");
-        assert_eq!(row.get::<_, String>(0), "5s", "{name}");
-    }
-}
-
-#[tokio::test]
 async fn a_wrong_password_or_name_ends_the_start_at_once() {
     let url = empty_database("orders").await;
     let wrong = url.replace("test_orders_", "no_such_");

@@ -23,7 +23,7 @@ fn inbound(event: impl Into<Event>) -> Inbound {
         causation_id: None,
         event: event.into(),
     };
-    Inbound { envelope, traceparent: None }
+    Inbound { written_at: envelope.occurred_at, envelope, traceparent: None }
 }
 
 /// Takes events through load, decide and save in one transaction, as the runtime does.
@@ -135,4 +135,37 @@ async fn a_list_is_read_page_by_page_latest_first() {
     }
     assert_eq!(seen, ids);
     assert_eq!(get(&trial, "/orders?status=COMPLETED").await.1, json!({"orders": [], "next": null}));
+}
+
+/// The connections of the pool have prepared their statements against the table as it was.
+#[tokio::test]
+async fn a_column_that_changes_its_type_fails_no_request() {
+    let trial = Trial::start(10_000).await;
+    let id = place(&trial.door).await.expect("accepted");
+    let path = format!("/orders/{id}");
+    for width in [300, 400, 500] {
+        tokio::join!(get(&trial, &path), get(&trial, &path), get(&trial, "/orders"), get(&trial, "/orders"));
+        let client = trial.pool.get().await.expect("a connection");
+        let alter = format!("alter table orders alter column item type varchar({width})");
+        client.batch_execute(&alter).await.expect("altered");
+        drop(client);
+        for _ in 0..6 {
+            let (one, many) = tokio::join!(get(&trial, &path), get(&trial, "/orders"));
+            assert_eq!((one.0, many.0), (200, 200), "{one:?} {many:?}");
+        }
+    }
+    // An order whose row holds what none may hides no other.
+    let broken = place(&trial.door).await.expect("accepted");
+    let client = trial.pool.get().await.expect("a connection");
+    client
+        .batch_execute(&format!(
+            "alter table orders drop constraint orders_state_check;
+             update orders set state = 'MISLAID' where order_id = '{broken}'"
+        ))
+        .await
+        .expect("changed");
+    let loaded = Orders.load(&client, &[id, broken], Lock::ForUpdate).await.expect("loads");
+    assert!(loaded.states.contains_key(&id) && loaded.unreadable.contains_key(&broken));
+    let (status, listed) = get(&trial, "/orders").await;
+    assert_eq!((status, listed["orders"].as_array().map(Vec::len)), (200, Some(1)));
 }

@@ -91,7 +91,7 @@ fn inbound(event: impl Into<Event>) -> Inbound {
         causation_id: None,
         event: event.into(),
     };
-    Inbound { envelope, traceparent: Some(PARENT.into()) }
+    Inbound { written_at: envelope.occurred_at, envelope, traceparent: Some(PARENT.into()) }
 }
 
 fn created(token: &str) -> Inbound {

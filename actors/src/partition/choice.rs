@@ -1,0 +1,176 @@
+//! Which records are run next: what waits and is due, what is new, and what has to be tried apart.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    batch::{Item, PROCESS_DEATH},
+    pipeline::BatchError,
+    work::Work,
+};
+use crate::{
+    Cause,
+    connection::Connection,
+    dead_letter::Class,
+    handler::Handler,
+    lease::{Claim, Intent, Place},
+    retry,
+    status::LaneState,
+};
+
+impl<H: Handler> Work<H> {
+    /// The next batch: what waits and is due, and behind it what is new, in one transaction: a few retries must not cost as
+    /// much as many new records.
+    pub(super) async fn items(&mut self, due: &[i64], full: Option<Cause>) -> Result<Vec<Item>, BatchError> {
+        let mut items = if due.is_empty() { Vec::new() } else { self.waited(due).await? };
+        if let Some(cause) = full {
+            if due.is_empty() {
+                self.pause(&cause);
+            }
+            return Ok(items);
+        }
+        if due.is_empty() || self.mixes() {
+            let settings = &self.shared.settings;
+            let bytes: usize = items.iter().map(|item| item.record.size()).sum();
+            let wide = self.wide && !self.size.is_slowed();
+            let most = if wide { settings.lane_max_records } else { self.size.most() };
+            let records = most.saturating_sub(items.len());
+            let bytes = settings.batch_max_bytes.saturating_sub(bytes);
+            items.extend(self.fresh(records, bytes));
+        }
+        Ok(items)
+    }
+
+    /// Whether what waited and what is fresh run together: nothing has to be tried apart.
+    fn mixes(&self) -> bool {
+        !self.is_watched() && !self.circuit.is_open()
+    }
+
+    /// Whether it has to be known whose fault it is when an actor or a process dies.
+    pub(super) fn is_watched(&self) -> bool {
+        self.lane.is_careful() || self.lane.is_careful_of_rows() || self.lane.questions()
+    }
+
+    /// Why nothing new may be taken, if so many records wait. Those that were put back do not count: they are bounded where
+    /// they come from.
+    pub(super) fn full(&self, claim: &Claim) -> Option<Cause> {
+        let settings = &self.shared.settings;
+        let waiting = claim.parked;
+        if usize::try_from(waiting).is_ok_and(|waiting| waiting >= settings.parked_max) {
+            return Some(Cause::new("parked-full", format!("{waiting} records of this partition wait")));
+        }
+        let full = self.chains.has_full();
+        full.then(|| Cause::new("chain-full", format!("{} records of one key wait", settings.chain_max)))
+    }
+
+    /// Waiting records to run now; none when it is the window's turn.
+    pub(super) fn due(&self, full: bool) -> Vec<i64> {
+        let settings = &self.shared.settings;
+        let now = self.shared.clock.now();
+        // What processes have died of comes first, so that nothing else's progress hides it.
+        match self.lane.suspect().map(|(place, _)| place) {
+            Some(Place::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
+            Some(Place::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
+            _ => {}
+        }
+        if self.circuit.wants_fresh() && !full && self.lane.front().is_some() {
+            return Vec::new();
+        }
+        if self.cut_off.as_ref().is_some_and(|cut_off| cut_off.probe_at > Instant::now()) {
+            return Vec::new();
+        }
+        // Where they run apart, they take turns: neither is held up by the other.
+        let apart = !self.circuit.is_open() && !self.mixes();
+        if apart && self.rows_were_last && !full && self.lane.front().is_some() {
+            return Vec::new();
+        }
+        let questioned = self.lane.questioned();
+        let mut first = self.chains.due_among(now, &questioned.rows);
+        if !first.is_empty() {
+            first.truncate(questioned.share(first.len()).min(self.size.most()));
+            return first;
+        }
+        let limit = match self.cut_off {
+            Some(_) => 1,
+            None => self.circuit.limit(self.size.most()).min(self.lane.most_rows()).min(self.appetite),
+        };
+        // While new records wait, what is old leaves them half of the batch.
+        let shares = !full && self.mixes() && self.lane.front().is_some();
+        let (limit, bytes) = match shares {
+            true => (limit.div_ceil(2), settings.batch_max_bytes / 2),
+            false => (limit, settings.batch_max_bytes),
+        };
+        self.chains.due(now, limit, bytes)
+    }
+
+    /// How long until some that wait are to run.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let now = self.shared.clock.now();
+        let due = (self.chains.next_due()? - now).to_std().unwrap_or_default();
+        let probe =
+            self.cut_off.as_ref().map(|cut_off| cut_off.probe_at.saturating_duration_since(Instant::now()));
+        Some(due.max(probe.unwrap_or_default()).max(Duration::from_millis(1)))
+    }
+
+    /// The next of the window, at most so many records and bytes.
+    fn fresh(&mut self, records: usize, bytes: usize) -> Vec<Item> {
+        if self.lane.state() == LaneState::Paused {
+            self.recovered();
+        }
+        if records == 0 || bytes == 0 {
+            return Vec::new();
+        }
+        let taken = self.lane.take(self.circuit.limit(records), bytes);
+        taken.into_iter().map(|taken| self.judged(Item::fresh(taken))).collect()
+    }
+
+    /// Waiting records whose time has come.
+    async fn waited(&self, ids: &[i64]) -> Result<Vec<Item>, BatchError> {
+        let connection = Connection::get(&self.shared.pool).await?;
+        let fetch = retry::fetch(&*connection, &self.lane.source, ids);
+        let rows = connection.read(&self.shared.settings.limits, fetch).await?;
+        self.lane.take_parked(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
+        failpoint!(ParkedFetched);
+        Ok(rows.into_iter().map(|row| self.judged(Item::waited(row))).collect())
+    }
+
+    /// A record that is not tried again.
+    fn judged(&self, mut item: Item) -> Item {
+        if let Some(verdict) = self.verdict(place(&item), item.crashes) {
+            item.verdict = Some(verdict);
+        }
+        item
+    }
+
+    /// Why a record is not tried again: it has killed as many actors or processes as one may, or its values were refused.
+    pub(super) fn verdict(&self, here: Place, crashes: u32) -> Option<(Class, Cause)> {
+        let settings = &self.shared.settings;
+        if let Some((_, cause)) = self.blamed.as_ref().filter(|(blamed, _)| *blamed == here) {
+            return Some((Class::Permanent, cause.clone()));
+        }
+        let suspect = self.lane.suspect().filter(|(place, _)| *place == here);
+        if let Some((_, deaths)) = suspect.filter(|(_, deaths)| *deaths >= settings.death_limit) {
+            let message =
+                format!("{deaths} processes ended without a word while they tried this record alone");
+            return Some((Class::Crash, Cause::new(PROCESS_DEATH, message)));
+        }
+        (crashes >= settings.crash_limit).then(|| {
+            let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
+            (Class::Crash, Cause::new("crash", panic))
+        })
+    }
+}
+
+fn place(item: &Item) -> Place {
+    item.parked.map_or(Place::Offset(item.record.offset), |waited| Place::Parked(waited.id))
+}
+
+/// What is about to be tried: records that waited, or fresh ones, never both.
+pub(super) fn intent(items: &[Item]) -> Intent {
+    match items {
+        [one] => Intent::One(place(one)),
+        [first, .., last] if first.parked.is_none() => {
+            Intent::Offsets { first: first.record.offset, until: last.record.offset.next().0 }
+        }
+        rows => Intent::Rows(rows.iter().filter_map(|item| Some(item.parked?.id)).collect()),
+    }
+}
