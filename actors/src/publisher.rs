@@ -155,6 +155,8 @@ impl Publisher {
                 ("compression.type", "zstd"),
                 // Records without a key are placed by ours as well.
                 ("sticky.partitioning.linger.ms", "0"),
+                // A topic that was missing and is there again is to be found soon; the default is five minutes.
+                ("topic.metadata.refresh.interval.ms", "10000"),
                 ("queue.buffering.max.kbytes", "65536"),
                 // Counted before it is compressed. What a topic refuses, the broker says.
                 ("message.max.bytes", "67108864"),
