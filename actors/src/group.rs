@@ -344,7 +344,7 @@ fn degraded(
     all.extend(consumers.degraded());
     all.extend(lanes.iter().filter_map(|lane| lane.condition()));
     all.extend(lanes.iter().flat_map(|lane| lane.refused(&format!("{group}/{}", lane.source))));
-    all.extend(publisher.refusals().into_iter().map(Condition::of_process));
+    all.extend(publisher.trouble().into_iter().map(Condition::of_process));
     all
 }
 

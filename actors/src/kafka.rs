@@ -1,17 +1,20 @@
 //! What every Kafka client of ours shares: its configuration and the way headers cross.
 
-use std::{sync::Arc, time::Duration};
+mod renewed;
+
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig, ClientContext,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{Consumer, ConsumerContext},
     error::KafkaError,
     message::OwnedHeaders,
     metadata::Metadata,
     types::RDKafkaErrorCode,
 };
 
+pub(crate) use self::renewed::Renewed;
 use crate::{failure::Cause, headers::Headers, settings::KafkaSettings};
 
 /// A client's complaints wait in its queue until somebody polls; a poll of no time at all would end at the first log line.
@@ -41,13 +44,11 @@ pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> Cli
 
 /// Asks brokers for metadata, and knows why when none gives it.
 #[derive(Clone)]
-pub(crate) struct MetadataClient(Arc<BaseConsumer<Complaint>>);
+pub(crate) struct MetadataClient(Renewed<Complaint>);
 
 impl MetadataClient {
     pub(crate) fn new(kafka: &KafkaSettings) -> Result<Self, Cause> {
-        let config = client_config(kafka, &[]);
-        let client = config.create_with_context(Complaint::default());
-        Ok(Self(Arc::new(client.map_err(|error| Cause::from_error("kafka-settings", &error))?)))
+        Renewed::new(client_config(kafka, &[])).map(Self)
     }
 
     /// The metadata of all topics. The client keeps trying for all of `limit`: what it says of a broker's refusal then is
@@ -59,9 +60,11 @@ impl MetadataClient {
         let client = self.0.clone();
         // librdkafka's call blocks its thread.
         let fetch = tokio::task::spawn_blocking(move || {
-            client.fetch_metadata(None, limit).map_err(|error| {
-                while client.poll(COMPLAINTS_READ).is_some() {}
-                client.context().explain(error)
+            client.ask(|client| {
+                client.fetch_metadata(None, limit).map_err(|error| {
+                    while client.poll(COMPLAINTS_READ).is_some() {}
+                    client.context().explain(error)
+                })
             })
         });
         fetch.await.map_err(|error| Cause::from_error("metadata-task", &error))?

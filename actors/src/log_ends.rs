@@ -3,16 +3,20 @@
 //! Never from the poll thread: a partition without a leader takes seconds to say nothing. Whoever asks waits; everybody else
 //! goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, DefaultConsumerContext},
     error::KafkaError,
 };
 
 use crate::{
-    Cause, kafka::client_config, lease::Watermarks, record::TopicPartition, settings::KafkaSettings,
+    Cause,
+    kafka::{Renewed, client_config},
+    lease::Watermarks,
+    record::TopicPartition,
+    settings::KafkaSettings,
 };
 
 /// Longest wait for an answer.
@@ -20,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 
 /// Asks Kafka. One client for all of a group; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct LogEnds(Arc<BaseConsumer>);
+pub(crate) struct LogEnds(Renewed<DefaultConsumerContext>);
 
 impl LogEnds {
     /// A client of its own; Kafka need not be reachable.
@@ -28,8 +32,7 @@ impl LogEnds {
     /// # Errors
     /// Settings that librdkafka refuses.
     pub(crate) fn new(kafka: &KafkaSettings) -> Result<Self, Cause> {
-        let client = client_config(kafka, &[("log.connection.close", "false")]).create();
-        Ok(Self(Arc::new(client.map_err(|error| Cause::from_error("kafka-settings", &error))?)))
+        Renewed::new(client_config(kafka, &[("log.connection.close", "false")])).map(Self)
     }
 
     /// The first offset there is and one past the last.
@@ -71,8 +74,10 @@ impl LogEnds {
         question: impl FnOnce(&BaseConsumer, &str, i32) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, Cause> {
         let (client, asked) = (self.0.clone(), source.clone());
-        let answer =
-            tokio::task::spawn_blocking(move || question(&client, &asked.topic, asked.partition)).await;
+        let answer = tokio::task::spawn_blocking(move || {
+            client.ask(|client| question(client, &asked.topic, asked.partition))
+        });
+        let answer = answer.await;
         let answer = answer.map_err(|error| Cause::from_error("watermarks-task", &error))?;
         answer.map_err(|error| {
             let message = format!("Kafka does not say where {source} begins and ends: {error}");

@@ -2,32 +2,40 @@
 //!
 //! A lane enqueues its records in order from one place; librdkafka keeps that order per destination partition
 //! and never gives a message up (`message.timeout.ms=0`), so an outage of Kafka is only a delay. What was
-//! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete.
+//! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete. A producer that gets nowhere
+//! is replaced, and every lane reads from its outbox what Kafka has not acknowledged.
 
+mod health;
 mod partitioner;
+mod reports;
 
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    thread,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use metrics::{Counter, counter};
 use parking_lot::{Mutex, RwLock};
 use rdkafka::{
-    ClientConfig, ClientContext, Message,
+    ClientConfig,
     config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+    producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer},
 };
 use thiserror::Error;
 
-use self::partitioner::KeptPartitions;
+use self::{
+    health::Health,
+    partitioner::KeptPartitions,
+    reports::{Delivery, Reports},
+};
 use crate::{
     Cause,
     handler::Emit,
     kafka::client_config,
-    metrics::{PUBLISH_FAILURES, PUBLISHED},
     outbox::{Refused, Sending, Track},
     settings::KafkaSettings,
 };
@@ -38,8 +46,20 @@ pub struct Publisher {
     inner: Arc<Inner>,
 }
 
+/// The producer is looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long Kafka is waited for when it is asked from the side.
+const ASIDE: Duration = Duration::from_secs(2);
+/// Whoever still hands records to a producer that is replaced is waited for so long.
+const DISPOSAL: Duration = Duration::from_secs(10);
+
+type ThisProducer = ThreadedProducer<Reports, KeptPartitions>;
+
 struct Inner {
     config: ClientConfig,
+    /// For a client that asks from the side.
+    aside: ClientConfig,
+    health: Arc<Mutex<Health>>,
     partitions: KeptPartitions,
     current: RwLock<Current>,
     /// What is known of the rows of those that publish here and own no partition, by the names of their lanes.
@@ -50,15 +70,21 @@ struct Inner {
 /// before anything newer of its own is sent to this one.
 #[derive(Clone)]
 struct Current {
-    producer: Arc<ThreadedProducer<Reports, KeptPartitions>>,
+    producer: Arc<ThisProducer>,
     /// Counts producers.
     generation: u64,
 }
 
-/// The producer's settings were refused.
+/// There is no producer.
 #[derive(Debug, Error)]
-#[error("cannot create the Kafka producer: {0}")]
-pub struct PublisherError(#[from] KafkaError);
+pub enum PublisherError {
+    /// Its settings were refused.
+    #[error("cannot create the Kafka producer: {0}")]
+    Kafka(#[from] KafkaError),
+    /// The system has no thread for who looks after it.
+    #[error("cannot start the thread that watches the Kafka producer: {0}")]
+    Thread(#[from] std::io::Error),
+}
 
 /// Why a record was not enqueued.
 #[derive(Debug)]
@@ -69,74 +95,6 @@ pub(crate) enum NotEnqueued {
     Replaced,
     /// The producer refused it.
     Refused(Refused),
-}
-
-/// What a delivery report is about.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    track: Arc<Track>,
-    sending: Sending,
-}
-
-/// Hears what became of each record.
-#[derive(Default)]
-struct Reports {
-    /// A counter of acknowledged records for each topic, looked up once a topic and not once a record.
-    published: RwLock<HashMap<Box<str>, Counter>>,
-    partitions: KeptPartitions,
-}
-
-impl Reports {
-    fn count(&self, topic: &str) {
-        if let Some(counter) = self.published.read().get(topic) {
-            return counter.increment(1);
-        }
-        let counter = counter!(PUBLISHED, "topic" => topic.to_owned());
-        counter.increment(1);
-        self.published.write().insert(topic.into(), counter);
-    }
-}
-
-impl ClientContext for Reports {
-    fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            // Also said when idle connections are closed; that a broker is gone, its own error says.
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                tracing::debug!(%error, reason, "the Kafka producer has no connection");
-            }
-            _ => tracing::warn!(%error, reason, "the Kafka producer reports an error"),
-        }
-    }
-}
-
-impl ProducerContext<KeptPartitions> for Reports {
-    type DeliveryOpaque = Box<Delivery>;
-
-    fn get_custom_partitioner(&self) -> Option<&KeptPartitions> {
-        Some(&self.partitions)
-    }
-
-    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
-        match result {
-            Ok(message) => {
-                self.count(message.topic());
-                delivery.track.acknowledged(delivery.sending);
-            }
-            Err((error, _)) if is_purged(error) => delivery.track.unsent(delivery.sending),
-            Err((error, message)) => {
-                counter!(PUBLISH_FAILURES, "topic" => message.topic().to_owned()).increment(1);
-                delivery.track.refused(delivery.sending, Refused::new("kafka-publish", error));
-            }
-        }
-    }
-}
-
-/// The producer gave it up with itself: the record is not to blame.
-fn is_purged(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::Fatal)
-    )
 }
 
 impl Publisher {
@@ -155,18 +113,24 @@ impl Publisher {
                 ("compression.type", "zstd"),
                 // Records without a key are placed by ours as well.
                 ("sticky.partitioning.linger.ms", "0"),
-                // A topic that was missing and is there again is to be found soon; the default is five minutes.
-                ("topic.metadata.refresh.interval.ms", "10000"),
+                // A topic that was missing and is there again is to be found soon; the default is five minutes. And whether
+                // Kafka answers is to be known.
+                ("topic.metadata.refresh.interval.ms", "5000"),
+                ("statistics.interval.ms", "2000"),
                 ("queue.buffering.max.kbytes", "65536"),
                 // Counted before it is compressed. What a topic refuses, the broker says.
                 ("message.max.bytes", "67108864"),
             ],
         );
-        let partitions = KeptPartitions::default();
-        let reports = Reports { partitions: partitions.clone(), ..Reports::default() };
-        let producer = Arc::new(ThreadedProducer::from_config_and_context(&config, reports)?);
+        let (partitions, health) = (KeptPartitions::default(), Arc::new(Mutex::new(Health::new())));
+        let producer = Arc::new(produce(&config, &partitions, &health)?);
         let current = RwLock::new(Current { producer, generation: 0 });
-        Ok(Self { inner: Arc::new(Inner { config, partitions, current, writers: Mutex::default() }) })
+        let aside = client_config(kafka, &[]);
+        let inner = Inner { config, aside, health, partitions, current, writers: Mutex::default() };
+        let inner = Arc::new(inner);
+        let watched = Arc::downgrade(&inner);
+        thread::Builder::new().name("producer-watch".to_owned()).spawn(move || watch(&watched))?;
+        Ok(Self { inner })
     }
 
     /// `topic` has `count` partitions: records of a key stay in theirs when the topic grows. A topic that nothing is said of keeps the
@@ -187,11 +151,19 @@ impl Publisher {
         writers.push((lane.to_owned(), Arc::downgrade(track)));
     }
 
-    /// What Kafka refuses of theirs, and since when.
-    pub(crate) fn refusals(&self) -> Vec<(Cause, DateTime<Utc>)> {
+    /// What is wrong with the producer, and what Kafka refuses of theirs; since when.
+    pub(crate) fn trouble(&self) -> Vec<(Cause, DateTime<Utc>)> {
+        let own = self.inner.health.lock().trouble(Instant::now());
         let writers = self.inner.writers.lock();
         let refused = |(lane, track): &(String, Weak<Track>)| track.upgrade()?.refused_as(lane);
-        writers.iter().filter_map(refused).collect()
+        own.into_iter().chain(writers.iter().filter_map(refused)).collect()
+    }
+
+    /// Replaces the producer as if it got nowhere, for tests.
+    #[cfg(feature = "failpoints")]
+    pub fn replace(&self) -> bool {
+        let broken = self.inner.current.read().producer.clone();
+        self.inner.rebuild(&broken, "a test says so")
     }
 
     /// Which producer this is, counted from 0.
@@ -204,35 +176,86 @@ impl Publisher {
         let Current { producer, generation } = self.inner.current.read().clone();
         Sender { publisher: self, producer, generation }
     }
+}
 
-    /// Replaces a producer that had a fatal error. What it had and Kafka has not acknowledged, every lane reads from its
+impl Inner {
+    /// Replaces a producer that is of no use any more. What it had and Kafka has not acknowledged, every lane reads from its
     /// outbox again. False when no new one can be built.
-    fn rebuild(&self, broken: &Arc<ThreadedProducer<Reports, KeptPartitions>>) -> bool {
-        let mut current = self.inner.current.write();
+    fn rebuild(&self, broken: &Arc<ThisProducer>, why: &str) -> bool {
+        let mut current = self.current.write();
         if !Arc::ptr_eq(&current.producer, broken) {
             return true;
         }
-        tracing::error!("the Kafka producer had a fatal error; building a new one");
-        let reports = Reports { partitions: self.inner.partitions.clone(), ..Reports::default() };
-        match ThreadedProducer::from_config_and_context(&self.inner.config, reports) {
+        tracing::error!(why, "the Kafka producer is of no use any more; building a new one");
+        match produce(&self.config, &self.partitions, &self.health) {
             Ok(fresh) => {
                 let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
                 current.generation += 1;
-                old.purge(PurgeConfig::default().queue().inflight());
+                old.context().retire();
+                self.health.lock().replaced(Instant::now());
+                dispose(old);
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "cannot build a new Kafka producer; trying again with the next record");
+                tracing::error!(%error, "cannot build a new Kafka producer; trying again");
                 false
             }
         }
     }
 }
 
+fn produce(
+    config: &ClientConfig,
+    partitions: &KeptPartitions,
+    health: &Arc<Mutex<Health>>,
+) -> Result<ThisProducer, KafkaError> {
+    ThreadedProducer::from_config_and_context(config, Reports::new(partitions.clone(), health.clone()))
+}
+
+/// Looks after the producer for as long as anybody publishes. A thread of its own: it is to see also that all others stand still,
+/// and nobody waits for what it does.
+fn watch(publisher: &Weak<Inner>) {
+    loop {
+        thread::sleep(LOOK);
+        let Some(inner) = publisher.upgrade() else { return };
+        let doubtful = inner.health.lock().in_doubt(Instant::now()).map(ToOwned::to_owned);
+        if let Some(topic) = doubtful
+            && answers(&inner.aside, &topic)
+        {
+            inner.health.lock().answered(Instant::now());
+        }
+        let why = inner.health.lock().look(Instant::now());
+        if let Some(why) = why {
+            let broken = inner.current.read().producer.clone();
+            inner.rebuild(&broken, &why);
+        }
+    }
+}
+
+/// Whether Kafka answers a client that has nothing to do with the producer.
+fn answers(config: &ClientConfig, topic: &str) -> bool {
+    let asked = config.create::<BaseConsumer>();
+    asked.and_then(|client| client.fetch_metadata(Some(topic), ASIDE)).is_ok()
+}
+
+/// Ends a producer. That waits for its threads, which may take long if they are what is wrong with it.
+fn dispose(old: Arc<ThisProducer>) {
+    old.purge(PurgeConfig::default().queue().inflight());
+    let end = move || {
+        let since = Instant::now();
+        while Arc::strong_count(&old) > 1 && since.elapsed() < DISPOSAL {
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("producer-end".to_owned()).spawn(end) {
+        tracing::warn!(%error, "no thread for ending the former Kafka producer; ended at once");
+    }
+}
+
 /// One producer, as long as it is the one in use.
 pub(crate) struct Sender<'a> {
     publisher: &'a Publisher,
-    producer: Arc<ThreadedProducer<Reports, KeptPartitions>>,
+    producer: Arc<ThisProducer>,
     generation: u64,
 }
 
@@ -264,7 +287,7 @@ impl Sender<'_> {
             Err((error, _)) => {
                 if self.producer.client().fatal_error().is_some() {
                     // Where no new one could be built the next record tries again.
-                    return Err(match self.publisher.rebuild(&self.producer) {
+                    return Err(match self.publisher.inner.rebuild(&self.producer, "it had a fatal error") {
                         true => NotEnqueued::Replaced,
                         false => NotEnqueued::Full,
                     });

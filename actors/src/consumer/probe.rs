@@ -15,14 +15,14 @@ use std::{
 
 use rdkafka::{
     Message, Offset as KafkaOffset, Timestamp, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext},
     error::KafkaResult,
 };
 
 use super::lane::Lane;
 use crate::{
     Cause,
-    kafka::client_config,
+    kafka::{Renewed, client_config},
     lease::Landmark,
     log_ends::LogEnds,
     record::{Offset, TopicPartition},
@@ -38,7 +38,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// A consumer of its own, in no group.
 #[derive(Clone)]
 pub(crate) struct Probe {
-    consumer: Arc<BaseConsumer>,
+    consumer: Renewed<DefaultConsumerContext>,
     log_ends: LogEnds,
     /// Where the next look begins.
     turn: Arc<AtomicUsize>,
@@ -64,8 +64,7 @@ impl Probe {
                 ("log.connection.close", "false"),
             ],
         );
-        let consumer = config.create().map_err(|error| Cause::from_error("kafka-settings", &error))?;
-        Ok(Self { consumer: Arc::new(consumer), log_ends, turn: Arc::default() })
+        Ok(Self { consumer: Renewed::new(config)?, log_ends, turn: Arc::default() })
     }
 
     /// Compares what `lanes` remember with what their logs hold.
@@ -80,10 +79,17 @@ impl Probe {
         known.rotate_left(first);
         known.truncate(MOST);
         let (consumer, wanted) = (self.consumer.clone(), known.clone());
-        let read = tokio::task::spawn_blocking(move || read(&consumer, &wanted)).await;
-        let found = match read {
+        let read = tokio::task::spawn_blocking(move || {
+            consumer.ask(|consumer| match read(consumer, &wanted) {
+                Ok(found) if found.is_empty() => Err(None),
+                read => read.map_err(Some),
+            })
+        });
+        let found = match read.await {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
+            // Each is asked for in another way.
+            Ok(Err(None)) => HashMap::new(),
+            Ok(Err(Some(error))) => {
                 return tracing::debug!(%error, "the partitions' last records cannot be read again");
             }
             Err(error) => return tracing::error!(%error, "reading the partitions' last records again ended"),

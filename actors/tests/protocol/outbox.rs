@@ -6,7 +6,7 @@ use actors::{Emit, Group, Headers, OutboxWriter, Publisher, dead_letter::dlq_top
 use rdkafka::Message;
 
 use crate::{
-    delivery::id,
+    delivery::{id, keys},
     support::{LIMIT, World, until},
 };
 
@@ -128,4 +128,40 @@ async fn what_a_dead_writer_left_is_published_while_its_successor_is_busy() {
         }
     }
     assert!(busy.close(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_is_replaced_in_the_midst_loses_nothing_and_keeps_the_order() {
+    let world = World::new(2).await;
+    let publisher = Publisher::start(&world.settings.kafka).expect("publisher");
+    let group = world.start_with(publisher.clone()).await;
+    let (keys, each) = (keys(10), 100);
+    let send = world.send_lists(&keys, each);
+    let total = keys.len() as i64 * each;
+    let replace = async {
+        for part in 1..=4 {
+            // In the midst of what is applied, and of what is on its way to Kafka.
+            let some = total * part / 5;
+            until(&format!("{some} are applied"), || async { world.counted("applied").await >= some }).await;
+            assert!(publisher.replace(), "another producer");
+        }
+    };
+    tokio::join!(send, replace);
+    world.until_counted("applied", total).await;
+    emptied(&world).await;
+    let mut said: HashMap<String, Vec<i64>> = HashMap::new();
+    for record in world.read(&world.out).await {
+        let body: serde_json::Value =
+            serde_json::from_slice(record.payload().expect("a body")).expect("JSON");
+        let numbers = said.entry(body["key"].as_str().expect("a key").to_owned()).or_default();
+        let number = body["n"].as_i64().expect("a number");
+        // Sent once more is no harm where the reader has an inbox; out of order is.
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    for key in &keys {
+        assert_eq!(said[key], (0..each).collect::<Vec<_>>(), "{key}");
+    }
+    stop(group).await;
 }

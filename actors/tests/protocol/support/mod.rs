@@ -69,7 +69,8 @@ pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupS
 
 /// Starts a member of a toy group.
 pub(crate) async fn start(settings: GroupSettings, pool: Pool, switches: Arc<Switches>, out: &str) -> Group {
-    try_start(settings, pool, switches, out).await.expect("group starts")
+    let publisher = Publisher::start(&settings.kafka).expect("publisher");
+    try_start(settings, pool, switches, out, publisher).await.expect("group starts")
 }
 
 async fn try_start(
@@ -77,12 +78,13 @@ async fn try_start(
     pool: Pool,
     switches: Arc<Switches>,
     out: &str,
+    publisher: Publisher,
 ) -> Result<Group, StartError> {
     let deps = Deps {
         housekeeping: pool.clone(),
         pool,
         hints: Hints::connect(&env("REDIS_URL")).expect("REDIS_URL"),
-        publisher: Publisher::start(&settings.kafka).expect("publisher"),
+        publisher,
     };
     Group::start(settings, Toy::new(switches, out), deps).await
 }
@@ -135,7 +137,14 @@ impl World {
 
     /// The same, where it may be refused.
     pub(crate) async fn try_start(&self) -> Result<Group, StartError> {
-        try_start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out).await
+        let publisher = Publisher::start(&self.settings.kafka).expect("publisher");
+        try_start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out, publisher).await
+    }
+
+    /// Starts a member that publishes with this.
+    pub(crate) async fn start_with(&self, publisher: Publisher) -> Group {
+        let (settings, pool) = (self.settings.clone(), self.pool.clone());
+        try_start(settings, pool, self.switches.clone(), &self.out, publisher).await.expect("group starts")
     }
 
     /// An event: append `n` to `key`'s list, in `mode`.
