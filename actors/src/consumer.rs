@@ -13,6 +13,7 @@ mod rebalance;
 mod routing;
 mod standing;
 mod subscription;
+mod unread;
 mod wake;
 mod window;
 
@@ -21,5 +22,6 @@ pub(crate) use self::{
     lane::{Lane, LaneKind, Progress},
     probe::Probe,
     quarantine::CrashedRow,
+    unread::Unread,
     window::Taken,
 };

@@ -15,7 +15,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use crate::{
     Cause,
     condition::{Conditions, Subject},
-    consumer::{Consumers, Probe},
+    consumer::{Consumers, Probe, Unread},
     kafka::MetadataClient,
     log_ends::LogEnds,
     publisher::Publisher,
@@ -53,7 +53,7 @@ struct Seen {
 impl Lookout {
     /// Runs until it is aborted.
     pub(crate) async fn run(mut self) {
-        let mut seen = Seen::default();
+        let (mut seen, mut unread) = (Seen::default(), Unread::default());
         loop {
             tokio::time::sleep(EVERY).await;
             match self.metadata.fetch(LIMIT).await {
@@ -64,6 +64,7 @@ impl Lookout {
                     let found = seen.judge(&self.topics, &metadata);
                     seen.say(&self.conditions, found);
                     self.ends().await;
+                    unread.look(&self.consumers, &self.log_ends).await;
                     self.probe.look(&self.consumers.lanes()).await;
                 }
                 Err(cause) => {

@@ -72,6 +72,15 @@ impl Consumers {
         self.members().into_iter().find_map(|member| member.routing.lane(partition))
     }
 
+    /// The consumer that has this partition does not bring what Kafka has of it: it is replaced.
+    pub(super) fn give_up(&self, partition: &TopicPartition, why: &'static str) {
+        if let Some(member) =
+            self.members().into_iter().find(|member| member.routing.lane(partition).is_some())
+        {
+            member.routing.give_up(why);
+        }
+    }
+
     /// `None` once Kafka has said which source partitions are this process's; else why it cannot work.
     pub(crate) fn not_ready(&self) -> Option<String> {
         self.dead().or_else(|| self.sources.not_joined())

@@ -57,6 +57,8 @@ pub(super) struct Health {
     session: Duration,
     /// Replacements since it last had its place.
     replaced: u32,
+    /// Somebody else has found it of no use.
+    given_up: Option<&'static str>,
 }
 
 impl Health {
@@ -72,6 +74,7 @@ impl Health {
             unsettled: Some(Unsettled { since: now, joining: false }),
             session,
             replaced: 0,
+            given_up: None,
         }
     }
 
@@ -95,6 +98,12 @@ impl Health {
         self.start_anew(now);
         (self.answers, self.unsettled) = (0, Some(Unsettled { since: now, joining: false }));
         self.replaced = self.replaced.saturating_add(1);
+        self.given_up = None;
+    }
+
+    /// It is of no use, as somebody else has found.
+    pub(super) fn give_up(&mut self, why: &'static str) {
+        self.given_up = Some(why);
     }
 
     /// librdkafka says how it is. Who leads a partition of `reads` is to answer.
@@ -135,7 +144,8 @@ impl Health {
         if stuck {
             return Some("Kafka answers it, and it does not get its place in its group");
         }
-        (now.duration_since(self.heard) > SILENCE * 2).then_some("it does not say how it is")
+        let unheard = now.duration_since(self.heard) > SILENCE * 2;
+        self.given_up.or(unheard.then_some("it does not say how it is"))
     }
 
     /// What is wrong with it, and since when.

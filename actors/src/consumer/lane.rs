@@ -261,6 +261,11 @@ impl Lane {
         self.window.lock().keep_in_hand(records);
     }
 
+    /// Whether it has no record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.window.lock().len() == 0
+    }
+
     /// How many records are in hand.
     pub(crate) fn in_hand(&self) -> usize {
         self.window.lock().in_hand()

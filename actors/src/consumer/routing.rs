@@ -111,9 +111,6 @@ impl Routing {
             }
             lane.look_again();
         }
-        if let Some(g) = &statistics.cgrp {
-            tracing::debug!(target: "cg", group = self.group(), state = g.state, join = g.join_state, age = g.stateage, rebalance_age = g.rebalance_age, reason = g.rebalance_reason, size = g.assignment_size, "SCRATCH");
-        }
         self.health.lock().heard(statistics, &open, Instant::now());
     }
 
@@ -126,6 +123,11 @@ impl Routing {
     pub(super) fn is_stuck(&self) -> Option<&'static str> {
         let owns = !self.lanes.lock().is_empty();
         self.health.lock().is_stuck(owns, Instant::now())
+    }
+
+    /// The consumer does not bring what Kafka has.
+    pub(super) fn give_up(&self, why: &'static str) {
+        self.health.lock().give_up(why);
     }
 
     /// What is wrong with the consumer, and the partitions that it has lost.
