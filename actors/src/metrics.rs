@@ -26,9 +26,10 @@ pub const PUBLISHED: &str = "backburner_kafka_publish_success_total";
 pub const PUBLISH_FAILURES: &str = "backburner_kafka_publish_failure_total";
 /// Records waiting in `parked`. Labels: group, topic, partition.
 pub const PARKED: &str = "backburner_parked_records";
-/// Outbox rows that Kafka has not acknowledged. Labels: group, topic, partition (of the lane that wrote them).
+/// Outbox rows that Kafka has not acknowledged. Labels: group, topic, partition (of the lane that wrote them; empty for what was
+/// written beside all partitions, such as by the HTTP side).
 pub const OUTBOX_ROWS: &str = "backburner_outbox_unacknowledged_rows";
-/// Age of the oldest of them, seconds. Labels: group, topic, partition.
+/// Age of the oldest of them, seconds. Labels: as above.
 pub const OUTBOX_AGE: &str = "backburner_outbox_oldest_seconds";
 /// Offsets without an outcome; anything but 0 is a bug. Labels: group, topic, partition.
 pub const UNACCOUNTED: &str = "backburner_unaccounted_records";

@@ -33,7 +33,7 @@ use self::{
     reports::{Delivery, Reports},
 };
 use crate::{
-    Cause,
+    Backlog, Cause,
     handler::Emit,
     kafka::client_config,
     outbox::{Refused, Sending, Track},
@@ -149,6 +149,15 @@ impl Publisher {
         let mut writers = self.inner.writers.lock();
         writers.retain(|(_, track)| track.strong_count() > 0);
         writers.push((lane.to_owned(), Arc::downgrade(track)));
+    }
+
+    /// What Kafka has not acknowledged of theirs, all together; `None` where there is nobody.
+    pub(crate) fn backlog(&self) -> Option<Backlog> {
+        let writers = self.inner.writers.lock();
+        let tracks = writers.iter().filter_map(|(_, track)| track.upgrade());
+        tracks
+            .map(|track| track.backlog())
+            .reduce(|all, one| Backlog { rows: all.rows + one.rows, oldest: all.oldest.max(one.oldest) })
     }
 
     /// What is wrong with the producer, and what Kafka refuses of theirs; since when.

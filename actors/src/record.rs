@@ -7,6 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use rdkafka::Timestamp;
 
 use crate::headers::Headers;
 
@@ -45,6 +46,14 @@ pub struct Offset(pub i64);
 /// The offset to read next: what a lease stores and what is committed to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NextOffset(pub i64);
+
+/// When a record was written, in milliseconds since the Unix epoch; 0 where its format does not say.
+pub(crate) fn timestamp_ms(timestamp: Timestamp) -> i64 {
+    match timestamp {
+        Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
+        Timestamp::NotAvailable => 0,
+    }
+}
 
 impl Offset {
     /// The position after this record.

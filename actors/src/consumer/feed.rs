@@ -6,8 +6,8 @@ use std::{
 };
 
 use rdkafka::{
-    Message, Offset as KafkaOffset, Timestamp, TopicPartitionList, consumer::Consumer as _,
-    error::KafkaError, message::BorrowedMessage,
+    Message, Offset as KafkaOffset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
+    message::BorrowedMessage,
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     dead_letter::Whole,
     headers::Headers,
-    record::{Offset, Record, TopicPartition},
+    record::{Offset, Record, TopicPartition, timestamp_ms},
 };
 
 /// Records of one partition delivered before it is another's turn.
@@ -110,10 +110,7 @@ fn owned(source: &TopicPartition, message: &BorrowedMessage<'_>, record_max: usi
     Record {
         source: source.clone(),
         offset: Offset(message.offset()),
-        timestamp_ms: match message.timestamp() {
-            Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
-            Timestamp::NotAvailable => 0,
-        },
+        timestamp_ms: timestamp_ms(message.timestamp()),
         key,
         value,
         headers,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rdkafka::{
-    Message, Offset as KafkaOffset, Timestamp, TopicPartitionList,
+    Message, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext},
     error::KafkaResult,
 };
@@ -25,7 +25,7 @@ use crate::{
     kafka::{Renewed, client_config},
     lease::Landmark,
     log_ends::LogEnds,
-    record::{Offset, TopicPartition},
+    record::{Offset, TopicPartition, timestamp_ms},
     settings::KafkaSettings,
 };
 
@@ -133,10 +133,7 @@ fn read(
         // An error is one partition's: what is missing in the end is asked for in another way.
         if let Some(Ok(message)) = consumer.poll(POLL) {
             let source = TopicPartition::new(message.topic(), message.partition());
-            let timestamp_ms = match message.timestamp() {
-                Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => ms,
-                Timestamp::NotAvailable => 0,
-            };
+            let timestamp_ms = timestamp_ms(message.timestamp());
             found.entry(source).or_insert(Landmark { offset: Offset(message.offset()), timestamp_ms });
         }
     }

@@ -49,6 +49,16 @@ impl Group {
                 }),
             );
         }
+        // What was written beside all partitions, such as by the HTTP side.
+        if let Some(backlog) = self.inner.publisher.backlog() {
+            let of_none = |name, value| {
+                let mut sample = of_group(name, value);
+                sample.labels.extend([("topic", String::new()), ("partition", String::new())]);
+                sample
+            };
+            samples.push(of_none(OUTBOX_ROWS, backlog.rows as f64));
+            samples.push(of_none(OUTBOX_AGE, backlog.oldest.as_secs_f64()));
+        }
         // A partition that nobody here has is shown only where something is wrong with it.
         let here: BTreeSet<_> = lanes.iter().map(|lane| &lane.source).collect();
         for (source, left) in &found.unaccounted {

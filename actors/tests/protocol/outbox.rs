@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use actors::{Emit, Group, Headers, OutboxWriter, Publisher, dead_letter::dlq_topic};
+use actors::{
+    Condition, Emit, Group, Headers, OutboxWriter, Publisher,
+    dead_letter::dlq_topic,
+    metrics::{OUTBOX_ROWS, Sample},
+};
 use rdkafka::Message;
 
 use crate::{
@@ -163,5 +167,65 @@ async fn a_producer_that_is_replaced_in_the_midst_loses_nothing_and_keeps_the_or
     for key in &keys {
         assert_eq!(said[key], (0..each).collect::<Vec<_>>(), "{key}");
     }
+    stop(group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_http_side_has_waiting_is_in_the_gauges() {
+    let world = World::new(1).await;
+    world.configure(&world.out, &[("max.message.bytes", "2000")]).await;
+    let publisher = Publisher::start(&world.settings.kafka).expect("publisher");
+    let group = world.start_with(publisher.clone()).await;
+    let waiting = || {
+        let of_none =
+            |sample: &Sample| sample.name == OUTBOX_ROWS && sample.labels.contains(&("topic", String::new()));
+        group.samples().iter().find(|sample| of_none(sample)).map(|sample| sample.value)
+    };
+    assert_eq!(waiting(), None, "nobody writes");
+    let prefix = format!("{}-http", world.group);
+    let mut writer = OutboxWriter::open(world.pool.clone(), publisher, &prefix).await.expect("opens");
+    assert_eq!(waiting(), Some(0.0), "from the start");
+    let mut client = world.pool.get().await.expect("connection");
+    let tx = client.transaction().await.expect("transaction");
+    let emit = Emit {
+        topic: world.out.clone(),
+        key: Some(b"k".to_vec()),
+        value: Some(random(8_000).into_bytes()),
+        headers: Headers::new(),
+    };
+    let written = writer.write(&tx, vec![emit]).await.expect("written");
+    tx.commit().await.expect("committed");
+    writer.publish(written);
+    until("it is refused", || async { refuses(&group) }).await;
+    assert_eq!(waiting(), Some(1.0));
+    world.configure(&world.out, &[("max.message.bytes", "1000000")]).await;
+    until("it is out", || async { waiting() == Some(0.0) }).await;
+    assert!(writer.close(Duration::from_secs(10)).await);
+    stop(group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_topic_that_is_deleted_and_made_again_loses_no_letter() {
+    let world = World::new(1).await;
+    let dlq = dlq_topic(&world.group);
+    let group = world.start().await;
+    world.send(Some("k"), Some(b"poison")).await;
+    world.dead_letters(1).await;
+    world.delete(&dlq).await;
+    let missing = || {
+        let of_dlq =
+            |one: &Condition| one.code == "topic-missing" && one.topic.as_deref() == Some(dlq.as_str());
+        group.degraded().iter().any(of_dlq)
+    };
+    until("it is missed", || async { missing() }).await;
+    world.send(Some("k"), Some(b"poison too")).await;
+    for n in 0..20 {
+        world.send(Some("k"), Some(&World::event(id(), "k", n, "ok"))).await;
+    }
+    world.until_counted("applied", 20).await;
+    world.create(&dlq).await;
+    world.dead_letters(1).await;
+    until("it is over", || async { !missing() && !refuses(&group) }).await;
+    emptied(&world).await;
     stop(group).await;
 }

@@ -2,6 +2,8 @@
 
 #[path = "faults/load.rs"]
 mod load;
+#[path = "faults/threads.rs"]
+mod threads;
 
 use std::time::Duration;
 

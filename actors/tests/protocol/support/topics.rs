@@ -36,19 +36,29 @@ impl World {
 
     /// Deletes the topic.
     pub(crate) async fn delete_topic(&self) {
+        self.delete(&self.topic).await;
+    }
+
+    /// Deletes any topic.
+    pub(crate) async fn delete(&self, topic: &str) {
         let admin = self.admin();
-        let deleted = admin.delete_topics(&[&self.topic], &AdminOptions::new()).await.expect("asked");
+        let deleted = admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("asked");
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         until("the topic is gone", || async {
             let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(5)).expect("metadata");
-            metadata.topics().iter().all(|topic| topic.name() != self.topic)
+            metadata.topics().iter().all(|there| there.name() != topic)
         })
         .await;
     }
 
     /// Creates the topic again, with one partition.
     pub(crate) async fn create_topic(&self) {
-        let topic = TopicSpec::new(&self.topic, 1);
+        self.create(&self.topic).await;
+    }
+
+    /// Creates any topic, with one partition.
+    pub(crate) async fn create(&self, topic: &str) {
+        let topic = TopicSpec::new(topic, 1);
         actors::ensure_topics(&self.settings.kafka, &[topic], true).await.expect("the topic again");
     }
 
