@@ -13,7 +13,9 @@ use crate::{
     support::{World, until},
 };
 
-/// Keys as producers may write them: none, empty, and up to nearly a megabyte that no compression makes smaller.
+const MIB: usize = 1 << 20;
+
+/// Keys as producers may write them: none, empty, and up to a mebibyte that no compression makes smaller.
 fn key() -> impl Strategy<Value = Option<Vec<u8>>> {
     let random = |len: usize| prop::collection::vec(any::<u8>(), len);
     prop_oneof![
@@ -22,7 +24,7 @@ fn key() -> impl Strategy<Value = Option<Vec<u8>>> {
         (1usize..64).prop_flat_map(random).prop_map(Some),
         // Around what an entry of a B-tree holds.
         (2_600usize..2_800).prop_flat_map(random).prop_map(Some),
-        (200_000usize..900_000).prop_flat_map(random).prop_map(Some),
+        (200_000usize..=MIB).prop_flat_map(random).prop_map(Some),
     ]
 }
 
@@ -35,12 +37,14 @@ fn header() -> impl Strategy<Value = (String, Option<Vec<u8>>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_key_and_any_headers_are_parked_retried_buried_and_put_back() {
     let world = World::new(1).await;
+    world.configure(&world.topic, &[("max.message.bytes", "4000000")]).await;
     let group = world.start().await;
     let mut runner = TestRunner::default();
     let strategy = (key(), prop::collection::vec(header(), 0..5));
-    let drawn = (0..8).map(|_| strategy.new_tree(&mut runner).expect("a value").current());
+    let drawn = (0..24).map(|_| strategy.new_tree(&mut runner).expect("a value").current());
     // The largest is always among them.
-    let huge = (Some((0..900_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()), vec![]);
+    let noise = |n: usize| (n.wrapping_mul(2_654_435_761) >> 13) as u8;
+    let huge = (Some((0..MIB).map(noise).collect()), vec![]);
     let cases: Vec<(Option<Vec<u8>>, Vec<_>)> = drawn.chain([huge]).collect();
     for (at, (key, headers)) in cases.iter().enumerate() {
         let mut sent = Headers::new();

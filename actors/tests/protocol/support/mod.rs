@@ -114,6 +114,7 @@ impl World {
         let settings = settings(&group, &topic, kafka.clone());
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &kafka.brokers)
+            .set("message.max.bytes", "4000000")
             .set("partitioner", "murmur2_random")
             .create()
             .expect("producer");
