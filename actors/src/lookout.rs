@@ -64,7 +64,7 @@ impl Lookout {
                     let found = seen.judge(&self.topics, &metadata);
                     seen.say(&self.conditions, found);
                     self.ends().await;
-                    unread.look(&self.consumers, &self.log_ends).await;
+                    unread.look(&self.consumers, &self.log_ends, &self.conditions).await;
                     self.probe.look(&self.consumers.lanes()).await;
                 }
                 Err(cause) => {

@@ -11,6 +11,7 @@ mod reports;
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Weak},
     thread,
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use rdkafka::{
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer},
+    producer::{BaseRecord, Producer, ThreadedProducer},
 };
 use thiserror::Error;
 
@@ -50,8 +51,6 @@ pub struct Publisher {
 const LOOK: Duration = Duration::from_secs(1);
 /// How long Kafka is waited for when it is asked from the side.
 const ASIDE: Duration = Duration::from_secs(2);
-/// Whoever still hands records to a producer that is replaced is waited for so long.
-const DISPOSAL: Duration = Duration::from_secs(10);
 
 type ThisProducer = ThreadedProducer<Reports, KeptPartitions>;
 
@@ -62,6 +61,7 @@ struct Inner {
     health: Arc<Mutex<Health>>,
     partitions: KeptPartitions,
     current: RwLock<Current>,
+    rebuilding: Mutex<()>,
     /// What is known of the rows of those that publish here and own no partition, by the names of their lanes.
     writers: Mutex<Vec<(String, Weak<Track>)>>,
 }
@@ -100,7 +100,7 @@ pub(crate) enum NotEnqueued {
 impl Publisher {
     /// Creates the producer; Kafka need not be reachable.
     pub fn start(kafka: &KafkaSettings) -> Result<Self, PublisherError> {
-        let config = client_config(
+        let mut config = client_config(
             kafka,
             &[
                 ("enable.idempotence", "true"),
@@ -116,17 +116,19 @@ impl Publisher {
                 // A topic that was missing and is there again is to be found soon; the default is five minutes. And whether
                 // Kafka answers is to be known.
                 ("topic.metadata.refresh.interval.ms", "5000"),
-                ("statistics.interval.ms", "2000"),
                 ("queue.buffering.max.kbytes", "65536"),
                 // Counted before it is compressed. What a topic refuses, the broker says.
                 ("message.max.bytes", "67108864"),
             ],
         );
+        // By which it is seen how it is: nobody's to change.
+        config.set("statistics.interval.ms", "2000");
         let (partitions, health) = (KeptPartitions::default(), Arc::new(Mutex::new(Health::new())));
         let producer = Arc::new(produce(&config, &partitions, &health)?);
         let current = RwLock::new(Current { producer, generation: 0 });
         let aside = client_config(kafka, &[]);
-        let inner = Inner { config, aside, health, partitions, current, writers: Mutex::default() };
+        let (rebuilding, writers) = (Mutex::default(), Mutex::default());
+        let inner = Inner { config, aside, health, partitions, current, rebuilding, writers };
         let inner = Arc::new(inner);
         let watched = Arc::downgrade(&inner);
         thread::Builder::new().name("producer-watch".to_owned()).spawn(move || watch(&watched))?;
@@ -191,25 +193,28 @@ impl Inner {
     /// Replaces a producer that is of no use any more. What it had and Kafka has not acknowledged, every lane reads from its
     /// outbox again. False when no new one can be built.
     fn rebuild(&self, broken: &Arc<ThisProducer>, why: &str) -> bool {
-        let mut current = self.current.write();
-        if !Arc::ptr_eq(&current.producer, broken) {
+        let _one_at_a_time = self.rebuilding.lock();
+        if !Arc::ptr_eq(&self.current.read().producer, broken) {
             return true;
         }
         tracing::error!(why, "the Kafka producer is of no use any more; building a new one");
-        match produce(&self.config, &self.partitions, &self.health) {
-            Ok(fresh) => {
-                let old = std::mem::replace(&mut current.producer, Arc::new(fresh));
-                current.generation += 1;
-                old.context().retire();
-                self.health.lock().replaced(Instant::now());
-                dispose(old);
-                true
-            }
+        // Nobody who publishes waits for that: it reads files and starts threads.
+        let fresh = match produce(&self.config, &self.partitions, &self.health) {
+            Ok(fresh) => Arc::new(fresh),
             Err(error) => {
                 tracing::error!(%error, "cannot build a new Kafka producer; trying again");
-                false
+                return false;
             }
-        }
+        };
+        let old = {
+            let mut current = self.current.write();
+            current.generation += 1;
+            std::mem::replace(&mut current.producer, fresh)
+        };
+        old.context().retire();
+        self.health.lock().start_anew(Instant::now());
+        dispose(old);
+        true
     }
 }
 
@@ -225,18 +230,33 @@ fn produce(
 /// and nobody waits for what it does.
 fn watch(publisher: &Weak<Inner>) {
     loop {
+        let before = Instant::now();
         thread::sleep(LOOK);
+        let stood_still = before.elapsed() > LOOK * 4;
         let Some(inner) = publisher.upgrade() else { return };
-        let doubtful = inner.health.lock().in_doubt(Instant::now()).map(ToOwned::to_owned);
-        if let Some(topic) = doubtful
-            && answers(&inner.aside, &topic)
-        {
-            inner.health.lock().answered(Instant::now());
+        if stood_still {
+            inner.health.lock().start_anew(Instant::now());
         }
-        let why = inner.health.lock().look(Instant::now());
+        // Where the system has no threads left, a new producer is a panic; the watch goes on, and tries again.
+        let looked = std::panic::catch_unwind(AssertUnwindSafe(|| inner.look_after()));
+        if looked.is_err() {
+            tracing::error!("looking after the Kafka producer panicked; trying again");
+        }
+    }
+}
+
+impl Inner {
+    fn look_after(&self) {
+        let doubtful = self.health.lock().in_doubt(Instant::now()).map(ToOwned::to_owned);
+        if let Some(topic) = doubtful
+            && answers(&self.aside, &topic)
+        {
+            self.health.lock().answered(Instant::now());
+        }
+        let why = self.health.lock().look(Instant::now());
         if let Some(why) = why {
-            let broken = inner.current.read().producer.clone();
-            inner.rebuild(&broken, &why);
+            let broken = self.current.read().producer.clone();
+            self.rebuild(&broken, &why);
         }
     }
 }
@@ -247,17 +267,16 @@ fn answers(config: &ClientConfig, topic: &str) -> bool {
     asked.and_then(|client| client.fetch_metadata(Some(topic), ASIDE)).is_ok()
 }
 
-/// Ends a producer. That waits for its threads, which may take long if they are what is wrong with it.
+/// Ends a producer, with whatever it still has: that waits for its threads, which may take long if they are what is wrong with it.
+/// Not before everybody has let go of it: records handed to it after its queues were emptied would overtake those that were in them.
 fn dispose(old: Arc<ThisProducer>) {
-    old.purge(PurgeConfig::default().queue().inflight());
     let end = move || {
-        let since = Instant::now();
-        while Arc::strong_count(&old) > 1 && since.elapsed() < DISPOSAL {
+        while Arc::strong_count(&old) > 1 {
             thread::sleep(Duration::from_millis(50));
         }
     };
     if let Err(error) = thread::Builder::new().name("producer-end".to_owned()).spawn(end) {
-        tracing::warn!(%error, "no thread for ending the former Kafka producer; ended at once");
+        tracing::warn!(%error, "no thread for ending the former Kafka producer; ended by whoever uses it last");
     }
 }
 

@@ -183,7 +183,8 @@ pub struct GroupSettings {
     pub partitions: BTreeMap<String, i32>,
     /// How to reach Kafka.
     pub kafka: KafkaSettings,
-    /// A member silent for this long loses its partitions.
+    /// A member silent for this long loses its partitions. Brokers allow no less than their `group.min.session.timeout.ms`, 6 s by
+    /// default; and after an outage of Kafka a group waits so long for the members that it remembers.
     pub session_timeout: Duration,
     /// Most records in one batch transaction.
     pub batch_max_records: usize,
@@ -252,7 +253,7 @@ impl GroupSettings {
             writes: Vec::new(),
             partitions: BTreeMap::new(),
             kafka,
-            session_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(6),
             batch_max_records: 500,
             batch_max_bytes: 4 << 20,
             lane_max_records: 4_000,

@@ -91,6 +91,7 @@ impl Health {
         (self.heard, self.answered) = (now, now);
         self.unsettled = self.unsettled.map(|unsettled| Unsettled { since: now, ..unsettled });
         self.silent.clear();
+        self.given_up = None;
     }
 
     /// Another consumer has taken its place.
@@ -98,7 +99,6 @@ impl Health {
         self.start_anew(now);
         (self.answers, self.unsettled) = (0, Some(Unsettled { since: now, joining: false }));
         self.replaced = self.replaced.saturating_add(1);
-        self.given_up = None;
     }
 
     /// It is of no use, as somebody else has found.

@@ -261,6 +261,11 @@ impl Lane {
         self.window.lock().keep_in_hand(records);
     }
 
+    /// The log holds records up to `end`, as somebody else has seen.
+    pub(crate) fn raise_log_end(&self, end: i64) {
+        self.log_end.fetch_max(end, Ordering::Relaxed);
+    }
+
     /// Whether it has no record.
     pub(crate) fn is_empty(&self) -> bool {
         self.window.lock().len() == 0

@@ -42,7 +42,7 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
     let (settings, subscription) = (&routing.settings, &routing.subscription);
     let session = settings.session_timeout.as_millis().to_string();
     let heartbeat = settings.heartbeat().as_millis().to_string();
-    let config = client_config(
+    let mut config = client_config(
         &settings.kafka,
         &[
             ("group.id", &subscription.group),
@@ -64,10 +64,10 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
             // What is missing (a topic, a leader, partitions) is asked for soon.
             ("topic.metadata.refresh.interval.ms", "5000"),
             ("log.connection.close", "false"),
-            // Where the partitions end, for the lag; and whether it is stuck.
-            ("statistics.interval.ms", "2000"),
         ],
     );
+    // Where the partitions end, for the lag; and whether it is stuck: nobody's to change.
+    config.set("statistics.interval.ms", "2000");
     let topics: Vec<&str> = subscription.topics.iter().map(String::as_str).collect();
     let context =
         Context { routing: routing.clone(), retired: AtomicBool::new(false), consumer: OnceLock::new() };

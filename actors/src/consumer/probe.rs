@@ -81,8 +81,9 @@ impl Probe {
         let (consumer, wanted) = (self.consumer.clone(), known.clone());
         let read = tokio::task::spawn_blocking(move || {
             consumer.ask(|consumer| match read(consumer, &wanted) {
-                Ok(found) if found.is_empty() => Err(None),
-                read => read.map_err(Some),
+                // Not even that there is nothing: it hears nothing.
+                Ok((found, false)) if found.is_empty() => Err(None),
+                read => read.map(|(found, _)| found).map_err(Some),
             })
         });
         let found = match read.await {
@@ -118,27 +119,30 @@ impl Probe {
     }
 }
 
-/// The first record of each partition at its landmark or after it, of those that come in time.
+/// The first record of each partition at its landmark or after it, of those that come in time; and whether Kafka said of any
+/// that there is none.
 fn read(
     consumer: &BaseConsumer,
     wanted: &[(Arc<Lane>, Landmark)],
-) -> KafkaResult<HashMap<TopicPartition, Landmark>> {
+) -> KafkaResult<(HashMap<TopicPartition, Landmark>, bool)> {
     let mut list = TopicPartitionList::new();
     for (Lane { source, .. }, landmark) in wanted.iter().map(|(lane, landmark)| (&**lane, landmark)) {
         list.add_partition_offset(&source.topic, source.partition, KafkaOffset::Offset(landmark.offset.0))?;
     }
     consumer.assign(&list)?;
-    let (mut found, deadline) = (HashMap::new(), Instant::now() + LIMIT);
+    let (mut found, mut none, deadline) = (HashMap::new(), false, Instant::now() + LIMIT);
     while found.len() < wanted.len() && Instant::now() < deadline {
+        let polled = consumer.poll(POLL);
         // An error is one partition's: what is missing in the end is asked for in another way.
-        if let Some(Ok(message)) = consumer.poll(POLL) {
+        none |= matches!(polled, Some(Err(_)));
+        if let Some(Ok(message)) = polled {
             let source = TopicPartition::new(message.topic(), message.partition());
             let timestamp_ms = timestamp_ms(message.timestamp());
             found.entry(source).or_insert(Landmark { offset: Offset(message.offset()), timestamp_ms });
         }
     }
     consumer.unassign()?;
-    Ok(found)
+    Ok((found, none))
 }
 
 impl std::fmt::Debug for Probe {

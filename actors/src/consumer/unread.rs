@@ -3,26 +3,35 @@
 //! A partition that librdkafka fetches from nobody, since it has lost sight of the broker, looks like one in which nothing
 //! happens. So of those where nothing happens Kafka is asked from the side whether that is so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Consumers, Lane};
-use crate::{log_ends::LogEnds, record::TopicPartition};
+use crate::{
+    Cause,
+    condition::{Conditions, Subject},
+    log_ends::LogEnds,
+    record::TopicPartition,
+};
 
 /// Partitions in one look; the others come next time.
 const MOST: usize = 64;
-/// Looks, four seconds apart, in which there was something to read and nothing came.
+/// Looks, four seconds apart, in which there was something to read and nothing came, before it is said.
+const SAID: u32 = 2;
+/// And before the consumer is replaced.
 const LOOKS: u32 = 3;
 /// Twice as many each time it was in vain, up to six minutes' worth.
 const TIMES_MOST: u32 = 5;
 const WHY: &str = "Kafka has records for it that it does not fetch";
+const NOT_FETCHED: &str = "not-fetched";
 
 /// What stands still, by partition: at which offset, and in how many looks there was more in Kafka.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     still: HashMap<TopicPartition, Still>,
     turn: usize,
-    /// For what a consumer was last replaced, and how often for just that: a record may be so large that it takes its time.
-    given_up: Option<(TopicPartition, i64, u32)>,
+    /// At which offset the consumer was replaced for a partition, and how often: a record may be so large that it takes its time.
+    given_up: HashMap<TopicPartition, (i64, u32)>,
+    said: HashSet<TopicPartition>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,43 +41,69 @@ struct Still {
 }
 
 impl Unread {
-    /// Looks at partitions that wait for records, and has a consumer replaced that does not bring them.
-    pub(crate) async fn look(&mut self, consumers: &Consumers, log_ends: &LogEnds) {
-        let mut waiting: Vec<(TopicPartition, i64)> = consumers
-            .lanes()
-            .iter()
-            .filter_map(|lane| Some((lane.source.clone(), waits_at(lane)?)))
-            .collect();
-        waiting.sort();
-        self.still.retain(|place, still| waiting.binary_search(&(place.clone(), still.offset)).is_ok());
-        if waiting.is_empty() {
-            return;
+    /// Looks at partitions that wait for records, says which do so in vain, and has a consumer replaced that does not bring them.
+    pub(crate) async fn look(&mut self, consumers: &Consumers, log_ends: &LogEnds, conditions: &Conditions) {
+        let lanes = consumers.lanes();
+        let at = |place: &TopicPartition| {
+            lanes.iter().find(|lane| lane.source == *place).map(|lane| lane.position())
+        };
+        // Where it was replaced, it is not over until the partition has moved, or is another's.
+        self.given_up.retain(|place, (offset, _)| {
+            at(place).is_some_and(|position| position.is_none_or(|position| position.0 == *offset))
+        });
+        let mut waiting: Vec<(i64, &Lane)> =
+            lanes.iter().filter_map(|lane| Some((waits_at(lane)?, &**lane))).collect();
+        waiting.sort_by(|(_, a), (_, b)| a.source.cmp(&b.source));
+        self.still.retain(|place, still| {
+            waiting.iter().any(|(offset, lane)| lane.source == *place && *offset == still.offset)
+        });
+        if !waiting.is_empty() {
+            let first = self.turn % waiting.len();
+            self.turn = self.turn.wrapping_add(MOST);
+            waiting.rotate_left(first);
+            waiting.truncate(MOST);
+            self.compare(&waiting, consumers, log_ends).await;
         }
-        let first = self.turn % waiting.len();
-        self.turn = self.turn.wrapping_add(MOST);
-        waiting.rotate_left(first);
-        for (place, offset) in waiting.into_iter().take(MOST) {
+        self.say(conditions);
+    }
+
+    async fn compare(&mut self, waiting: &[(i64, &Lane)], consumers: &Consumers, log_ends: &LogEnds) {
+        for (offset, lane) in waiting {
             // One whose consumer has brought something since the last look is asked for in the next.
-            let known = self.still.get(&place).copied();
+            let known = self.still.get(&lane.source).copied();
             let end = match known {
-                None => offset,
-                // Who does not answer here does not answer the consumer either.
-                Some(_) => match log_ends.watermarks(&place).await {
+                None => *offset,
+                Some(_) => match log_ends.watermarks(&lane.source).await {
                     Ok(ends) => ends.high,
-                    Err(_) => offset,
+                    // Who does not answer here does not answer the consumer either.
+                    Err(_) => return,
                 },
             };
-            let still = judge(known, offset, end);
-            let before = self.given_up.as_ref().filter(|(there, at, _)| *there == place && *at == offset);
-            let times = before.map_or(0, |(_, _, times)| *times);
+            lane.raise_log_end(end);
+            let still = judge(known, *offset, end);
+            let times = self.given_up.get(&lane.source).map_or(0, |(_, times)| *times);
             if still.looks >= LOOKS << times.min(TIMES_MOST) {
+                self.given_up.insert(lane.source.clone(), (*offset, times + 1));
                 self.still.clear();
-                consumers.give_up(&place, WHY);
-                self.given_up = Some((place, offset, times + 1));
-                return;
+                return consumers.give_up(&lane.source, WHY);
             }
-            self.still.insert(place, still);
+            self.still.insert(lane.source.clone(), still);
         }
+    }
+
+    fn say(&mut self, conditions: &Conditions) {
+        let still = self.still.iter().filter(|(_, still)| still.looks >= SAID).map(|(place, _)| place);
+        let now: HashSet<TopicPartition> = still.chain(self.given_up.keys()).cloned().collect();
+        for place in self.said.difference(&now) {
+            conditions.clear(&Subject::Partition(place.clone()), NOT_FETCHED);
+        }
+        for place in &now {
+            let message = format!(
+                "Kafka has records of {place} that do not come, though nothing holds them back; the consumer is replaced in a moment"
+            );
+            conditions.raise(Subject::Partition(place.clone()), Cause::new(NOT_FETCHED, message));
+        }
+        self.said = now;
     }
 }
 

@@ -17,14 +17,14 @@ use crate::{Cause, record::TopicPartition};
 
 /// Kafka answers when its last answer is no older.
 const ANSWERS: Duration = Duration::from_secs(8);
-/// Records that no broker has answered for, this long while Kafka answers, will not get anywhere. Twice as long after each
-/// replacement that did not help.
+/// Records that only wait, this long while Kafka answers, will not get anywhere. Twice as long after each replacement that did
+/// not help.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_MAX: Duration = Duration::from_secs(80);
+/// Those that a broker has been given may take longer: it waits for replicas, up to 30 s.
+const IN_FLIGHT: Duration = Duration::from_secs(45);
 /// librdkafka says every two seconds how it is.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Who looks every second and was away for this long was not alone in it: the process stood still.
-const ROUND: Duration = Duration::from_secs(4);
 
 /// A partition that has something to send.
 #[derive(Debug)]
@@ -33,6 +33,17 @@ struct Waiting {
     acknowledged: u64,
     /// Since when it is that one.
     since: Instant,
+    /// A broker has been given some.
+    in_flight: bool,
+}
+
+/// A partition for which the producer was replaced, until something of it is acknowledged.
+#[derive(Debug)]
+struct Stalled {
+    since: Instant,
+    /// When it last had something to send.
+    seen: Instant,
+    replaced: u32,
 }
 
 /// What is known of the producer.
@@ -40,16 +51,16 @@ struct Waiting {
 pub(super) struct Health {
     /// When it was last looked at.
     looked: Instant,
-    /// When librdkafka last said how it is.
+    /// When librdkafka last said how it is, and how often it was replaced for saying nothing.
     heard: Instant,
+    silences: u32,
     /// Answers of all brokers to this producer.
     answers: u64,
     /// When Kafka last answered, and since when it has without a gap.
     answered: Instant,
     answering: Instant,
     waiting: HashMap<TopicPartition, Waiting>,
-    /// Replacements since anything was last acknowledged.
-    replaced: u32,
+    stalled: HashMap<TopicPartition, Stalled>,
 }
 
 impl Health {
@@ -58,17 +69,18 @@ impl Health {
         Self {
             looked: now,
             heard: now,
+            silences: 0,
             answers: 0,
             answered: now,
             answering: now,
             waiting: HashMap::new(),
-            replaced: 0,
+            stalled: HashMap::new(),
         }
     }
 
     /// librdkafka says how it is.
     pub(super) fn heard(&mut self, statistics: &Statistics, now: Instant) {
-        self.heard = now;
+        (self.heard, self.silences) = (now, 0);
         let answers = statistics.brokers.values().map(|broker| broker.rx).sum();
         if answers != self.answers {
             self.answers = answers;
@@ -77,25 +89,28 @@ impl Health {
         let mut waiting = HashMap::new();
         for topic in statistics.topics.values() {
             // Whether one has a leader is not asked: what a stuck producer believes of that is a part of what is wrong with it.
-            let sends = topic.partitions.values().filter(|partition| {
-                partition.msgq_cnt + partition.xmit_msgq_cnt + partition.msgs_inflight > 0
-            });
-            for partition in sends {
+            for partition in topic.partitions.values() {
                 let place =
                     TopicPartition { topic: topic.topic.as_str().into(), partition: partition.partition };
                 let acknowledged = partition.acked_msgid;
                 let known = self.waiting.remove(&place);
-                if known.as_ref().is_some_and(|known| known.acknowledged != acknowledged) {
-                    self.replaced = 0;
+                if acknowledged != known.as_ref().map_or(0, |known| known.acknowledged) {
+                    self.stalled.remove(&place);
                 }
-                let stands = known.filter(|known| known.acknowledged == acknowledged);
-                waiting.insert(place, stands.unwrap_or(Waiting { acknowledged, since: now }));
+                let in_flight = partition.msgs_inflight > 0;
+                if partition.msgq_cnt + partition.xmit_msgq_cnt == 0 && !in_flight {
+                    continue;
+                }
+                if let Some(stalled) = self.stalled.get_mut(&place) {
+                    stalled.seen = now;
+                }
+                let since =
+                    known.filter(|known| known.acknowledged == acknowledged).map_or(now, |known| known.since);
+                waiting.insert(place, Waiting { acknowledged, since, in_flight });
             }
         }
-        if self.waiting.is_empty() && waiting.is_empty() {
-            self.replaced = 0;
-        }
         self.waiting = waiting;
+        self.stalled.retain(|_, stalled| now.duration_since(stalled.seen) < PATIENCE_MAX * 2);
     }
 
     /// Kafka has answered this process.
@@ -124,36 +139,43 @@ impl Health {
         now.duration_since(waiting.since.max(self.answering))
     }
 
+    /// For how long they may.
+    fn patience(&self, place: &TopicPartition, waiting: &Waiting) -> Duration {
+        if place.partition < 0 {
+            // What has no partition yet waits for its topic to be found, or to be given up.
+            return PATIENCE_MAX;
+        }
+        let replaced = self.stalled.get(place).map_or(0, |stalled| stalled.replaced);
+        let first = if waiting.in_flight { IN_FLIGHT } else { PATIENCE };
+        first.saturating_mul(1 << replaced.min(8)).min(PATIENCE_MAX)
+    }
+
     /// Somebody looks, as it is done every second. Why the producer will not get anywhere any more, if so.
     pub(super) fn look(&mut self, now: Instant) -> Option<String> {
-        let away = now.duration_since(self.looked) > ROUND;
         self.looked = now;
-        if away {
-            // What was not heard meanwhile says nothing.
-            self.start_anew(now);
-            return None;
-        }
-        if now.duration_since(self.heard) > SILENCE * 2 {
+        let silence = (SILENCE * 2).saturating_mul(1 << self.silences.min(8)).min(PATIENCE_MAX);
+        if now.duration_since(self.heard) > silence {
+            self.silences = self.silences.saturating_add(1);
             return Some("it does not say how it is".to_owned());
         }
-        let patience = PATIENCE.saturating_mul(1 << self.replaced.min(8)).min(PATIENCE_MAX);
-        let stuck = |(place, waiting): &(&TopicPartition, &Waiting)| {
-            // What has no partition yet waits for its topic to be found, or to be given up.
-            self.stood(waiting, now) > if place.partition < 0 { PATIENCE_MAX } else { patience }
-        };
-        let (place, _) = self.waiting.iter().find(stuck)?;
+        let stuck: Vec<(TopicPartition, Instant)> = self
+            .waiting
+            .iter()
+            .filter(|(place, waiting)| self.stood(waiting, now) > self.patience(place, waiting))
+            .map(|(place, waiting)| (place.clone(), waiting.since.max(self.answering)))
+            .collect();
+        for (place, since) in &stuck {
+            let new = Stalled { since: *since, seen: now, replaced: 0 };
+            self.stalled.entry(place.clone()).or_insert(new).replaced += 1;
+        }
+        let (place, _) = stuck.first()?;
         Some(format!("Kafka answers, and does not get the records for {place}"))
     }
 
-    /// Another producer has taken its place.
-    pub(super) fn replaced(&mut self, now: Instant) {
-        self.start_anew(now);
+    /// Another producer has taken its place, or the process stood still: what was not heard says nothing.
+    pub(super) fn start_anew(&mut self, now: Instant) {
+        (self.looked, self.heard, self.answered, self.answering) = (now, now, now, now);
         self.answers = 0;
-        self.replaced = self.replaced.saturating_add(1);
-    }
-
-    fn start_anew(&mut self, now: Instant) {
-        (self.heard, self.answered, self.answering) = (now, now, now);
         self.waiting.clear();
     }
 
@@ -166,9 +188,12 @@ impl Health {
             return Some((Cause::new("producer-silent", message), since(silent)));
         }
         let sent = self.waiting.iter().filter(|(place, _)| place.partition >= 0);
-        let stood = sent.map(|(place, waiting)| (place, self.stood(waiting, now)));
-        let (place, stood) =
-            stood.max_by_key(|(_, stood)| *stood).filter(|(_, stood)| *stood > PATIENCE / 2)?;
+        let standing = sent.map(|(place, waiting)| (place, self.stood(waiting, now)));
+        let standing = standing.filter(|(_, stood)| *stood > PATIENCE / 2);
+        // A new producer is not the end of it.
+        let lasting = self.stalled.iter().filter(|(_, stalled)| now.duration_since(stalled.seen) < PATIENCE);
+        let lasting = lasting.map(|(place, stalled)| (place, now.duration_since(stalled.since)));
+        let (place, stood) = standing.chain(lasting).max_by_key(|(_, stood)| *stood)?;
         let message = format!(
             "records for {place} are sent and not acknowledged, while Kafka answers: see whether it has a leader and enough \
              replicas in sync for the topic's min.insync.replicas; the producer is replaced in case it is its own fault"
@@ -185,9 +210,12 @@ mod tests {
 
     /// A partition of topic `t` with `queued` records, of which the last acknowledged is `acked`.
     fn statistics(rx: u64, partition: i32, queued: i64, acked: u64) -> Statistics {
-        let partition =
-            Partition { partition, xmit_msgq_cnt: queued, acked_msgid: acked, ..Partition::default() };
-        let partitions = [(partition.partition, partition)].into();
+        all(rx, &[Partition { partition, xmit_msgq_cnt: queued, acked_msgid: acked, ..Partition::default() }])
+    }
+
+    fn all(rx: u64, partitions: &[Partition]) -> Statistics {
+        let partitions =
+            partitions.iter().map(|partition| (partition.partition, partition.clone())).collect();
         let topic = Topic { topic: "t".into(), partitions, ..Topic::default() };
         Statistics {
             brokers: [("b".to_owned(), Broker { rx, ..Broker::default() })].into(),
@@ -230,17 +258,48 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..5 {
             let (after, _) =
-                run(&mut health, now, 200, |second| statistics(second, 3, 5, 7)).expect("replaced");
+                run(&mut health, now, 200, |second| statistics(second, 3, 5, 0)).expect("replaced");
             now += Duration::from_secs(after);
-            health.replaced(now);
+            health.start_anew(now);
             waits.push(after);
         }
         assert_eq!(waits, [11, 21, 41, 81, 81]);
+        let (_, since) =
+            health.trouble(now + Duration::from_secs(1)).expect("a new producer is not the end of it");
+        assert!(Utc::now() - since > chrono::Duration::seconds(200), "since it began");
         let moved = run(&mut health, now, 30, |second| statistics(second, 3, 5, second));
-        assert_eq!(moved, None);
+        assert_eq!((moved, health.trouble(now + Duration::from_secs(29))), (None, None));
         now += Duration::from_secs(30);
         let (after, _) = run(&mut health, now, 200, |second| statistics(second, 3, 5, 99)).expect("replaced");
         assert!(after < 14, "something was acknowledged since: {after}");
+    }
+
+    #[test]
+    fn what_other_partitions_do_is_nothing_to_one_that_stands_still() {
+        let (mut health, mut now) = (Health::new(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            let says = |second| {
+                let busy =
+                    Partition { partition: 1, msgq_cnt: 5, acked_msgid: second, ..Partition::default() };
+                let stuck = Partition { partition: 2, msgq_cnt: 5, ..Partition::default() };
+                all(second, &[busy, stuck])
+            };
+            let (after, why) = run(&mut health, now, 200, says).expect("replaced");
+            assert!(why.contains("t/2"), "{why}");
+            now += Duration::from_secs(after);
+            health.start_anew(now);
+            waits.push(after);
+        }
+        assert_eq!(waits, [11, 21, 41]);
+    }
+
+    #[test]
+    fn what_a_broker_was_given_may_take_as_long_as_replicas_may() {
+        let given =
+            |second| all(second, &[Partition { partition: 1, msgs_inflight: 5, ..Partition::default() }]);
+        let (after, _) = run(&mut Health::new(), Instant::now(), 200, given).expect("replaced");
+        assert_eq!(after, 46);
     }
 
     #[test]
@@ -282,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_producer_that_says_nothing_is_replaced_unless_all_of_the_process_stood_still() {
+    fn a_producer_that_says_nothing_is_replaced() {
         let (mut health, start) = (Health::new(), Instant::now());
         health.heard(&statistics(1, 3, 0, 0), start);
         let silent = (1..60).find(|second| health.look(start + Duration::from_secs(*second)).is_some());
@@ -290,9 +349,7 @@ mod tests {
         let (cause, _) = health.trouble(start + Duration::from_secs(12)).expect("trouble");
         assert_eq!(cause.code, "producer-silent");
 
-        let mut health = Health::new();
-        health.heard(&statistics(1, 3, 5, 7), start);
-        assert_eq!(health.look(start + Duration::from_secs(100)), None);
+        health.start_anew(start + Duration::from_secs(100));
         assert_eq!(health.look(start + Duration::from_secs(101)), None);
         assert_eq!(health.trouble(start + Duration::from_secs(101)), None);
     }

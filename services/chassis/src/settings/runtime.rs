@@ -39,7 +39,7 @@ pub struct RuntimeArgs {
     /// Attempts older than this say nothing of that any more, milliseconds [default: 30000].
     #[arg(long, env, help_heading = "Retry")]
     pub circuit_window_ms: Option<u64>,
-    /// A member silent for this long loses its partitions, milliseconds [default: 10000].
+    /// A member silent for this long loses its partitions, milliseconds [default: 6000].
     #[arg(long, env, value_parser = value_parser!(u64).range(1_000..=300_000))]
     pub session_timeout_ms: Option<u64>,
     /// Time a leaving partition's batch in hand is given, milliseconds; at most 0.6 of the session time-out [default: 4000].
