@@ -20,6 +20,8 @@ const FAILPOINTS: &str = "--features=actors/failpoints";
 const ALL_FAILPOINTS: &str = "ALL_FAILPOINTS";
 /// Tells the test of Kafka's absence at rest how many rounds it does.
 const REST_ROUNDS: &str = "REST_ROUNDS";
+/// Tells the test of a lane with many parked rows how many there are.
+const PARKED_ROWS: &str = "PARKED_ROWS";
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -123,6 +125,7 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     if args.all {
         variables.push((ALL_FAILPOINTS, "1".to_owned()));
+        variables.push((PARKED_ROWS, "1000000".to_owned()));
         variables.push((REST_ROUNDS, std::env::var(REST_ROUNDS).unwrap_or_else(|_| "30".to_owned())));
     }
     let mut words = vec!["test", "--locked", FAILPOINTS];
