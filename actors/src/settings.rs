@@ -272,7 +272,7 @@ impl GroupSettings {
             parked_max: 10_000,
             chain_max: 1_000,
             outbox_max_rows: 10_000,
-            drain: Duration::from_secs(4),
+            drain: Duration::from_millis(3_500),
             retention: RetentionSettings::default(),
             limits: Limits::default(),
             halt_retry: Duration::from_secs(30),
