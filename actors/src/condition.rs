@@ -4,7 +4,11 @@
 //! at (`/readyz`, the metrics, the log) is made from what is held here at that moment. Nothing is remembered that is not so any
 //! more, and the time at which it began is that of its first raising.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -73,6 +77,38 @@ impl Conditions {
     pub(crate) fn list(&self) -> Vec<Condition> {
         let held = self.0.lock();
         held.iter().map(|(name, held)| condition(name, held)).collect()
+    }
+}
+
+/// What somebody finds wrong in one look, in words.
+pub(crate) type Found = BTreeMap<(Subject, &'static str), String>;
+
+/// What somebody who looks now and then has raised, so that what is over can be taken back.
+#[derive(Debug, Default)]
+pub(crate) struct Raised(BTreeSet<(Subject, &'static str)>);
+
+impl Raised {
+    /// This was found, and nothing else: raises it, and clears what is over.
+    pub(crate) fn say(&mut self, conditions: &Conditions, found: Found) {
+        for (subject, code) in self.0.iter().filter(|raised| !found.contains_key(*raised)) {
+            conditions.clear(subject, code);
+        }
+        self.0 = found.keys().cloned().collect();
+        for ((subject, code), message) in found {
+            conditions.raise(subject, Cause::new(code, message));
+        }
+    }
+
+    /// This is so as well; of the rest nothing is known.
+    pub(crate) fn add(
+        &mut self,
+        conditions: &Conditions,
+        subject: Subject,
+        code: &'static str,
+        message: String,
+    ) {
+        self.0.insert((subject.clone(), code));
+        conditions.raise(subject, Cause::new(code, message));
     }
 }
 

@@ -5,7 +5,7 @@
 //! replaced behind a frozen reader send nothing: somebody has to look.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -13,8 +13,7 @@ use std::{
 use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use crate::{
-    Cause,
-    condition::{Conditions, Subject},
+    condition::{Conditions, Found, Raised, Subject},
     consumer::{Consumers, Probe, Unread},
     kafka::MetadataClient,
     log_ends::LogEnds,
@@ -46,7 +45,7 @@ pub(crate) struct Lookout {
 /// What was seen in the last look, so that what is over can be taken back.
 #[derive(Default)]
 struct Seen {
-    said: BTreeSet<(Subject, &'static str)>,
+    raised: Raised,
     missing: HashMap<String, u32>,
 }
 
@@ -62,7 +61,7 @@ impl Lookout {
                         self.topics.insert(topic.into(), Some(count));
                     }
                     let found = seen.judge(&self.topics, &metadata);
-                    seen.say(&self.conditions, found);
+                    seen.raised.say(&self.conditions, found);
                     self.ends().await;
                     unread.look(&self.consumers, &self.log_ends, &self.conditions).await;
                     self.probe.look(&self.consumers.lanes()).await;
@@ -73,8 +72,7 @@ impl Lookout {
                         cause.message
                     );
                     // What was wrong with the topics before is neither over nor known to last.
-                    seen.said.insert((Subject::Process, UNREACHABLE));
-                    self.conditions.raise(Subject::Process, Cause::new(UNREACHABLE, message));
+                    seen.raised.add(&self.conditions, Subject::Process, UNREACHABLE, message);
                 }
             }
         }
@@ -93,8 +91,6 @@ impl Lookout {
         }
     }
 }
-
-type Found = BTreeMap<(Subject, &'static str), String>;
 
 impl Seen {
     /// What is wrong with `topics`.
@@ -118,17 +114,6 @@ impl Seen {
             of_topic(topic, *partitions, &mut found);
         }
         found
-    }
-
-    /// Raises what was found, and clears what is over.
-    fn say(&mut self, conditions: &Conditions, found: Found) {
-        for (subject, code) in self.said.iter().filter(|said| !found.contains_key(*said)) {
-            conditions.clear(subject, code);
-        }
-        self.said = found.keys().cloned().collect();
-        for ((subject, code), message) in found {
-            conditions.raise(subject, Cause::new(code, message));
-        }
     }
 }
 

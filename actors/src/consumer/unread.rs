@@ -3,12 +3,11 @@
 //! A partition that librdkafka fetches from nobody, since it has lost sight of the broker, looks like one in which nothing
 //! happens. So of those where nothing happens Kafka is asked from the side whether that is so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{Consumers, Lane};
 use crate::{
-    Cause,
-    condition::{Conditions, Subject},
+    condition::{Conditions, Found, Raised, Subject},
     log_ends::LogEnds,
     record::TopicPartition,
 };
@@ -31,7 +30,7 @@ pub(crate) struct Unread {
     turn: usize,
     /// At which offset the consumer was replaced for a partition, and how often: a record may be so large that it takes its time.
     given_up: HashMap<TopicPartition, (i64, u32)>,
-    said: HashSet<TopicPartition>,
+    raised: Raised,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +63,8 @@ impl Unread {
             waiting.truncate(MOST);
             self.compare(&waiting, consumers, log_ends).await;
         }
-        self.say(conditions);
+        let found = self.found();
+        self.raised.say(conditions, found);
     }
 
     async fn compare(&mut self, waiting: &[(i64, &Lane)], consumers: &Consumers, log_ends: &LogEnds) {
@@ -91,19 +91,16 @@ impl Unread {
         }
     }
 
-    fn say(&mut self, conditions: &Conditions) {
+    /// The partitions that wait in vain.
+    fn found(&self) -> Found {
         let still = self.still.iter().filter(|(_, still)| still.looks >= SAID).map(|(place, _)| place);
-        let now: HashSet<TopicPartition> = still.chain(self.given_up.keys()).cloned().collect();
-        for place in self.said.difference(&now) {
-            conditions.clear(&Subject::Partition(place.clone()), NOT_FETCHED);
-        }
-        for place in &now {
+        let said = |place: &TopicPartition| {
             let message = format!(
                 "Kafka has records of {place} that do not come, though nothing holds them back; the consumer is replaced in a moment"
             );
-            conditions.raise(Subject::Partition(place.clone()), Cause::new(NOT_FETCHED, message));
-        }
-        self.said = now;
+            ((Subject::Partition(place.clone()), NOT_FETCHED), message)
+        };
+        still.chain(self.given_up.keys()).map(said).collect()
     }
 }
 

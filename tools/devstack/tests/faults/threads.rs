@@ -131,12 +131,17 @@ async fn an_order_ends(trial: &Trial) -> Result<()> {
     }
 }
 
+/// Stops a thread of payments, once nothing of it is degraded.
+async fn stop_of_payments(trial: &Trial, name: &str) -> Result<Option<Stopped>> {
+    until_degraded(trial, Role::Payments, "rest", trial::SOON, <[String]>::is_empty).await?;
+    stop(process(trial, Role::Payments)?, name)
+}
+
 #[test]
 fn a_poll_thread_that_stands_still_is_named_and_goes_on() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
-        until_degraded(trial, Role::Payments, "rest", trial::SOON, <[String]>::is_empty).await?;
         // As the system cuts it off.
-        let Some(stopped) = stop(process(trial, Role::Payments)?, "poll-payments-s")? else { return Ok(()) };
+        let Some(stopped) = stop_of_payments(trial, "poll-payments-s").await? else { return Ok(()) };
         let named = |codes: &[String]| codes.iter().any(|code| code == "poll-thread-stalled");
         until_degraded(trial, Role::Payments, "that it is named", SHOWN, named).await?;
         drop(stopped);
@@ -148,8 +153,7 @@ fn a_poll_thread_that_stands_still_is_named_and_goes_on() -> Result<()> {
 #[test]
 fn a_producer_whose_thread_stands_still_is_named_and_replaced() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
-        until_degraded(trial, Role::Payments, "rest", trial::SOON, <[String]>::is_empty).await?;
-        let Some(stopped) = stop(process(trial, Role::Payments)?, "producer pollin")? else { return Ok(()) };
+        let Some(stopped) = stop_of_payments(trial, "producer pollin").await? else { return Ok(()) };
         let named = |codes: &[String]| codes.iter().any(|code| code == "producer-silent");
         until_degraded(trial, Role::Payments, "that it is named", SHOWN, named).await?;
         until_degraded(trial, Role::Payments, "that it is replaced", REPLACED, <[String]>::is_empty).await?;
