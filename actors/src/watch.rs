@@ -32,7 +32,9 @@ const PAUSES_EVERY: u32 = 4;
 const LATE: chrono::Duration = chrono::Duration::seconds(30);
 const ACCOUNTS_EVERY: u32 = 10;
 const SNAPSHOTS_EVERY: u32 = 10;
-/// How far lanes are is noted this often, or twenty times within the retention.
+/// How far lanes are is looked at this often, or twenty times within the retention.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// And noted this often.
 const NOTED_EVERY: Duration = Duration::from_secs(10);
 
 /// What is watched.
@@ -58,7 +60,7 @@ struct State {
 impl Watch {
     /// Runs until it is aborted.
     pub(crate) async fn run(self) {
-        let (marks, snapshots) = (Marks::default(), Snapshots::default());
+        let (marks, snapshots) = (Marks::new(self.at_most(NOTED_EVERY)), Snapshots::default());
         let looked = self.clock.now();
         let mut state = State { round: 0, looked, marks, noted: Instant::now(), snapshots };
         loop {
@@ -70,6 +72,11 @@ impl Watch {
                 tracing::debug!(group, %cause, "PostgreSQL does not answer; the lanes say so themselves");
             }
         }
+    }
+
+    /// Where outcomes are remembered for a short time, everything that has to do with it is done more often.
+    fn at_most(&self, time: Duration) -> Duration {
+        (self.settings.retention.inbox / 20).min(time)
     }
 
     /// Tells lanes what became due in `parked` since the last look, which somebody else may have put there or hurried. When it
@@ -100,7 +107,7 @@ impl Watch {
         if state.round.is_multiple_of(PAUSES_EVERY) {
             connection.read(limits, self.pauses(client)).await?;
         }
-        if state.noted.elapsed() >= (self.settings.retention.inbox / 20).min(NOTED_EVERY) {
+        if state.noted.elapsed() >= self.at_most(PROGRESS_EVERY) {
             connection.write(limits, self.note_progress(client, state)).await?;
         }
         if state.round.is_multiple_of(ACCOUNTS_EVERY) {

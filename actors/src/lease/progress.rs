@@ -24,18 +24,29 @@ pub(crate) struct CaughtUp {
 }
 
 /// Looks at lanes now and then. A busy one may never be at its end when it is looked at: so the end is noted, and the lane has
-/// caught up with that moment once it is past that place.
-#[derive(Debug, Default)]
-pub(crate) struct Marks(HashMap<TopicPartition, Mark>);
+/// caught up with that moment once it is past that place. The first time in an epoch it is told at once, for the epoch may end soon;
+/// afterwards now and then.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    /// Time between what is told of a lane.
+    every: Duration,
+    lanes: HashMap<TopicPartition, Mark>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     epoch: i64,
     log_end: i64,
     at: Instant,
+    /// When it was last told in this epoch.
+    told: Option<Instant>,
 }
 
 impl Marks {
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, lanes: HashMap::new() }
+    }
+
     /// Who has caught up since the last look. A lane without progress stands still.
     pub(crate) fn look(
         &mut self,
@@ -45,19 +56,20 @@ impl Marks {
         let (mut marks, mut caught_up) = (HashMap::new(), Vec::new());
         for (source, progress) in lanes {
             let Some(Progress { epoch, position, log_end }) = progress else { continue };
-            let fresh = Mark { epoch, log_end, at: now };
-            let mark = match self.0.get(&source).filter(|mark| mark.epoch == epoch) {
+            let fresh = Mark { epoch, log_end, at: now, told: None };
+            let mark = match self.lanes.get(&source).filter(|mark| mark.epoch == epoch) {
                 Some(mark) if position < mark.log_end => *mark,
-                Some(mark) => {
+                Some(mark) if mark.told.is_none_or(|told| now.duration_since(told) >= self.every) => {
                     let ago = now.duration_since(mark.at) + HEARSAY;
                     caught_up.push(CaughtUp { source: source.clone(), epoch, ago });
-                    fresh
+                    Mark { told: Some(now), ..fresh }
                 }
+                Some(mark) => Mark { told: mark.told, ..fresh },
                 None => fresh,
             };
             marks.insert(source, mark);
         }
-        self.0 = marks;
+        self.lanes = marks;
         caught_up
     }
 }
@@ -99,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_lane_has_caught_up_with_the_moment_at_which_its_log_ended_there() {
-        let (mut marks, start) = (Marks::default(), Instant::now());
+        let (mut marks, start) = (Marks::new(Duration::from_secs(1)), Instant::now());
         let source = TopicPartition::new("orders", 0);
         // Seconds, epoch, position, log end; and how long ago it had caught up, if it had.
         let looks = [
@@ -124,12 +136,27 @@ mod tests {
 
     #[test]
     fn one_that_stands_still_does_not_catch_up() {
-        let (mut marks, start) = (Marks::default(), Instant::now());
+        let (mut marks, start) = (Marks::new(Duration::from_secs(1)), Instant::now());
         let source = TopicPartition::new("orders", 0);
         let works = Some(Progress { epoch: 1, position: 7, log_end: 7 });
         for (second, progress, expected) in [(0, works, 0), (1, works, 1), (2, None, 0), (9, works, 0)] {
             let now = start + Duration::from_secs(second);
             assert_eq!(marks.look(now, [(source.clone(), progress)].into_iter()).len(), expected);
+        }
+    }
+
+    /// One that changes its owner again and again is at its end in between, if only for a moment.
+    #[test]
+    fn a_lane_is_told_of_at_once_in_each_epoch_and_then_seldom() {
+        let (mut marks, start) = (Marks::new(Duration::from_secs(10)), Instant::now());
+        let source = TopicPartition::new("orders", 0);
+        for (second, epoch, expected) in
+            [(0, 1, 0), (2, 1, 1), (4, 1, 0), (10, 1, 0), (12, 1, 1), (14, 2, 0), (16, 2, 1), (18, 2, 0)]
+        {
+            let progress = Some(Progress { epoch, position: 7, log_end: 7 });
+            let now = start + Duration::from_secs(second);
+            let found = marks.look(now, [(source.clone(), progress)].into_iter());
+            assert_eq!(found.len(), expected, "at {second}");
         }
     }
 }
