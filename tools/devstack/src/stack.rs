@@ -152,7 +152,8 @@ impl Stack {
         self.dir.join("logs").join(format!("{label}.log"))
     }
 
-    fn home(&self, role: Role) -> Home {
+    /// Where a server of it lives.
+    pub fn home(&self, role: Role) -> Home {
         Home {
             root: self.root.clone(),
             directory: self.dir.join("data").join(role.name()),

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use crate::{
     gateway::Gateway,
     inspector::{DeadLetter, Inspector},
     names::{KAFKA_BROKERS, Role},
+    process::ProcessId,
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},
     topics,
@@ -66,13 +68,34 @@ pub fn run<T>(
     })
 }
 
+/// An entry of `degraded` in `/readyz`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Condition {
+    /// What it is.
+    pub code: String,
+    /// The topic it is about, if it is about one.
+    pub topic: Option<String>,
+    /// And the partition.
+    pub partition: Option<i32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Report {
+    degraded: Vec<Condition>,
+}
+
 impl Trial {
-    async fn start(variables: &[(Role, &str, &str)]) -> Result<Self> {
-        let mut stack = Stack::private(GatewayPort::Any, variables)?;
-        stack.up(&Up::default()).await?;
+    /// What is asked of a stack that serves.
+    pub fn of(stack: Stack) -> Result<Self> {
         let gateway = Gateway::new(stack.gateway_url()?, 32)?;
         let inspector = Inspector::new(&stack)?;
         Ok(Self { stack, gateway, inspector })
+    }
+
+    async fn start(variables: &[(Role, &str, &str)]) -> Result<Self> {
+        let mut stack = Stack::private(GatewayPort::Any, variables)?;
+        stack.up(&Up::default()).await?;
+        Self::of(stack)
     }
 
     /// Publishes a record to `topic` as it is; its partition and offset.
@@ -116,6 +139,49 @@ impl Trial {
                 bail!("no dead letter of {group} with key {key} after {SOON:?}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Starts an instance anew with other variables.
+    pub async fn restart_with(&mut self, role: Role, variables: &[(&str, &str)]) -> Result<()> {
+        for (name, value) in variables {
+            self.stack.set_variable(role, name, value);
+        }
+        ensure!(self.stack.stop(role, 1).await?, "{role} did not end when asked");
+        self.stack.start(role, 1).await
+    }
+
+    /// The process of a role's first instance.
+    pub fn process(&self, role: Role) -> Result<ProcessId> {
+        let process = self.stack.state().entry(role, 1).and_then(|entry| entry.process);
+        process.with_context(|| format!("{role} was never started"))
+    }
+
+    /// What does not work as it should, as a service's `/readyz` says.
+    pub async fn degraded(&self, role: Role) -> Result<Vec<Condition>> {
+        let url = format!("{}/readyz", self.stack.admin_url(role, 1)?);
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let report: Report = http.get(url).send().await?.json().await?;
+        Ok(report.degraded)
+    }
+
+    /// Waits until what a service says of itself is enough.
+    pub async fn until_degraded(
+        &self,
+        role: Role,
+        what: &str,
+        limit: Duration,
+        enough: impl Fn(&[Condition]) -> bool,
+    ) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let degraded = self.degraded(role).await?;
+            if enough(&degraded) {
+                println!("{role}: {what} after {:.1} s", start.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            ensure!(start.elapsed() < limit, "{role}: not {what} after {limit:?}: {degraded:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 

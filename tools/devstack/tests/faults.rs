@@ -2,6 +2,8 @@
 
 #[path = "faults/load.rs"]
 mod load;
+#[path = "faults/outages.rs"]
+mod outages;
 #[path = "faults/threads.rs"]
 mod threads;
 

@@ -1,6 +1,7 @@
 //! `test`: what the CI runs, and what each step took.
 
 use std::{
+    io::{self, IsTerminal as _},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -18,10 +19,15 @@ use tokio::process::Command;
 const FAILPOINTS: &str = "--features=actors/failpoints";
 /// Tells the tests to go through all failpoints rather than those that fit into a CI run.
 const ALL_FAILPOINTS: &str = "ALL_FAILPOINTS";
+/// Tells the tests that draw a fault or a thread to try each of them.
+const ALL_FAULTS: &str = "ALL_FAULTS";
 /// Tells the test of Kafka's absence at rest how many rounds it does.
 const REST_ROUNDS: &str = "REST_ROUNDS";
 /// Tells the test of a lane with many parked rows how many there are.
 const PARKED_ROWS: &str = "PARKED_ROWS";
+
+/// Where cargo does not show how far it is, a line says so this often.
+const TICK: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -56,7 +62,23 @@ impl Steps {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(paths::project_root()?).kill_on_drop(true);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        let status = command.status().await.with_context(|| format!("{program} cannot be run"))?;
+        // On a terminal it shows what it builds; elsewhere that would be a line for each crate.
+        let silent = program == "cargo" && name != "tests" && !io::stderr().is_terminal();
+        if silent {
+            command.env("CARGO_TERM_QUIET", "true");
+        }
+        let mut child = command.spawn().with_context(|| format!("{program} cannot be run"))?;
+        let mut tick = tokio::time::interval(TICK);
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.with_context(|| format!("{program} cannot be waited for"))?,
+                _ = tick.tick() => {
+                    if silent && start.elapsed() >= TICK {
+                        println!("   {name}: {:.0} s", start.elapsed().as_secs_f64());
+                    }
+                }
+            }
+        };
         self.note(name, start);
         Ok(status.success())
     }
@@ -88,17 +110,8 @@ impl Steps {
 pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
     let mut steps = Steps { taken: Vec::new(), start: Instant::now() };
     if args.arguments.is_empty() {
-        let clippy = [
-            "clippy",
-            "--quiet",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            FAILPOINTS,
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let clippy =
+            ["clippy", "--locked", "--workspace", "--all-targets", FAILPOINTS, "--", "-D", "warnings"];
         let checks: [(&str, &[&str]); 2] = [("format", &["fmt", "--all", "--check"]), ("lints", &clippy)];
         for (name, arguments) in checks {
             if !steps.run(name, "cargo", arguments, &[]).await? {
@@ -107,11 +120,11 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         }
     }
     // Tests that start the services find their binaries here, and tests of what is not built yet would test old ones.
-    let build = ["build", "--quiet", "--locked", "--workspace", "--bins", FAILPOINTS];
+    let build = ["build", "--locked", "--workspace", "--bins", FAILPOINTS];
     if !steps.run("build binaries", "cargo", &build, &[]).await? {
         return Ok(steps.end(Some("build binaries")));
     }
-    let build = ["test", "--quiet", "--locked", "--workspace", "--no-run", FAILPOINTS];
+    let build = ["test", "--locked", "--workspace", "--no-run", FAILPOINTS];
     if !steps.run("build tests", "cargo", &build, &[]).await? {
         return Ok(steps.end(Some("build tests")));
     }
@@ -125,6 +138,7 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     if args.all {
         variables.push((ALL_FAILPOINTS, "1".to_owned()));
+        variables.push((ALL_FAULTS, "1".to_owned()));
         variables.push((PARKED_ROWS, "1000000".to_owned()));
         variables.push((REST_ROUNDS, std::env::var(REST_ROUNDS).unwrap_or_else(|_| "30".to_owned())));
     }

@@ -1,5 +1,7 @@
 //! Apache Kafka, one node, KRaft.
 
+mod second;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -18,6 +20,8 @@ use crate::{
     paths,
     process::{Launch, Lifetime, ProcessId, start},
 };
+
+pub use self::second::{ID as SECOND, Second};
 
 const TEMPLATE: &str = include_str!("../../kafka/server.properties.in");
 /// Who logs in over TLS. Nobody else reaches the broker: it listens on the loopback address alone.
@@ -46,14 +50,10 @@ pub fn client_file(home: &Home) -> PathBuf {
 
 /// Starts the broker, formatting its directory the first time: the cluster id is kept from then on.
 pub async fn launch(home: &Home, ports: Ports, lifetime: Lifetime) -> Result<ProcessId> {
-    let libs = paths::kafka_libs(&home.root)?;
-    let java = paths::program("java")?.display().to_string();
-    let class_path = format!("{}/*", libs.display());
     fs::create_dir_all(&home.directory)
         .with_context(|| format!("{} cannot be made", home.directory.display()))?;
     let tls = Files::at(&home.directory);
     tls.make("kafka")?;
-    let properties = home.directory.join("server.properties");
     let text = TEMPLATE
         .replace("@PORT@", &ports.plain.to_string())
         .replace("@ADVERTISED_PORT@", &ports.advertised.to_string())
@@ -63,34 +63,48 @@ pub async fn launch(home: &Home, ports: Ports, lifetime: Lifetime) -> Result<Pro
         .replace("@PASSWORD@", PASSWORD)
         .replace("@KEYSTORE@", &tls.both.display().to_string())
         .replace("@DATA@", &home.data().display().to_string());
-    write(&properties, &text)?;
+    write(Path::new(&properties(home)), &text)?;
     let authority = tls.certificate.display();
     let text = format!(
         "# A client that logs in over TLS.\nsecurity.protocol=SASL_SSL\nsasl.mechanisms=PLAIN\nsasl.username={USER}\n\
          sasl.password={PASSWORD}\nssl.ca.location={authority}\n"
     );
     write(&client_file(home), &text)?;
-    let properties = properties.display().to_string();
-
-    let format = |main: &str, options: &[&str]| -> Vec<String> {
-        let words = [java.as_str(), "-cp", &class_path].into_iter().chain(options.iter().copied());
-        words.chain([main]).map(String::from).collect()
-    };
     home.prepared(|_| async {
-        // One that begins with a dash would be taken for an option: with the first bit clear none does.
-        let id = Uuid::new_v4().as_u128() >> 1;
-        // Kafka's ids are 16 bytes in URL-safe base64, as its own tool writes them; any UUID will do.
-        let mut words = format("kafka.tools.StorageTool", &["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-        words.extend(["format", "-t", &cluster_id(Uuid::from_u128(id)), "-c", &properties].map(String::from));
-        run(&words).await.context("Kafka's directory cannot be formatted")
+        // One that begins with a dash would be taken for an option: with the first bit clear none does. Kafka's ids are 16 bytes in
+        // URL-safe base64, as its own tool writes them; any UUID will do.
+        let id = cluster_id(Uuid::from_u128(Uuid::new_v4().as_u128() >> 1));
+        run(&storage_tool(home, &id)?).await.context("Kafka's directory cannot be formatted")
     })
     .await?;
+    start(&broker_launch(home)?, lifetime)
+}
 
+/// The command that runs one of Kafka's programs.
+fn program(home: &Home, main: &str, options: &[&str]) -> Result<Vec<String>> {
+    let class_path = format!("{}/*", paths::kafka_libs(&home.root)?.display());
+    let java = paths::program("java")?.display().to_string();
+    let words = [java.as_str(), "-cp", &class_path, "-XX:+UseSerialGC"].into_iter();
+    Ok(words.chain(options.iter().copied()).chain([main]).map(String::from).collect())
+}
+
+fn properties(home: &Home) -> String {
+    home.directory.join("server.properties").display().to_string()
+}
+
+/// The command that prepares a broker's directory as one of `cluster`.
+fn storage_tool(home: &Home, cluster: &str) -> Result<Vec<String>> {
+    let mut words = program(home, "kafka.tools.StorageTool", &["-XX:TieredStopAtLevel=1"])?;
+    words.extend(["format", "-t", cluster, "-c", &properties(home)].map(String::from));
+    Ok(words)
+}
+
+fn broker_launch(home: &Home) -> Result<Launch> {
     let log4j = home.root.join("tools/devstack/kafka/log4j2.properties");
     let logging = format!("-Dlog4j2.configurationFile={}", log4j.display());
-    let mut command = format("kafka.Kafka", &["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", &logging]);
-    command.push(properties);
-    let launch = Launch {
+    let mut command = program(home, "kafka.Kafka", &["-Xms256m", "-Xmx512m", &logging])?;
+    command.push(properties(home));
+    Ok(Launch {
         command,
         variables: Vec::new(),
         hermetic: true,
@@ -98,8 +112,7 @@ pub async fn launch(home: &Home, ports: Ports, lifetime: Lifetime) -> Result<Pro
         log: home.log.clone(),
         death: "KILL",
         user: None,
-    };
-    start(&launch, lifetime)
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

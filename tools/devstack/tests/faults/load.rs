@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    env,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -40,6 +41,11 @@ const MIX: [(&str, &str); 8] = [
     ("tok_no_courier", "CANCELLED"),
     ("tok_ok", "COMPLETED"),
 ];
+
+/// Whether every fault is tried, and not a few that are drawn.
+pub(crate) fn all() -> bool {
+    env::var_os("ALL_FAULTS").is_some()
+}
 
 /// Places orders, does `fault` in the midst of them, and checks how all end.
 pub(crate) async fn under_load(

@@ -1,6 +1,7 @@
 //! One thread of a process stands still, and all others go on: the status says so, and nothing is lost by it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     sync::mpsc,
     thread,
@@ -8,7 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use devstack::{names::Role, trial, trial::Trial};
+use contracts::topics::PARTITIONS;
+use devstack::{
+    names::Role,
+    topics::partition_of,
+    trial::{self, Condition, Trial},
+};
 use nix::{
     errno::Errno,
     sys::{
@@ -17,11 +23,17 @@ use nix::{
     },
     unistd::Pid,
 };
+use rand::seq::SliceRandom;
+use uuid::Uuid;
 
 use crate::load;
 
 /// In this time a status shows what is, and shows no more what is over.
 const SHOWN: Duration = Duration::from_secs(15);
+/// A thread of the Kafka client is stopped for so long before orders come.
+const STANDS: Duration = Duration::from_secs(8);
+/// Of its two dozen threads a plain run stops so many.
+const SAMPLE: usize = 2;
 /// A producer that says nothing is replaced after 20 s.
 const REPLACED: Duration = Duration::from_secs(30);
 
@@ -41,9 +53,8 @@ impl Drop for Stopped {
     }
 }
 
-/// Stops the first thread of process `pid` that is called `name`; `None` where the system allows nobody to.
-fn stop(pid: u32, name: &str) -> Result<Option<Stopped>> {
-    let thread = thread_of(pid, name)?;
+/// Stops a thread; `None` where the system allows nobody to.
+fn stop(thread: Pid) -> Result<Option<Stopped>> {
     let (stopped, has_stopped) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     // Whoever attaches is the one who has to detach.
@@ -69,52 +80,79 @@ fn stop(pid: u32, name: &str) -> Result<Option<Stopped>> {
     }
 }
 
-fn thread_of(pid: u32, name: &str) -> Result<Pid> {
+/// The threads of process `pid` whose names begin so, the oldest first.
+fn threads(pid: u32, name: &str) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = task?.path();
         // One that has just ended is not the one that is looked for.
         let called = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if called.trim_end() == name {
+        if called.starts_with(name) {
             let id = path.file_name().and_then(|id| id.to_str()).context("a thread without an id")?;
             found.push(id.parse()?);
         }
     }
-    let first = found.into_iter().min().with_context(|| format!("process {pid} has no thread {name}"))?;
-    Ok(Pid::from_raw(first))
+    found.sort_unstable();
+    ensure!(!found.is_empty(), "process {pid} has no thread {name}");
+    Ok(found.into_iter().map(Pid::from_raw).collect())
 }
 
-/// The codes of what does not work as it should, as a service says.
-async fn degraded(trial: &Trial, role: Role) -> Result<Vec<String>> {
-    let url = format!("{}/readyz", trial.stack.admin_url(role, 1)?);
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-    let report: serde_json::Value = http.get(url).send().await?.json().await?;
-    let conditions = report["degraded"].as_array().context("/readyz is not what it should be")?;
-    Ok(conditions.iter().filter_map(|one| Some(one["code"].as_str()?.to_owned())).collect())
+/// Places an order on each partition.
+async fn place(trial: &Trial) -> Result<Vec<Uuid>> {
+    let mut placed = Vec::new();
+    let mut missing: BTreeSet<i32> = (0..PARTITIONS).collect();
+    while !missing.is_empty() {
+        let order = trial.gateway.place_eventually("tok_ok", 500, trial::SOON).await?;
+        missing.remove(&partition_of(order.to_string().as_bytes(), PARTITIONS));
+        placed.push(order);
+    }
+    Ok(placed)
 }
 
-async fn until_degraded(
-    trial: &Trial,
-    role: Role,
-    what: &str,
-    limit: Duration,
-    enough: impl Fn(&[String]) -> bool,
-) -> Result<()> {
+/// How many of them have not ended.
+async fn open(trial: &Trial, placed: &[Uuid]) -> Result<usize> {
+    let mut open = 0;
+    for order in placed {
+        open += usize::from(!trial.gateway.order(*order).await?.is_terminal());
+    }
+    Ok(open)
+}
+
+/// Waits until all have ended; false if they have not by then.
+async fn all_end(trial: &Trial, placed: &[Uuid], limit: Duration) -> Result<bool> {
     let start = Instant::now();
-    loop {
-        let codes = degraded(trial, role).await?;
-        if enough(&codes) {
-            println!("{what} is so after {:.1} s", start.elapsed().as_secs_f64());
-            return Ok(());
+    while open(trial, placed).await? > 0 {
+        if start.elapsed() > limit {
+            return Ok(false);
         }
-        ensure!(start.elapsed() < limit, "{what} is not so after {limit:?}: {codes:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    Ok(true)
 }
 
-fn process(trial: &Trial, role: Role) -> Result<u32> {
-    let status = trial.stack.status().into_iter().find(|one| one.name == role && one.instance == 1);
-    status.and_then(|one| one.pid).with_context(|| format!("{role} does not run"))
+/// A thread of the client stands still: whatever it is for, orders end, or the service says what does not work.
+async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<bool> {
+    trial.until_degraded(Role::Payments, "at rest", trial::SOON, <[Condition]>::is_empty).await?;
+    let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
+    let Some(stopped) = stop(thread)? else { return Ok(false) };
+    // Long enough for a session to end by it.
+    tokio::time::sleep(STANDS).await;
+    let start = Instant::now();
+    let placed = place(trial).await?;
+    let ended = all_end(trial, &placed, SHOWN).await?;
+    let said = trial.degraded(Role::Payments).await?;
+    println!(
+        "{} ({thread}) stands still: {} of {} orders open, {said:?}, {:.1} s",
+        name.trim_end(),
+        open(trial, &placed).await?,
+        placed.len(),
+        start.elapsed().as_secs_f64()
+    );
+    ensure!(ended || !said.is_empty(), "orders do not end, and nobody says why");
+    drop(stopped);
+    ensure!(all_end(trial, &placed, SHOWN).await?, "orders do not end once the thread goes on");
+    trial.until_degraded(Role::Payments, "over", SHOWN, <[Condition]>::is_empty).await?;
+    Ok(true)
 }
 
 async fn an_order_ends(trial: &Trial) -> Result<()> {
@@ -133,8 +171,8 @@ async fn an_order_ends(trial: &Trial) -> Result<()> {
 
 /// Stops a thread of payments, once nothing of it is degraded.
 async fn stop_of_payments(trial: &Trial, name: &str) -> Result<Option<Stopped>> {
-    until_degraded(trial, Role::Payments, "rest", trial::SOON, <[String]>::is_empty).await?;
-    stop(process(trial, Role::Payments)?, name)
+    trial.until_degraded(Role::Payments, "at rest", trial::SOON, <[Condition]>::is_empty).await?;
+    stop(threads(trial.process(Role::Payments)?.pid, name)?[0])
 }
 
 #[test]
@@ -142,10 +180,10 @@ fn a_poll_thread_that_stands_still_is_named_and_goes_on() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
         // As the system cuts it off.
         let Some(stopped) = stop_of_payments(trial, "poll-payments-s").await? else { return Ok(()) };
-        let named = |codes: &[String]| codes.iter().any(|code| code == "poll-thread-stalled");
-        until_degraded(trial, Role::Payments, "that it is named", SHOWN, named).await?;
+        let named = |said: &[Condition]| said.iter().any(|one| one.code == "poll-thread-stalled");
+        trial.until_degraded(Role::Payments, "named", SHOWN, named).await?;
         drop(stopped);
-        until_degraded(trial, Role::Payments, "that it is over", SHOWN, <[String]>::is_empty).await?;
+        trial.until_degraded(Role::Payments, "over", SHOWN, <[Condition]>::is_empty).await?;
         an_order_ends(trial).await
     })
 }
@@ -154,12 +192,30 @@ fn a_poll_thread_that_stands_still_is_named_and_goes_on() -> Result<()> {
 fn a_producer_whose_thread_stands_still_is_named_and_replaced() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
         let Some(stopped) = stop_of_payments(trial, "producer pollin").await? else { return Ok(()) };
-        let named = |codes: &[String]| codes.iter().any(|code| code == "producer-silent");
-        until_degraded(trial, Role::Payments, "that it is named", SHOWN, named).await?;
-        until_degraded(trial, Role::Payments, "that it is replaced", REPLACED, <[String]>::is_empty).await?;
+        let named = |said: &[Condition]| said.iter().any(|one| one.code == "producer-silent");
+        trial.until_degraded(Role::Payments, "named", SHOWN, named).await?;
+        trial.until_degraded(Role::Payments, "replaced", REPLACED, <[Condition]>::is_empty).await?;
         // By the new one: the other still stands.
         an_order_ends(trial).await?;
         drop(stopped);
         an_order_ends(trial).await
+    })
+}
+
+#[test]
+fn a_thread_of_the_kafka_client_that_stands_still_harms_nobody_unseen() -> Result<()> {
+    trial::run(load::SETTINGS, async |trial| {
+        let mut drawn = threads(trial.process(Role::Payments)?.pid, "rdk:")?;
+        drawn.shuffle(&mut rand::rng());
+        if !load::all() {
+            drawn.truncate(SAMPLE);
+        }
+        for thread in drawn {
+            // Clients that stood still too long have been replaced, and their threads are gone.
+            if fs::exists(format!("/proc/{thread}"))? && !harms_nobody_unseen(trial, thread).await? {
+                break;
+            }
+        }
+        Ok(())
     })
 }

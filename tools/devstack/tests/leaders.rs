@@ -1,0 +1,125 @@
+//! A broker goes away and takes the leader of one partition with it: that one is named and waits, all others go on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use contracts::topics::{ORDERS, PARTITIONS};
+use devstack::{
+    audit,
+    names::{KAFKA_BROKERS, Role},
+    servers::kafka::{SECOND, Second, client},
+    stack::{GatewayPort, Stack, Up},
+    topics::partition_of,
+    trial::{Condition, SOON, Trial},
+};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    types::RDKafkaErrorCode,
+};
+use uuid::Uuid;
+
+/// What has to be seen, or to be over, is so after this time.
+const SHOWN: Duration = Duration::from_secs(15);
+const FIRST: i32 = 1;
+/// The partition whose leader goes.
+const ALONE: i32 = PARTITIONS - 1;
+const SERVICES: [Role; 3] = [Role::Orders, Role::Payments, Role::Delivery];
+
+/// Makes the topic of the orders anew, with one partition on the second broker.
+async fn spread_orders(brokers: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(SOON));
+    for answer in admin.delete_topics(&[ORDERS], &options).await? {
+        answer.map_err(|(topic, code)| anyhow::anyhow!("{topic} cannot be deleted: {code}"))?;
+    }
+    let replicas: Vec<&[i32]> =
+        (0..PARTITIONS).map(|at| if at == ALONE { &[SECOND][..] } else { &[FIRST] }).collect();
+    let topic = NewTopic::new(ORDERS, PARTITIONS, TopicReplication::Variable(&replicas));
+    let start = Instant::now();
+    loop {
+        match admin.create_topics([&topic], &options).await?.pop().context("no answer")? {
+            Ok(_) => return Ok(()),
+            // Deleting takes its time.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) if start.elapsed() < SOON => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err((topic, code)) => bail!("{topic} cannot be made: {code}"),
+        }
+    }
+}
+
+async fn start() -> Result<(Trial, Second)> {
+    let mut stack = Stack::private(GatewayPort::Any, &[])?;
+    // While there is one broker, everything is there, the groups' and transactions' own topics too.
+    stack.up(&Up::default()).await?;
+    for role in SERVICES {
+        ensure!(stack.stop(role, 1).await?, "{role} did not end when asked");
+    }
+    let brokers = stack.url(KAFKA_BROKERS)?.to_owned();
+    let second = Second::join(&stack.home(Role::Kafka), &brokers).await?;
+    spread_orders(&brokers).await?;
+    stack.up(&Up::default()).await?;
+    Ok((Trial::of(stack)?, second))
+}
+
+/// Places orders until there are some of the partition and some of others: those, and these.
+async fn place(trial: &Trial) -> Result<(Vec<Uuid>, Vec<Uuid>)> {
+    let (mut alone, mut others) = (Vec::new(), Vec::new());
+    while alone.is_empty() || others.len() < 10 {
+        let order = trial.gateway.place("tok_ok", 1_000).await?;
+        let partition = partition_of(order.to_string().as_bytes(), PARTITIONS);
+        if partition == ALONE { &mut alone } else { &mut others }.push(order);
+    }
+    Ok((alone, others))
+}
+
+async fn all_complete(trial: &Trial, orders: &[Uuid], limit: Duration) -> Result<()> {
+    for order in orders {
+        trial.gateway.until(*order, "COMPLETED", limit).await?;
+    }
+    Ok(())
+}
+
+/// Nothing is wrong but that topics have one replica where there are two brokers, which is so.
+fn calm(said: &[Condition]) -> bool {
+    said.iter().all(|one| one.code == "topic-replication")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_without_a_leader_is_named_and_the_others_go_on() -> Result<()> {
+    let (trial, mut second) = start().await?;
+    for role in SERVICES {
+        trial.until_degraded(role, "at rest", SOON, calm).await?;
+    }
+    let (alone, others) = place(&trial).await?;
+    all_complete(&trial, &[alone, others].concat(), SOON).await?;
+
+    second.kill().await?;
+    let away = Instant::now();
+    let named = |said: &[Condition]| {
+        said.iter().any(|one| one.topic.as_deref() == Some(ORDERS) && one.partition == Some(ALONE))
+    };
+    for reader in [Role::Payments, Role::Delivery] {
+        trial.until_degraded(reader, "named", SHOWN.saturating_sub(away.elapsed()), named).await?;
+    }
+    let (alone, others) = place(&trial).await?;
+    all_complete(&trial, &others, SHOWN).await?;
+    trial.until_degraded(Role::Orders, "named by who writes to it", SHOWN, named).await?;
+    for order in &alone {
+        let order = trial.gateway.order(*order).await?;
+        ensure!(order.status == "PENDING", "{order:?}");
+    }
+
+    second.start().await?;
+    let back = Instant::now();
+    all_complete(&trial, &alone, SHOWN).await?;
+    for role in SERVICES {
+        let rest = SHOWN.saturating_sub(back.elapsed());
+        trial.until_degraded(role, "over", rest, calm).await?;
+    }
+    trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
+    let audit = audit::run(&trial.stack, audit::retention()).await?;
+    ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
+    trial.stack.discard().await
+}
