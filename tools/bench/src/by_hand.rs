@@ -52,7 +52,7 @@ pub(crate) async fn run(topic: &str, records: usize) -> Result<Taken> {
     let client = pool.get().await?;
     let applied: i64 = client.query_one("select sum(events)::bigint from totals", &[]).await?.get(0);
     anyhow::ensure!(usize::try_from(applied)? == records, "{applied} of {records} were applied");
-    Ok(Taken { records, time })
+    Ok(Taken { records, time, swept: 0 })
 }
 
 async fn work(

@@ -1,8 +1,8 @@
 //! `./dev bench runtime`: what the runtime costs, beside what one would write by hand, in one run on one machine.
 //!
-//! Five ways to work through the same records, each in a process of its own, so that its processor time and memory are its
+//! Six ways to work through the same records, each in a process of its own, so that its processor time and memory are its
 //! own: consume and parse, the runtime with a handler that ignores everything, hand-written batch SQL, the runtime with the
-//! handler that does the same, and that handler with what real life adds. `setup` makes the records; `report` compares.
+//! handler that does the same, that one while the inbox forgets old events, and with what real life adds. `setup` makes the records; `report` compares.
 
 mod by_hand;
 mod event;
@@ -50,13 +50,16 @@ pub(crate) enum Way {
     Ceiling,
     /// The runtime, with the handler that does the same.
     Protocol,
+    /// The same while the inbox forgets a million events.
+    Swept,
     /// The same with 5 % duplicates, 1 % poison, 1 % permanent and 2 % transient failures.
     Mix,
 }
 
 impl Way {
     /// In the order in which they are run and shown.
-    pub(crate) const ALL: [Self; 5] = [Self::Raw, Self::Bare, Self::Ceiling, Self::Protocol, Self::Mix];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Raw, Self::Bare, Self::Ceiling, Self::Protocol, Self::Swept, Self::Mix];
 
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Way {
             Self::Bare => "bare",
             Self::Ceiling => "ceiling",
             Self::Protocol => "protocol",
+            Self::Swept => "swept",
             Self::Mix => "mix",
         }
     }
@@ -89,7 +93,7 @@ async fn one(way: Way, topic: &str, records: usize) -> Result<()> {
             tokio::task::spawn_blocking(move || raw::run(&topic, records)).await??
         }
         Way::Ceiling => by_hand::run(topic, records).await?,
-        Way::Bare | Way::Protocol | Way::Mix => runtime::run(way, topic, records).await?,
+        Way::Bare | Way::Protocol | Way::Swept | Way::Mix => runtime::run(way, topic, records).await?,
     };
     println!("{}", serde_json::to_string(&usage::measured(taken)?)?);
     Ok(())

@@ -24,6 +24,8 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_secs(180);
+/// Events that are to be forgotten while it is measured what that costs: more than can be.
+const OLD: u32 = 1_000_000;
 
 /// When the first record was decoded.
 static FIRST: OnceLock<Instant> = OnceLock::new();
@@ -142,7 +144,11 @@ pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> 
         hints: Hints::connect(&variable("REDIS_URL")?)?,
         publisher: Publisher::start(&kafka)?,
     };
-    let settings = GroupSettings::new("bench", &group, &[topic], kafka);
+    let mut settings = GroupSettings::new("bench", &group, &[topic], kafka);
+    if way == Way::Swept {
+        remember(&pool, &group, OLD).await?;
+        settings.retention.every = Duration::from_millis(100);
+    }
     let member = Group::start(settings, Totals { way, out }, deps).await?;
     let started = Instant::now();
     while !finished(&member, topic, records) {
@@ -150,9 +156,27 @@ pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> 
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let time = FIRST.get().context("no record was decoded")?.elapsed();
+    let swept = if way == Way::Swept { OLD - remembered(&pool, &group).await? } else { 0 };
     check(way, &pool, topic, records).await?;
     ensure!(member.shutdown(Duration::from_secs(10)).await, "the group did not drain in time");
-    Ok(Taken { records, time })
+    Ok(Taken { records, time, swept })
+}
+
+/// Fills the inbox with events that ended before its retention.
+async fn remember(pool: &Pool, group: &str, events: u32) -> Result<()> {
+    let client = pool.get().await?;
+    let sql = "insert into inbox select $1, gen_random_uuid(), false, 1, n, now() - interval '4 days' + n * interval '1 ms'
+               from generate_series(1, $2::bigint) as n";
+    client.execute(sql, &[&group, &i64::from(events)]).await?;
+    client.batch_execute("vacuum analyze inbox; checkpoint").await?;
+    Ok(())
+}
+
+/// How many of them are left.
+async fn remembered(pool: &Pool, group: &str) -> Result<u32> {
+    let sql = "select count(*) from inbox where consumer = $1 and processed_at < now() - interval '3 days'";
+    let left: i64 = pool.get().await?.query_one(sql, &[&group]).await?.get(0);
+    Ok(u32::try_from(left)?)
 }
 
 /// Every offset is past, and nothing waits any more.
@@ -176,7 +200,7 @@ async fn check(way: Way, pool: &Pool, topic: &str, records: usize) -> Result<()>
         [("applied", applied), ("duplicate", duplicate), ("dead", dead), ("ignored", ignored)].into();
     let right = match way {
         Way::Bare => ignored == all,
-        Way::Protocol => applied == all,
+        Way::Protocol | Way::Swept => applied == all,
         _ => applied + duplicate + dead == all && duplicate > 0 && dead > 0,
     };
     ensure!(right && totals == applied, "{records} records, {totals} in the totals, and {counts:?}");

@@ -15,6 +15,8 @@ pub(crate) struct Taken {
     pub(crate) records: usize,
     /// From the first record to the last commit.
     pub(crate) time: Duration,
+    /// Old rows that were swept meanwhile.
+    pub(crate) swept: u32,
 }
 
 /// The same, with what its process used.
@@ -26,6 +28,8 @@ pub(crate) struct Measured {
     pub(crate) cpu_s: f64,
     /// Its largest resident memory, MiB.
     pub(crate) peak_mib: f64,
+    /// Old rows swept meanwhile, a second.
+    pub(crate) swept_per_s: f64,
 }
 
 /// Reads what this process has used.
@@ -44,5 +48,6 @@ pub(crate) fn measured(taken: Taken) -> Result<Measured> {
         per_s: records / taken.time.as_secs_f64(),
         cpu_s: (ticks(11)? + ticks(12)?) / TICKS,
         peak_mib: peak_kib / 1024.0,
+        swept_per_s: f64::from(taken.swept) / taken.time.as_secs_f64(),
     })
 }
