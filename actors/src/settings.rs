@@ -190,7 +190,8 @@ pub struct GroupSettings {
     pub batch_max_records: usize,
     /// Most bytes in one batch transaction.
     pub batch_max_bytes: usize,
-    /// Records delivered and not yet finished at which a partition is paused; it resumes at half.
+    /// Most records delivered and not yet finished of a partition: no more are taken until there is room. One that is full for 5 s
+    /// is paused.
     pub lane_max_records: usize,
     /// The same in bytes.
     pub lane_max_bytes: usize,
