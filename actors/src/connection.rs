@@ -16,7 +16,8 @@ use futures_util::FutureExt;
 use thiserror::Error;
 use tokio_postgres::Error;
 
-use crate::{Cause, sql};
+pub use crate::sql::Soundness;
+use crate::{failure::Cause, sql};
 
 /// How long a transaction may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,17 +186,6 @@ impl Connection {
             Err(error) => self.judge(error),
         }
     }
-}
-
-/// What an error says of the connection it came over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Soundness {
-    /// Nothing.
-    Sound,
-    /// It is broken, or leads to a server that cannot be used: close it.
-    Broken,
-    /// A statement prepared on it does not fit any more: close it, and prepare all statements anew.
-    Stale,
 }
 
 /// An error that says something of the connection it came over.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use tokio_postgres::error::DbError;
 
-use crate::sql;
+use crate::sql::text;
 
 /// Longest message of a cause, in bytes: it goes to logs, headers, rows and people.
 pub const MAX_MESSAGE: usize = 2 << 10;
@@ -47,7 +47,7 @@ impl Cause {
 }
 
 fn said(error: &(dyn Error + 'static)) -> String {
-    error.downcast_ref::<DbError>().map_or_else(|| error.to_string(), sql::text)
+    error.downcast_ref::<DbError>().map_or_else(|| error.to_string(), text)
 }
 
 /// `text`, or as much of it as fits into `limit` bytes with a sign that there was more.

@@ -24,24 +24,18 @@ use crate::{
     clock::Clock,
     condition::Conditions,
     connection::{Connection, Limits},
-    consumer::{Consumers, Probe},
+    consumer::{ConsumerPair, Probe},
     dead_letter::{ACTIONS_TOPIC, dlq_topic, requeue_topic},
     dedupe::Hints,
-    kafka::MetadataClient,
-    log_ends::LogEnds,
-    lookout::Lookout,
+    housekeeping::{Looking, Lookout, Reporter, Sweeper, Watch},
+    kafka::{self, LogEnds, MetadataClient, Sources},
     metrics,
     observed::Observed,
+    outbox::Publisher,
     panics,
-    partition::{Pace, Supervise, Supervisor},
-    publisher::Publisher,
-    record::TopicPartition,
-    reporter::Reporter,
-    retention::Sweeper,
+    partition::{Pace, Shared, Supervise, Supervisor},
     retry::{self, Sample},
     settings::GroupSettings,
-    topics,
-    watch::Watch,
 };
 
 pub use self::operate::{Consent, OperateError, ResetTo};
@@ -73,42 +67,6 @@ pub struct StartError {
     pub cause: Cause,
 }
 
-/// What all actors of a group share.
-pub(crate) struct Shared<H: Handler> {
-    pub(crate) settings: GroupSettings,
-    pub(crate) handler: H,
-    pub(crate) pool: Pool,
-    pub(crate) hints: Hints,
-    pub(crate) publisher: Publisher,
-    /// Bounds the batch transactions in flight.
-    pub(crate) transactions: Semaphore,
-    /// What time it is in the database.
-    pub(crate) clock: Clock,
-    /// What the attempts of all lanes showed of late.
-    pub(crate) sample: Sample,
-    /// How long external calls take.
-    pub(crate) pace: Pace,
-    /// This member's name in leases.
-    pub(crate) owner: String,
-    pub(crate) cluster_id: String,
-    /// Where logs begin and end.
-    pub(crate) log_ends: LogEnds,
-    /// What the group reads.
-    pub(crate) topics: topics::Sources,
-    supervisor: OnceLock<ActorRef<Supervise>>,
-}
-
-impl<H: Handler> Shared<H> {
-    /// Tells a lane of this process, if it has it, that records were put into its `parked`. Another process's finds out
-    /// by itself.
-    pub(crate) fn wake_requeued(&self, source: &TopicPartition) {
-        if let Some(supervisor) = self.supervisor.get() {
-            // A supervisor that is gone has no lanes.
-            supervisor.cast(Supervise::Requeued(source.clone())).unwrap_or_default();
-        }
-    }
-}
-
 /// A consumer group member: its consumers, lanes, actors and supervisor. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
@@ -125,7 +83,7 @@ struct Inner {
     /// For what operators ask.
     pool: Pool,
     publisher: Publisher,
-    consumers: Arc<Consumers>,
+    consumers: Arc<ConsumerPair>,
     conditions: Conditions,
     observed: Observed,
     supervisor: ActorRef<Supervise>,
@@ -159,7 +117,7 @@ impl Group {
         #[cfg(feature = "failpoints")]
         crate::failpoint::arm_from_environment().map_err(|error| Cause::new("failpoint", error))?;
         panics::install();
-        let cluster_id = topics::cluster_id(&settings.kafka).await?;
+        let cluster_id = kafka::cluster_id(&settings.kafka).await?;
         let metadata = MetadataClient::new(&settings.kafka)?;
         let topics = needed(&settings, &metadata.fetch(START).await?);
         for (topic, count) in &topics {
@@ -170,7 +128,7 @@ impl Group {
         }
         let (conditions, clock) = (Conditions::default(), Clock::default());
         let log_ends = LogEnds::new(&settings.kafka)?;
-        let looking = topics::Looking::new(&settings, metadata.clone(), conditions.clone())?;
+        let looking = Looking::new(&settings, metadata.clone(), conditions.clone())?;
         looking.begin().await?;
         let shared = Arc::new(Shared {
             handler,
@@ -184,7 +142,7 @@ impl Group {
             owner: format!("{}/{}", settings.service, Uuid::now_v7()),
             cluster_id: cluster_id.clone(),
             log_ends: log_ends.clone(),
-            topics: topics::Sources::new(metadata.clone(), &settings.topics),
+            topics: Sources::new(metadata.clone(), &settings.topics),
             supervisor: OnceLock::new(),
             settings: settings.clone(),
         });
@@ -192,7 +150,7 @@ impl Group {
             .await
             .map_err(|error| Cause::from_error("supervisor", &error))?;
         shared.supervisor.get_or_init(|| supervisor.clone());
-        let consumers = Consumers::start(&settings, &supervisor, &Handle::current())
+        let consumers = ConsumerPair::start(&settings, &supervisor, &Handle::current())
             .map_err(|error| Cause::new("kafka-consumer", error))?;
         let consumers = Arc::new(consumers);
         begin_metrics(&settings);
@@ -336,7 +294,7 @@ fn degraded(
     group: &str,
     publisher: &Publisher,
     conditions: &Conditions,
-    consumers: &Consumers,
+    consumers: &ConsumerPair,
 ) -> Vec<Condition> {
     let mut all = conditions.list();
     let mut lanes = consumers.lanes();

@@ -18,7 +18,7 @@ use tokio_postgres::{Row, types::ToSql};
 pub(crate) use self::{
     admin::{place, reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Intent, Place, claim, remember, write_intent},
-    progress::{Marks, write_caught_up},
+    progress::{Marks, Progress, write_caught_up},
     row::RowAt,
 };
 use crate::record::{NextOffset, Offset, Record, TopicPartition};
@@ -79,13 +79,6 @@ impl From<&Record> for Landmark {
     fn from(record: &Record) -> Self {
         Self { offset: record.offset, timestamp_ms: record.timestamp_ms }
     }
-}
-
-/// The partition's ends in Kafka, as asked for the decision at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Watermarks {
-    pub(crate) low: i64,
-    pub(crate) high: i64,
 }
 
 /// A lease that is locked.

@@ -24,25 +24,19 @@ mod failure;
 mod group;
 mod handler;
 mod headers;
+mod housekeeping;
 mod kafka;
+mod lane;
 mod lease;
-mod log_ends;
-mod lookout;
 mod observed;
 mod outbox;
 mod panics;
 mod partition;
-mod publisher;
 mod record;
-mod reporter;
-mod retention;
 mod retry;
 mod settings;
-mod snapshots;
 mod sql;
 mod status;
-mod topics;
-mod watch;
 
 pub mod connection;
 pub mod dead_letter;
@@ -58,13 +52,12 @@ pub use self::{
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
     headers::{Headers, MalformedHeaders},
-    outbox::{MAX_RECORD, OutboxWriter, WriteError, Written},
-    publisher::{Publisher, PublisherError},
+    kafka::{TopicSpec, ensure_topics, group_topics},
+    outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
     record::{NextOffset, Offset, Record, TopicPartition},
     settings::{
         CircuitSettings, GroupSettings, KafkaSettings, PropertyError, RestartSettings, RetentionSettings,
         RetryPolicy,
     },
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus, WhichParked},
-    topics::{TopicSpec, ensure_topics, group_topics},
 };

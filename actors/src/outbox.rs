@@ -7,6 +7,8 @@
 //! may so see a record twice, and never the second before the first.
 
 mod heir;
+mod instance;
+mod publisher;
 mod refusal;
 mod relay;
 mod rows;
@@ -15,14 +17,12 @@ mod streams;
 mod track;
 mod writer;
 
-pub(crate) use self::{
-    refusal::Refused,
-    relay::Relay,
-    rows::{Row, Span, delete, insert, last},
-    streams::{Rows, Spans, Streams, Tracks},
-    track::{Sending, Track},
-};
 pub use self::{
+    publisher::{Publisher, PublisherError},
     rows::MAX_RECORD,
     writer::{OutboxWriter, WriteError, Written},
+};
+pub(crate) use self::{
+    rows::Row,
+    streams::{Rows, Spans, Streams, Tracks},
 };

@@ -20,9 +20,9 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use super::{
-    feed::round,
-    member::{Consumer, connect, retire},
-    routing::Routing,
+    assignment::Assignment,
+    client::{Consumer, connect, retire},
+    deliver::round,
 };
 use crate::record::TopicPartition;
 
@@ -56,14 +56,14 @@ pub(crate) struct Stopping {
 /// may take long.
 struct Alive {
     alive: Arc<AtomicBool>,
-    routing: Arc<Routing>,
+    assignment: Arc<Assignment>,
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
         self.alive.store(false, Ordering::Release);
         // The queues of its partitions would keep the consumer, and so its membership.
-        self.routing.forget();
+        self.assignment.forget();
     }
 }
 
@@ -86,53 +86,53 @@ impl PollThread {
 ///
 /// # Errors
 /// Settings that librdkafka refuses; a thread that the system refuses.
-pub(super) fn start(routing: Routing) -> Result<(PollThread, Arc<Routing>), String> {
-    let routing = Arc::new(routing);
-    let consumer = connect(&routing)?;
+pub(super) fn start(assignment: Assignment) -> Result<(PollThread, Arc<Assignment>), String> {
+    let assignment = Arc::new(assignment);
+    let consumer = connected(&assignment)?;
     let (stop, stops) = mpsc::sync_channel(1);
     let alive = Arc::new(AtomicBool::new(true));
-    let guard = Alive { alive: alive.clone(), routing: routing.clone() };
+    let guard = Alive { alive: alive.clone(), assignment: assignment.clone() };
     std::thread::Builder::new()
-        .name(format!("poll-{}", routing.group()))
+        .name(format!("poll-{}", assignment.group()))
         .spawn(move || run(consumer, &stops, &guard))
         .map_err(|error| error.to_string())?;
-    Ok((PollThread { stop, alive }, routing))
+    Ok((PollThread { stop, alive }, assignment))
 }
 
 fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
-    let (mut consumer, routing) = (consumer, &alive.routing);
+    let (mut consumer, assignment) = (consumer, &alive.assignment);
     let mut committed = HashMap::new();
     let mut last_commit = Instant::now();
     let mut last_error: Option<(String, Instant)> = None;
     let mut broken: Option<String> = None;
     loop {
         if let Ok(stop) = stops.try_recv() {
-            let (clean, offsets) = routing.drain_all();
+            let (clean, offsets) = assignment.drain_all();
             // Whoever asked may have run out of patience.
             stop.drained.send(clean).unwrap_or_default();
-            Routing::commit(&consumer, &offsets);
+            Assignment::commit(&consumer, &offsets);
             // Closing leaves the group, so that the others need not wait for the session to time out.
             drop(consumer);
             stop.left.send(()).unwrap_or_default();
             return;
         }
-        routing.polled();
-        if let Some(why) = routing.is_stuck() {
+        assignment.polled();
+        if let Some(why) = assignment.is_stuck() {
             broken = Some(why.to_owned());
         }
-        routing.seek(&consumer);
-        match round(&consumer, routing) {
-            Ok(0) => routing.bell.wait(POLL),
+        assignment.seek(&consumer);
+        match round(&consumer, assignment) {
+            Ok(0) => assignment.bell.wait(POLL),
             Ok(_) => {}
             Err(error) => {
-                routing.bell.wait(POLL);
+                assignment.bell.wait(POLL);
                 let text = error.to_string();
                 let repeated = last_error
                     .as_ref()
                     .is_some_and(|(last, at)| *last == text && at.elapsed() < REPEAT_ERROR);
                 if !repeated {
                     tracing::warn!(
-                        group = routing.group(),
+                        group = assignment.group(),
                         error = text,
                         "reading from Kafka fails; trying again"
                     );
@@ -144,7 +144,7 @@ fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
             }
         }
         if let Some(why) = broken.take() {
-            match replacement(routing, &why) {
+            match replacement(assignment, &why) {
                 Some(fresh) => {
                     retire(std::mem::replace(&mut consumer, fresh));
                     committed.clear();
@@ -154,19 +154,24 @@ fn run(consumer: Arc<Consumer>, stops: &mpsc::Receiver<Stop>, alive: &Alive) {
         }
         if last_commit.elapsed() >= COMMIT_EVERY {
             last_commit = Instant::now();
-            routing.reopen_stuck(&consumer);
-            routing.note_positions(&consumer);
-            commit(&consumer, routing, &mut committed);
+            assignment.reopen_stuck(&consumer);
+            assignment.note_positions(&consumer);
+            commit(&consumer, assignment, &mut committed);
         }
     }
 }
 
+fn connected(assignment: &Arc<Assignment>) -> Result<Arc<Consumer>, String> {
+    let Assignment { settings, subscription, bell, .. } = &**assignment;
+    connect(settings, subscription, bell, assignment.clone())
+}
+
 /// A new consumer in place of one that will not get anywhere any more. Where its partitions are is in PostgreSQL.
-fn replacement(routing: &Arc<Routing>, why: &str) -> Option<Arc<Consumer>> {
-    let group = routing.group();
+fn replacement(assignment: &Arc<Assignment>, why: &str) -> Option<Arc<Consumer>> {
+    let group = assignment.group();
     tracing::error!(group, why, "the Kafka consumer is of no use any more; building a new one");
-    routing.forget();
-    match connect(routing) {
+    assignment.forget();
+    match connected(assignment) {
         Ok(fresh) => Some(fresh),
         Err(error) => {
             // The same settings have worked before: most likely the system is out of something.
@@ -178,8 +183,8 @@ fn replacement(routing: &Arc<Routing>, why: &str) -> Option<Arc<Consumer>> {
 }
 
 /// Tells Kafka where the lanes are, for lag monitors.
-fn commit(consumer: &Consumer, routing: &Routing, committed: &mut HashMap<TopicPartition, i64>) {
-    let positions = routing.positions();
+fn commit(consumer: &Consumer, assignment: &Assignment, committed: &mut HashMap<TopicPartition, i64>) {
+    let positions = assignment.positions();
     let mut list = TopicPartitionList::new();
     for (source, next) in &positions {
         if committed.get(source) != Some(next)
@@ -189,13 +194,13 @@ fn commit(consumer: &Consumer, routing: &Routing, committed: &mut HashMap<TopicP
             tracing::warn!(topic = &*source.topic, partition = source.partition, %error, "cannot note an offset");
         }
     }
-    if list.count() == 0 || !routing.may_commit() {
+    if list.count() == 0 || !assignment.may_commit() {
         return;
     }
     match consumer.commit(&list, CommitMode::Async) {
         Ok(()) => *committed = positions,
         Err(error) => {
-            routing.commit_answered();
+            assignment.commit_answered();
             tracing::debug!(%error, "offsets are not committed to Kafka; lag monitors are behind");
         }
     }

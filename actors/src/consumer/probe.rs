@@ -19,12 +19,11 @@ use rdkafka::{
     error::KafkaResult,
 };
 
-use super::lane::Lane;
 use crate::{
     Cause,
-    kafka::{Renewed, client_config},
+    kafka::{LogEnds, Renewed, client_config},
+    lane::Lane,
     lease::Landmark,
-    log_ends::LogEnds,
     record::{Offset, TopicPartition, timestamp_ms},
     settings::KafkaSettings,
 };

@@ -5,36 +5,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
+use rdkafka::{Offset, Statistics, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
 use tokio::sync::oneshot;
 
 use super::{
-    feed::{Flow, discard, one},
-    lane::Lane,
-    member::{Consumer, Queue, queue},
-    routing::{Routed, Routing, report},
+    assignment::{AssignedPartition, Assignment, Backpressure},
+    client::{Consumer, ConsumerEvents, Queue, discard, one, queue, report},
 };
-use crate::{Cause, LaneState, partition::Supervise, record::TopicPartition};
+use crate::{Cause, LaneState, lane::Lane, partition::Supervise, record::TopicPartition};
 
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);
 /// A partition that was just assigned cannot be sought for a moment; one that fails for longer is stuck.
 const UNSOUGHT: Duration = Duration::from_secs(1);
 
-impl Routing {
-    pub(super) fn assigned(
-        &self,
-        consumer: &Arc<Consumer>,
-        partitions: &TopicPartitionList,
-    ) -> KafkaResult<()> {
+impl ConsumerEvents for Assignment {
+    fn statistics(&self, statistics: &Statistics) {
+        self.hear(statistics);
+    }
+
+    fn assigned(&self, consumer: &Arc<Consumer>, partitions: &TopicPartitionList) -> KafkaResult<()> {
         let sources = sources(partitions);
         for source in &sources {
             let lane = self.open(source);
             // Before anything is fetched, so that all of it comes this way.
             let queue = queue(consumer, source, self.bell.clone()).map(Arc::new);
-            self.lanes
-                .lock()
-                .insert(source.clone(), Routed { lane, queue, flow: Flow::Open, unsought: None });
+            self.lanes.lock().insert(
+                source.clone(),
+                AssignedPartition { lane, queue, backpressure: Backpressure::None, unsought: None },
+            );
         }
         let deadline = Instant::now() + CLAIMS;
         let mut list = TopicPartitionList::new();
@@ -67,24 +66,7 @@ impl Routing {
         Ok(())
     }
 
-    /// Opens a lane, whatever is known of its partition: its claim finds out, and says what it waits for.
-    fn open(&self, source: &TopicPartition) -> Arc<Lane> {
-        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, self.bell.clone()));
-        if let Some(known) =
-            self.settings.partitions.get(&*source.topic).filter(|known| source.partition >= **known)
-        {
-            // Nobody works on it: what a key's other records wait for may be in its former partition.
-            lane.set_state(LaneState::Halted, Some(&grown(source, *known)));
-            return lane;
-        }
-        if self.supervisor.cast(Supervise::Open(lane.clone())).is_err() {
-            // The group is going away, and takes the lane with it.
-            lane.close();
-        }
-        lane
-    }
-
-    pub(super) fn revoked(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
+    fn revoked(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
         let sources = sources(partitions);
         let queues = self.queues(&sources);
         failpoint!(RebalanceRevoked);
@@ -105,6 +87,29 @@ impl Routing {
         unassigned
     }
 
+    fn commit_answered(&self) {
+        Self::commit_answered(self);
+    }
+}
+
+impl Assignment {
+    /// Opens a lane, whatever is known of its partition: its claim finds out, and says what it waits for.
+    fn open(&self, source: &TopicPartition) -> Arc<Lane> {
+        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, self.bell.clone()));
+        if let Some(known) =
+            self.settings.partitions.get(&*source.topic).filter(|known| source.partition >= **known)
+        {
+            // Nobody works on it: what a key's other records wait for may be in its former partition.
+            lane.set_state(LaneState::Halted, Some(&grown(source, *known)));
+            return lane;
+        }
+        if self.supervisor.cast(Supervise::Open(lane.clone())).is_err() {
+            // The group is going away, and takes the lane with it.
+            lane.close();
+        }
+        lane
+    }
+
     fn queues(&self, sources: &[TopicPartition]) -> Vec<Arc<Queue>> {
         let lanes = self.lanes.lock();
         sources.iter().filter_map(|source| lanes.get(source)?.queue.clone()).collect()
@@ -115,7 +120,7 @@ impl Routing {
         let deadline = tokio::time::Instant::now() + self.settings.drain;
         let mut leaving = Vec::new();
         for source in sources {
-            let Some(Routed { lane, .. }) = self.lanes.lock().remove(source) else { continue };
+            let Some(AssignedPartition { lane, .. }) = self.lanes.lock().remove(source) else { continue };
             lane.close();
             if lane.is_unknown() {
                 continue;
@@ -161,8 +166,8 @@ impl Routing {
     /// record is not in the log any more, or not yet. Their new claim counts what is lost, or halts and says what to do.
     pub(super) fn reopen_stuck(&self, consumer: &Arc<Consumer>) {
         // What was delivered before comes first: it may not be there any more.
-        let stuck = |routed: &Routed| {
-            routed.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT) && routed.lane.may_leave()
+        let stuck = |assigned: &AssignedPartition| {
+            assigned.unsought.is_some_and(|since| since.elapsed() > UNSOUGHT) && assigned.lane.may_leave()
         };
         for source in self.those(stuck) {
             self.reopen(consumer, source);
@@ -186,9 +191,9 @@ impl Routing {
         report("assign a partition anew", self.assigned(consumer, &list));
     }
 
-    fn those(&self, wanted: impl Fn(&Routed) -> bool) -> Vec<TopicPartition> {
+    fn those(&self, wanted: impl Fn(&AssignedPartition) -> bool) -> Vec<TopicPartition> {
         let lanes = self.lanes.lock();
-        lanes.iter().filter(|(_, routed)| wanted(routed)).map(|(source, _)| source.clone()).collect()
+        lanes.iter().filter(|(_, assigned)| wanted(assigned)).map(|(source, _)| source.clone()).collect()
     }
 }
 

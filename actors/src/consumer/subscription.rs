@@ -1,7 +1,6 @@
 //! What each consumer of a group reads, and in which group of Kafka's.
 
-use super::lane::LaneKind;
-use crate::{dead_letter::requeue_topic, settings::GroupSettings};
+use crate::{dead_letter::requeue_topic, lane::LaneKind, settings::GroupSettings};
 
 /// The topics of one consumer, and the Kafka group whose members share them.
 #[derive(Clone, Debug)]

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::{Consumers, Lane};
+use super::ConsumerPair;
 use crate::{
     condition::{Conditions, Found, Raised, Subject},
-    log_ends::LogEnds,
+    kafka::LogEnds,
+    lane::Lane,
     record::TopicPartition,
 };
 
@@ -41,7 +42,12 @@ struct Still {
 
 impl Unread {
     /// Looks at partitions that wait for records, says which do so in vain, and has a consumer replaced that does not bring them.
-    pub(crate) async fn look(&mut self, consumers: &Consumers, log_ends: &LogEnds, conditions: &Conditions) {
+    pub(crate) async fn look(
+        &mut self,
+        consumers: &ConsumerPair,
+        log_ends: &LogEnds,
+        conditions: &Conditions,
+    ) {
         let lanes = consumers.lanes();
         let at = |place: &TopicPartition| {
             lanes.iter().find(|lane| lane.source == *place).map(|lane| lane.position())
@@ -67,7 +73,7 @@ impl Unread {
         self.raised.say(conditions, found);
     }
 
-    async fn compare(&mut self, waiting: &[(i64, &Lane)], consumers: &Consumers, log_ends: &LogEnds) {
+    async fn compare(&mut self, waiting: &[(i64, &Lane)], consumers: &ConsumerPair, log_ends: &LogEnds) {
         for (offset, lane) in waiting {
             // One whose consumer has brought something since the last look is asked for in the next.
             let known = self.still.get(&lane.source).copied();

@@ -4,6 +4,7 @@
 //! gone and the result is the same: every question here is short, nobody waits for what is told, and none of it can fail a batch.
 
 mod health;
+mod server;
 mod tell;
 
 use std::{
@@ -11,20 +12,17 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use self::{
-    health::{Health, Side},
+    health::Side,
+    server::{CHECK, Redis, key},
     tell::{Done, tell},
 };
 
 /// A hint that takes longer costs more than it saves.
 const TIMEOUT: Duration = Duration::from_millis(20);
-/// Whoever asks how Redis is waits for so long.
-const CHECK: Duration = Duration::from_millis(500);
 /// A key of nothing.
 const PROBE: &str = "done:probe";
 
@@ -32,28 +30,14 @@ const PROBE: &str = "done:probe";
 #[derive(Clone, Debug)]
 pub struct Hints {
     redis: Option<Arc<Redis>>,
-}
-
-struct Redis {
-    client: redis::Client,
-    /// Made at the first use, and anew where it leads to a server that may not be written to any more.
-    manager: Mutex<Option<ConnectionManager>>,
-    health: Health,
     /// What is to be told; the one who tells it starts with the first of it.
-    told: OnceLock<mpsc::Sender<Done>>,
-}
-
-impl std::fmt::Debug for Redis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The client's own form would show the password of its URL.
-        f.write_str("Redis")
-    }
+    told: Arc<OnceLock<mpsc::Sender<Done>>>,
 }
 
 impl Hints {
     /// No Redis: the inbox alone answers.
     pub fn none() -> Self {
-        Self { redis: None }
+        Self { redis: None, told: Arc::default() }
     }
 
     /// Hints of the Redis at `url`. Redis need not be reachable, now or later.
@@ -61,13 +45,8 @@ impl Hints {
     /// # Errors
     /// Only a malformed URL.
     pub fn connect(url: &str) -> Result<Self, redis::RedisError> {
-        let redis = Redis {
-            client: redis::Client::open(url)?,
-            manager: Mutex::new(None),
-            health: Health::default(),
-            told: OnceLock::new(),
-        };
-        Ok(Self { redis: Some(Arc::new(redis)) })
+        let redis = Redis::new(redis::Client::open(url)?);
+        Ok(Self { redis: Some(Arc::new(redis)), told: Arc::default() })
     }
 
     /// How Redis is, for `/readyz`: that it is gone, or takes nothing, degrades and does not stop. Well when there is none.
@@ -125,55 +104,10 @@ impl Hints {
         if events.is_empty() || redis.health.rests(Side::Writes) {
             return;
         }
-        let told = redis.told.get_or_init(|| tell(Arc::downgrade(redis)));
+        let told = self.told.get_or_init(|| tell(Arc::downgrade(redis)));
         // A queue that is full is one of hints that are late already.
         told.try_send(Done { group: group.into(), events }).unwrap_or_default();
     }
-}
-
-impl Redis {
-    async fn connection(&self) -> redis::RedisResult<ConnectionManager> {
-        if let Some(manager) = &*self.manager.lock() {
-            return Ok(manager.clone());
-        }
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(CHECK))
-            .set_response_timeout(Some(CHECK));
-        let manager = ConnectionManager::new_with_config(self.client.clone(), config).await?;
-        Ok(self.manager.lock().get_or_insert(manager).clone())
-    }
-
-    /// Takes an answer for what it says of Redis.
-    fn judge<T>(
-        &self,
-        side: Side,
-        answer: Result<redis::RedisResult<T>, tokio::time::error::Elapsed>,
-    ) -> Option<T> {
-        match answer {
-            Ok(Ok(value)) => {
-                self.health.well(side);
-                return Some(value);
-            }
-            Ok(Err(error)) => self.health.ill(side, self.refused(&error)),
-            Err(_) => self.health.ill(side, "no answer in time".to_owned()),
-        }
-        None
-    }
-
-    /// What an error says, in a few words. A server that was demoted, or is not the one for these keys any more, is left: its name
-    /// may lead to another by now.
-    fn refused(&self, error: &redis::RedisError) -> String {
-        let text = health::words(error);
-        if ["READONLY", "MOVED", "MASTERDOWN"].iter().any(|code| text.starts_with(code)) {
-            *self.manager.lock() = None;
-        }
-        text
-    }
-}
-
-fn key(group: &str, event: Uuid) -> String {
-    format!("done:{group}:{event}")
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
-use super::{Claim, Landmark, Watermarks};
+use super::{Claim, Landmark};
 use crate::{
     Cause,
     connection::{Limits, Soundness, Verdict},
+    kafka::Watermarks,
     record::{NextOffset, Offset, TopicPartition},
 };
 

@@ -10,10 +10,21 @@ use std::{
 
 use tokio_postgres::Error;
 
-use crate::{consumer::Progress, record::TopicPartition};
+use crate::record::TopicPartition;
 
 /// Where the log ends is heard of so late at the most.
 const HEARSAY: Duration = Duration::from_secs(3);
+
+/// How far a lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Of its claim.
+    pub(crate) epoch: i64,
+    /// The next offset to finish.
+    pub(crate) position: i64,
+    /// One past the last offset Kafka has, as far as is known.
+    pub(crate) log_end: i64,
+}
 
 /// A lane that had handled, `ago`, everything that was written before then.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use deadpool_postgres::Client;
 use tokio::time::Instant;
 
 use super::{
-    Relay, Track,
-    writer::{HEARTBEAT, Instance, LEASE_SECONDS, TICK_LIMITS, remove},
+    instance::{HEARTBEAT, Instance, LEASE_SECONDS, TICK_LIMITS, remove},
+    relay::Relay,
+    track::Track,
 };
 use crate::{
     Cause,

@@ -8,15 +8,13 @@ use std::{
 use deadpool_postgres::GenericClient;
 
 use super::{
-    Track,
+    publisher::{NotEnqueued, Publisher},
     refusal::Refusal,
     rows::{Row, Span, list, page},
     shorten::shorten,
+    track::Track,
 };
-use crate::{
-    Backlog,
-    publisher::{NotEnqueued, Publisher},
-};
+use crate::Backlog;
 
 /// Rows read at once.
 const PAGE: usize = 500;

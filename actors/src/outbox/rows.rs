@@ -5,12 +5,20 @@ use std::time::Duration;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
-use super::track::Listed;
 use crate::{handler::Emit, headers::Headers};
 
 /// Largest record, key, value and headers together, in bytes, that may be emitted: what Kafka's default
 /// `message.max.bytes` (1,048,588) takes, with room for the record's framing.
 pub const MAX_RECORD: usize = 1_000_000;
+
+/// A row as the table has it, without its contents.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) seq: i64,
+    pub(crate) topic: String,
+    /// Time since it was written.
+    pub(crate) age: Duration,
+}
 
 /// Bytes read from the table at once.
 const PAGE_BYTES: i64 = 8 << 20;

@@ -8,8 +8,13 @@ use std::{sync::Arc, time::Duration};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
-use super::{Relay, Row, Span, Track, delete, insert, last};
-use crate::{Backlog, Cause, lease::Claim, publisher::Publisher};
+use super::{
+    publisher::Publisher,
+    relay::Relay,
+    rows::{Row, Span, delete, insert, last},
+    track::Track,
+};
+use crate::{Backlog, Cause, lease::Claim};
 
 /// Ends the name of the outbox lane that holds a partition's dead letters and what the ledger is told. No topic's name has it.
 const LETTERS: &str = "!letters";

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
-    Span,
     refusal::{Fault, Refusal, Refused},
+    rows::{Listed, Span},
 };
 use crate::{Backlog, Cause};
 
@@ -78,15 +78,6 @@ impl Sending {
     pub(crate) fn is_of(self, generation: u64) -> bool {
         self.generation == generation
     }
-}
-
-/// A row as the table has it, without its contents.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    pub(crate) seq: i64,
-    pub(crate) topic: String,
-    /// Time since it was written.
-    pub(crate) age: Duration,
 }
 
 impl Known {
@@ -396,5 +387,4 @@ impl Track {
 }
 
 #[cfg(test)]
-#[path = "track_tests.rs"]
 mod tests;

@@ -8,8 +8,11 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::work::{Next, Work};
-use crate::{consumer::Lane, group::Shared, handler::Handler, panics, status::LaneState};
+use super::{
+    shared::Shared,
+    work::{Next, Work},
+};
+use crate::{handler::Handler, lane::Lane, panics, status::LaneState};
 
 /// What a partition actor is told.
 #[derive(Debug)]

@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use crate::{
     Cause,
-    consumer::Taken,
     dead_letter::{Class, Truncated},
     dedupe::payload_hash,
     failure::{Failure, Rejection, shorten},
     handler::{Attempt, Decoded, Event, Handler},
+    lane::Taken,
+    lease::{Intent, Place},
     panics,
     record::Record,
     retry::ParkedRecord,
@@ -270,4 +271,20 @@ pub(crate) fn cut<H: Handler>(handler: &H, slots: &[Slot<H>]) -> usize {
         }
     }
     slots.len()
+}
+
+/// Where a record is: in the log, or in `parked`.
+pub(super) fn place(item: &Item) -> Place {
+    item.parked.map_or(Place::Offset(item.record.offset), |waited| Place::Parked(waited.id))
+}
+
+/// What is about to be tried: records that waited, or fresh ones, never both.
+pub(super) fn intent(items: &[Item]) -> Intent {
+    match items {
+        [one] => Intent::One(place(one)),
+        [first, .., last] if first.parked.is_none() => {
+            Intent::Offsets { first: first.record.offset, until: last.record.offset.next().0 }
+        }
+        rows => Intent::Rows(rows.iter().filter_map(|item| Some(item.parked?.id)).collect()),
+    }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::batch::Item;
-use crate::{consumer::Lane, failure::Failure, retry::ChainKey};
+use crate::{failure::Failure, lane::Lane, retry::ChainKey};
 
 /// Names a call: the record's offset in its lane, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    batch::{Item, PROCESS_DEATH},
+    batch::{Item, PROCESS_DEATH, place},
     pipeline::BatchError,
     work::Work,
 };
@@ -12,7 +12,7 @@ use crate::{
     connection::Connection,
     dead_letter::Class,
     handler::Handler,
-    lease::{Claim, Intent, Place},
+    lease::{Claim, Place},
     retry,
     status::LaneState,
 };
@@ -157,20 +157,5 @@ impl<H: Handler> Work<H> {
             let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
             (Class::Crash, Cause::new("crash", panic))
         })
-    }
-}
-
-fn place(item: &Item) -> Place {
-    item.parked.map_or(Place::Offset(item.record.offset), |waited| Place::Parked(waited.id))
-}
-
-/// What is about to be tried: records that waited, or fresh ones, never both.
-pub(super) fn intent(items: &[Item]) -> Intent {
-    match items {
-        [one] => Intent::One(place(one)),
-        [first, .., last] if first.parked.is_none() => {
-            Intent::Offsets { first: first.record.offset, until: last.record.offset.next().0 }
-        }
-        rows => Intent::Rows(rows.iter().filter_map(|item| Some(item.parked?.id)).collect()),
     }
 }

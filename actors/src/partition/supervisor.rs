@@ -4,38 +4,21 @@ use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Instant};
 
 use ::metrics::counter;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::oneshot;
 
 use super::{
     actor::{Msg, PartitionActor},
+    command::Supervise,
     restart::{Restart, RestartPolicy},
+    shared::Shared,
 };
 use crate::{
     Cause,
-    consumer::Lane,
-    group::Shared,
     handler::Handler,
+    lane::Lane,
     metrics::{self, ACTOR_RESTARTS},
     record::TopicPartition,
     status::LaneState,
 };
-
-/// What the supervisor is told.
-#[derive(Debug)]
-pub(crate) enum Supervise {
-    /// A partition arrived.
-    Open(Arc<Lane>),
-    /// A partition leaves: its actor finishes the batch in hand. True in the answer when it left nothing behind.
-    Drain(TopicPartition, oneshot::Sender<bool>),
-    /// A partition is gone: its actor is stopped where it stands.
-    Drop(TopicPartition),
-    /// Records were put into a partition's `parked`.
-    Requeued(TopicPartition),
-    /// An operator wants a partition to start over: it was halted, or its lease was changed.
-    Resume(TopicPartition),
-    /// The delay before a restart is over. Ignored when the partition left or came anew since.
-    Restart(TopicPartition, u64),
-}
 
 /// The supervisor actor of a group.
 #[derive(Debug)]

@@ -10,18 +10,18 @@ use parking_lot::Mutex;
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 
 use super::{
+    batch::intent,
     calls::Calls,
-    choice::intent,
     pipeline::{self, BatchError, Context, fenced},
     requeue,
+    shared::Shared,
     size::BatchSize,
 };
 use crate::{
     Cause,
     connection::Connection,
-    consumer::{Lane, LaneKind, Taken},
-    group::Shared,
     handler::Handler,
+    lane::{Lane, LaneKind, Taken},
     lease::{self, Claim, Intent, Place},
     outbox::Streams,
     retry::{Chains, Circuit},

@@ -5,7 +5,10 @@ use std::{sync::Weak, time::Duration};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Redis, Side, key};
+use super::{
+    health::Side,
+    server::{Redis, key},
+};
 
 /// A redelivery comes soon or never: hints live ten minutes.
 const LIFETIME_SECONDS: u64 = 10 * 60;

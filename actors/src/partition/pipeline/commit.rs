@@ -11,13 +11,13 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::{
-    BatchError, Committed, Context, Waiting,
     account::{counts, journal, moved},
-    commit_error,
-    decide::{Decided, decide, mark_duplicates},
-    fenced,
+    context::{Committed, Context, Waiting},
+    dead_letters,
+    decide::{Decided, decide},
+    dedupe::mark_duplicates,
+    errors::{BatchError, commit_error, fenced, ours, theirs, unaccounted, unanswered},
     observe::{example, observe},
-    ours, theirs, unaccounted, unanswered,
 };
 use crate::{
     Cause,
@@ -30,7 +30,6 @@ use crate::{
     partition::{
         batch::{Fate, Slot, Tally},
         calls::CallId,
-        letters,
     },
     retry::{self, ChainKey, NewParked, Retried},
 };
@@ -104,7 +103,7 @@ async fn transact<H: Handler>(
             && slot.needs_prepare(&shared.handler)
     };
     let id = |slot: &Slot<H>| Some(slot.decoded.as_ref()?.attempt.event_id);
-    letters::log(context, slots);
+    dead_letters::log(context, slots);
     Ok(Committed {
         claim: Claim { row, ..claim },
         rows,
@@ -202,7 +201,7 @@ fn rows<H: Handler>(
 ) -> Rows {
     let numbered = |(seq, emit)| Row { seq, emit };
     let letters = slots.iter().flat_map(|slot| {
-        letters::dead(context, slot, now).into_iter().chain(letters::outcome(context, slot, now))
+        dead_letters::dead(context, slot, now).into_iter().chain(dead_letters::outcome(context, slot, now))
     });
     Rows {
         events: (context.claim.outbox_seq + 1..).zip(emits.into_iter().flatten()).map(numbered).collect(),

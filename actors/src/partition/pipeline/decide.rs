@@ -8,11 +8,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::BatchError;
+use super::{dedupe::reused, errors::BatchError};
 use crate::{
     Cause,
     dead_letter::Class,
-    dedupe::Known,
     failure::Failure,
     handler::{Decision, Emit, Handler, Loaded},
     outbox::MAX_RECORD,
@@ -32,38 +31,6 @@ pub(super) struct Decided<H: Handler> {
     pub(super) shared: H::Shared,
     /// What each slot emits.
     pub(super) emits: Vec<Vec<Emit>>,
-}
-
-/// Marks events that the batch itself or the inbox knows already. `new` are the ids that are new to the inbox, `known` what
-/// it says of the others. Only the first of an id stays open; the others are settled by [`decide`] once its fate is known.
-pub(super) fn mark_duplicates<H: Handler>(
-    slots: &mut [Slot<H>],
-    new: &HashSet<Uuid>,
-    known: &HashMap<Uuid, Known>,
-) {
-    for slot in slots {
-        let judged = slot.item.verdict.is_some();
-        let Some(event) = slot.decoded.as_ref().filter(|_| judged || slot.fate == Fate::Open) else {
-            continue;
-        };
-        if new.contains(&event.attempt.event_id) {
-            continue;
-        }
-        let Some(known) = known.get(&event.attempt.event_id) else { continue };
-        let generation = slot.item.generation();
-        slot.fate = if generation == 1 && known.generation == 1 && known.payload_hash != event.payload_hash {
-            reused(event.attempt.event_id)
-        } else if known.dead {
-            Fate::DeadAlready
-        } else {
-            Fate::Duplicate
-        };
-    }
-}
-
-fn reused(event_id: Uuid) -> Fate {
-    let message = format!("event id {event_id} came before with another body: ids must not be reused");
-    Fate::Dead(Class::Permanent, Cause::new("event-id-reused", message))
 }
 
 /// Gives every open slot its fate.
@@ -189,5 +156,4 @@ fn sized<S>(decision: &Decision<S>) -> Result<(), BatchError> {
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
 mod tests;

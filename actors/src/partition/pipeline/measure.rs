@@ -2,7 +2,7 @@
 
 use metrics::counter;
 
-use super::Context;
+use super::context::Context;
 use crate::{
     handler::Handler,
     metrics::{DEDUPE_HITS, RECORDS, RETRIES},

@@ -14,7 +14,11 @@ use std::{
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{task::JoinError, time::Instant};
 
-use super::{BatchError, Context, decide::unreadable_state, theirs};
+use super::{
+    context::Context,
+    decide::unreadable_state,
+    errors::{BatchError, theirs},
+};
 use crate::{
     Cause,
     connection::{Connection, Trouble},

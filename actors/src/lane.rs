@@ -3,8 +3,13 @@
 //! A lane outlives its actor: a restarted one finds the window as it was, with the crash counted against the records its
 //! predecessor had in hand.
 
+mod bell;
+mod quarantine;
 mod shown;
+mod standing;
 mod suspicion;
+mod wake;
+mod window;
 
 use std::{
     sync::{
@@ -17,12 +22,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex};
 
-use super::{
-    bell::Bell,
-    standing::Standing,
-    wake::Wake,
-    window::{Taken, Window},
-};
+pub(crate) use self::{bell::Bell, quarantine::CrashedRow, window::Taken};
+use self::{standing::Standing, wake::Wake, window::Window};
 use crate::{
     Backlog, Cause,
     lease::Landmark,
@@ -37,17 +38,6 @@ pub(crate) enum LaneKind {
     Source,
     /// Records on their way back into the lane they first came from.
     Requeue,
-}
-
-/// How far a lane is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Of its claim.
-    pub(crate) epoch: i64,
-    /// The next offset to finish.
-    pub(crate) position: i64,
-    /// One past the last offset Kafka has, as far as is known.
-    pub(crate) log_end: i64,
 }
 
 /// A partition's window and what its actor has said of itself.
@@ -353,5 +343,4 @@ impl Lane {
 }
 
 #[cfg(test)]
-#[path = "lane_tests.rs"]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::Lane;
 use crate::{
-    consumer::quarantine::{CrashedRow, Questioned},
+    lane::quarantine::{CrashedRow, Questioned},
     lease::{Intent, Place},
 };
 

@@ -14,10 +14,9 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use crate::{
     condition::{Conditions, Found, Raised, Subject},
-    consumer::{Consumers, Probe, Unread},
-    kafka::MetadataClient,
-    log_ends::LogEnds,
-    publisher::Publisher,
+    consumer::{ConsumerPair, Probe, Unread},
+    kafka::{LogEnds, MetadataClient},
+    outbox::Publisher,
     record::TopicPartition,
 };
 
@@ -35,7 +34,7 @@ pub(crate) struct Lookout {
     pub(crate) metadata: MetadataClient,
     pub(crate) log_ends: LogEnds,
     pub(crate) probe: Probe,
-    pub(crate) consumers: Arc<Consumers>,
+    pub(crate) consumers: Arc<ConsumerPair>,
     pub(crate) conditions: Conditions,
     pub(crate) publisher: Publisher,
     /// The topics the group needs, with the partitions they had when it started.

@@ -33,13 +33,11 @@ use self::{
     partitioner::KeptPartitions,
     reports::{Delivery, Reports},
 };
-use crate::{
-    Backlog, Cause,
-    handler::Emit,
-    kafka::client_config,
-    outbox::{Refused, Sending, Track},
-    settings::KafkaSettings,
+use super::{
+    refusal::Refused,
+    track::{Sending, Track},
 };
+use crate::{Backlog, Cause, handler::Emit, kafka::client_config, settings::KafkaSettings};
 
 /// The process's idempotent producer. Cheap to clone.
 #[derive(Clone)]

@@ -4,20 +4,20 @@ use chrono::{DateTime, Utc};
 use metrics::counter;
 use uuid::Uuid;
 
-use super::{
-    batch::{Fate, Slot, Tally},
-    pipeline::Context,
-};
+use super::context::Context;
 use crate::{
     Cause,
     dead_letter::{
         ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Outcome, Truncated, dlq_topic, fingerprint,
         letter_id,
     },
-    group::Shared,
     handler::{Emit, Handler},
     headers::Headers,
     metrics::DEAD_LETTERS,
+    partition::{
+        batch::{Fate, Slot, Tally},
+        shared::Shared,
+    },
     record::Record,
 };
 

@@ -6,33 +6,33 @@ use ractor::ActorRef;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    lane::Lane,
+    assignment::Assignment,
     poll::{PollThread, start},
-    routing::Routing,
     subscription::Subscription,
 };
-use crate::{Condition, partition::Supervise, record::TopicPartition, settings::GroupSettings};
+use crate::{Condition, lane::Lane, partition::Supervise, record::TopicPartition, settings::GroupSettings};
 
 /// One consumer for the group's sources and one for its requeue topic, each in a Kafka group of its own: an assignor evens
 /// out the number of partitions over all topics of a group, and would give one process the busy ones and another those that
 /// are nearly always empty.
-pub(crate) struct Consumers {
+pub(crate) struct ConsumerPair {
     sources: Member,
     requeue: Member,
 }
 
 struct Member {
     poll: PollThread,
-    routing: Arc<Routing>,
+    assignment: Arc<Assignment>,
 }
 
 impl Member {
     fn not_joined(&self) -> Option<String> {
-        (!self.routing.joined()).then(|| format!("group {} has not been joined yet", self.routing.group()))
+        (!self.assignment.joined())
+            .then(|| format!("group {} has not been joined yet", self.assignment.group()))
     }
 }
 
-impl Consumers {
+impl ConsumerPair {
     /// Subscribes and starts the poll threads.
     ///
     /// # Errors
@@ -43,9 +43,10 @@ impl Consumers {
         runtime: &Handle,
     ) -> Result<Self, String> {
         let member = |subscription| {
-            let routing = Routing::new(settings.clone(), subscription, supervisor.clone(), runtime.clone());
-            let (poll, routing) = start(routing)?;
-            Ok::<_, String>(Member { poll, routing })
+            let assignment =
+                Assignment::new(settings.clone(), subscription, supervisor.clone(), runtime.clone());
+            let (poll, assignment) = start(assignment)?;
+            Ok::<_, String>(Member { poll, assignment })
         };
         let sources = member(Subscription::sources(settings))?;
         match member(Subscription::requeue(settings)) {
@@ -64,20 +65,20 @@ impl Consumers {
 
     /// Every lane there is.
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
-        self.members().into_iter().flat_map(|member| member.routing.lanes()).collect()
+        self.members().into_iter().flat_map(|member| member.assignment.lanes()).collect()
     }
 
     /// The lane of a partition, if this process has it.
     pub(crate) fn lane(&self, partition: &TopicPartition) -> Option<Arc<Lane>> {
-        self.members().into_iter().find_map(|member| member.routing.lane(partition))
+        self.members().into_iter().find_map(|member| member.assignment.lane(partition))
     }
 
     /// The consumer that has this partition does not bring what Kafka has of it: it is replaced.
     pub(super) fn give_up(&self, partition: &TopicPartition, why: &'static str) {
         if let Some(member) =
-            self.members().into_iter().find(|member| member.routing.lane(partition).is_some())
+            self.members().into_iter().find(|member| member.assignment.lane(partition).is_some())
         {
-            member.routing.give_up(why);
+            member.assignment.give_up(why);
         }
     }
 
@@ -90,13 +91,13 @@ impl Consumers {
     pub(crate) fn dead(&self) -> Option<String> {
         let ended = self.members().into_iter().find(|member| !member.poll.is_alive());
         ended.map(|member| {
-            format!("the consumer of group {} has ended; restart this process", member.routing.group())
+            format!("the consumer of group {} has ended; restart this process", member.assignment.group())
         })
     }
 
     /// What is wrong with the consumers, beside their lanes.
     pub(crate) fn degraded(&self) -> Vec<Condition> {
-        self.members().into_iter().flat_map(|member| member.routing.degraded()).collect()
+        self.members().into_iter().flat_map(|member| member.assignment.degraded()).collect()
     }
 
     /// Drains every lane and leaves, until `deadline`. True when nothing was left behind.
@@ -112,7 +113,7 @@ impl Consumers {
         for (member, left) in leaving {
             // Kafka may be gone: then the others wait for the session to time out, and nothing is lost by that.
             if tokio::time::timeout_at(deadline, left).await.is_err() {
-                let group = member.routing.group();
+                let group = member.assignment.group();
                 tracing::warn!(group, "Kafka does not answer; leaving the group without a word");
             }
         }

@@ -11,11 +11,10 @@ use rdkafka::{
     metadata::Metadata,
 };
 
-use super::{REQUEST, TopicSpec, group_topics};
 use crate::{
     Cause,
     condition::{Conditions, Subject},
-    kafka::{MetadataClient, client_config},
+    kafka::{MetadataClient, REQUEST, TopicSpec, client_config, group_topics},
     settings::GroupSettings,
 };
 

@@ -11,18 +11,19 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::{Client, Pool};
 use tokio_postgres::Error;
 
+use super::snapshots::Snapshots;
 use crate::{
     Cause,
     clock::Clock,
     condition::Conditions,
     connection::{Connection, Trouble},
-    consumer::{Consumers, LaneKind},
+    consumer::ConsumerPair,
+    lane::LaneKind,
     lease::{self, Marks},
     observed::Observed,
     record::TopicPartition,
     retry::{self, CameDue},
     settings::GroupSettings,
-    snapshots::Snapshots,
 };
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -41,7 +42,7 @@ const NOTED_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Watch {
     pub(crate) settings: GroupSettings,
     pub(crate) pool: Pool,
-    pub(crate) consumers: Arc<Consumers>,
+    pub(crate) consumers: Arc<ConsumerPair>,
     pub(crate) conditions: Conditions,
     pub(crate) observed: Observed,
     pub(crate) clock: Clock,

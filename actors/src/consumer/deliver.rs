@@ -6,18 +6,17 @@ use std::{
 };
 
 use rdkafka::{
-    Message, Offset as KafkaOffset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
-    message::BorrowedMessage,
+    Message, Offset as KafkaOffset, consumer::Consumer as _, error::KafkaError, message::BorrowedMessage,
 };
 
 use super::{
-    lane::Lane,
-    member::{Consumer, Queue},
-    routing::{Routed, Routing, report},
+    assignment::{AssignedPartition, Assignment, Backpressure},
+    client::{Consumer, Queue, discard, one, report},
 };
 use crate::{
     dead_letter::Whole,
     headers::Headers,
+    lane::Lane,
     record::{Offset, Record, TopicPartition, timestamp_ms},
 };
 
@@ -25,18 +24,7 @@ use crate::{
 const TURN: usize = 1_000;
 /// A queue that nobody reads is refilled up to librdkafka's bounds, and each record in it may hold on to the whole response it came
 /// with, other partitions' records included: after this long the partition is paused instead, which empties the queue.
-const HELD_AFTER: Duration = Duration::from_secs(5);
-
-/// Whether a partition is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    /// Its lane has room.
-    Open,
-    /// It has had none since then.
-    Full(Instant),
-    /// Kafka was told to stop. Since then it does not say where the partition ends.
-    Held,
-}
+const PAUSED_AFTER: Duration = Duration::from_secs(5);
 
 /// A partition whose lane has room.
 struct Feed {
@@ -50,15 +38,15 @@ struct Feed {
 ///
 /// # Errors
 /// What Kafka or librdkafka reports of the group. What it reports of a partition, its lane says.
-pub(super) fn round(consumer: &Consumer, routing: &Routing) -> Result<usize, KafkaError> {
+pub(super) fn round(consumer: &Consumer, assignment: &Assignment) -> Result<usize, KafkaError> {
     // Records come by their partition's queue; here come rebalances, statistics and errors.
     match consumer.poll(Duration::ZERO) {
         None => {}
         Some(Err(error)) => return Err(error),
-        Some(Ok(message)) => routing.gone_astray(&message),
+        Some(Ok(message)) => assignment.gone_astray(&message),
     }
-    let record_max = routing.settings.record_max_bytes;
-    Ok(routing.feeds(consumer).iter().map(|feed| turn(feed, record_max)).sum())
+    let record_max = assignment.settings.record_max_bytes;
+    Ok(assignment.feeds(consumer).iter().map(|feed| turn(feed, record_max)).sum())
 }
 
 /// Delivers up to so many records, or bytes and one record more.
@@ -117,12 +105,7 @@ fn owned(source: &TopicPartition, message: &BorrowedMessage<'_>, record_max: usi
     }
 }
 
-/// Throws away what was delivered of a partition that was stopped or is gone.
-pub(super) fn discard(queue: &Queue) {
-    while queue.poll(Duration::ZERO).is_some() {}
-}
-
-impl Routing {
+impl Assignment {
     /// Tells the lanes how far Kafka has delivered: past transactions' markers, which are no records. A position is known from the
     /// first delivery after a seek on, and moves when a delivery is taken: what lies below it has come here.
     pub(super) fn note_positions(&self, consumer: &Consumer) {
@@ -142,46 +125,39 @@ impl Routing {
     fn feeds(&self, consumer: &Consumer) -> Vec<Feed> {
         let most = (self.settings.lane_max_records, self.settings.lane_max_bytes);
         let mut lanes = self.lanes.lock();
-        lanes.iter_mut().filter_map(|(source, routed)| routed.feed(consumer, source, most)).collect()
+        lanes.iter_mut().filter_map(|(source, assigned)| assigned.feed(consumer, source, most)).collect()
     }
 }
 
-impl Routed {
+impl AssignedPartition {
     fn feed(&mut self, consumer: &Consumer, source: &TopicPartition, most: (usize, usize)) -> Option<Feed> {
         let (lane, queue) = (&self.lane, self.queue.as_ref()?);
         let room = lane.room(most.0, most.1);
-        match (room, self.flow) {
-            (Some(_), Flow::Open) | (None, Flow::Held) => {}
-            (Some(_), Flow::Full(_)) => self.flow = Flow::Open,
-            (Some(_), Flow::Held) => {
+        match (room, self.backpressure) {
+            (Some(_), Backpressure::None) | (None, Backpressure::Paused) => {}
+            (Some(_), Backpressure::Full(_)) => self.backpressure = Backpressure::None,
+            (Some(_), Backpressure::Paused) => {
                 report("resume a partition", consumer.resume(&one(source)));
-                self.flow = Flow::Open;
+                self.backpressure = Backpressure::None;
                 lane.set_held(false);
             }
-            (None, Flow::Open) => self.flow = Flow::Full(Instant::now()),
-            (None, Flow::Full(since)) if since.elapsed() < HELD_AFTER => {}
-            (None, Flow::Full(_)) => {
+            (None, Backpressure::None) => self.backpressure = Backpressure::Full(Instant::now()),
+            (None, Backpressure::Full(since)) if since.elapsed() < PAUSED_AFTER => {}
+            (None, Backpressure::Full(_)) => {
                 report("pause a partition", consumer.pause(&one(source)));
                 discard(queue);
                 // Much may have happened to the log by the time it is read again.
                 lane.gone_astray();
-                self.flow = Flow::Held;
+                self.backpressure = Backpressure::Paused;
                 lane.set_held(true);
                 tracing::info!(
                     topic = &*source.topic,
                     partition = source.partition,
-                    "the lane has had no room for a while; Kafka is held back until it has"
+                    "lane full for 5 s, pausing the partition (backpressure)"
                 );
             }
         }
         let (records, bytes) = room?;
         Some(Feed { lane: lane.clone(), queue: queue.clone(), records, bytes })
     }
-}
-
-/// A list of one partition.
-pub(super) fn one(source: &TopicPartition) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    list.add_partition(&source.topic, source.partition);
-    list
 }

@@ -1,13 +1,10 @@
 //! The topics a service needs: created when missing, refused when their partition count is another.
 
-mod look;
-
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-pub(crate) use self::look::Looking;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
@@ -16,15 +13,16 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
+use super::client::{MetadataClient, client_config};
 use crate::{
     Cause,
     dead_letter::{ACTIONS_TOPIC, LETTER_MAX, dlq_topic, requeue_topic},
-    kafka::{MetadataClient, client_config},
     settings::KafkaSettings,
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-const REQUEST: Duration = Duration::from_secs(10);
+/// Longest wait for an answer about topics.
+pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 /// How long a number of partitions is believed.
 const BELIEVED: Duration = Duration::from_secs(10);
 /// How long a topic just created may take to show up everywhere.

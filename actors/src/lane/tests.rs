@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    consumer::CrashedRow,
     headers::Headers,
     lease::{Intent, Place},
 };

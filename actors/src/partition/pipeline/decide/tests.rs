@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    consumer::Taken,
     failure::Rejection,
     handler::{Attempt, Decoded, Event, LoadResult, Lock},
     headers::Headers,
+    lane::Taken,
     partition::batch::Waited,
     record::{Offset, Record, TopicPartition},
 };

@@ -13,13 +13,13 @@ pub(crate) struct Bell {
 
 impl Bell {
     /// Wakes who waits, or who waits next.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         *self.rung.lock() = true;
         self.heard.notify_one();
     }
 
     /// Waits until it is rung, at most for `limit`.
-    pub(super) fn wait(&self, limit: Duration) {
+    pub(crate) fn wait(&self, limit: Duration) {
         let mut rung = self.rung.lock();
         if !*rung {
             self.heard.wait_for(&mut rung, limit);

@@ -15,31 +15,33 @@ use ractor::ActorRef;
 use rdkafka::{
     Message, Offset, Statistics, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
-    error::KafkaResult,
 };
 use tokio::runtime::Handle;
 
 use super::{
-    bell::Bell,
-    feed::Flow,
+    client::{Consumer, Queue, report},
     health::Health,
-    lane::Lane,
-    member::{Consumer, Queue},
     subscription::Subscription,
 };
-use crate::{Condition, partition::Supervise, record::TopicPartition, settings::GroupSettings};
+use crate::{
+    Condition,
+    lane::{Bell, Lane},
+    partition::Supervise,
+    record::TopicPartition,
+    settings::GroupSettings,
+};
 
 /// A commit that was not answered for this long never will be.
 const COMMIT_LOST: Duration = Duration::from_secs(60);
 const SEEK: Duration = Duration::from_secs(2);
 
 /// A poll thread's view of its group, and librdkafka's context.
-pub(crate) struct Routing {
+pub(crate) struct Assignment {
     pub(super) settings: GroupSettings,
     pub(super) subscription: Subscription,
     pub(super) supervisor: ActorRef<Supervise>,
     pub(super) runtime: Handle,
-    pub(super) lanes: Mutex<HashMap<TopicPartition, Routed>>,
+    pub(super) lanes: Mutex<HashMap<TopicPartition, AssignedPartition>>,
     /// Wakes the poll thread.
     pub(super) bell: Arc<Bell>,
     pub(super) joined: AtomicBool,
@@ -50,18 +52,29 @@ pub(crate) struct Routing {
     committing: Mutex<Option<Instant>>,
 }
 
+/// Whether a partition is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backpressure {
+    /// Its lane has room.
+    None,
+    /// Its lane has been full since then.
+    Full(Instant),
+    /// It is paused: Kafka was told to stop. Since then it does not say where the partition ends.
+    Paused,
+}
+
 /// A partition that is assigned.
-pub(super) struct Routed {
+pub(super) struct AssignedPartition {
     pub(super) lane: Arc<Lane>,
     /// What Kafka has delivered of it. While nobody takes from it, librdkafka fetches no more than its bounds, and throws
     /// nothing away, as it does when a partition is paused.
     pub(super) queue: Option<Arc<Queue>>,
-    pub(super) flow: Flow,
+    pub(super) backpressure: Backpressure,
     /// Since when seeks fail: Kafka has stopped fetching it.
     pub(super) unsought: Option<Instant>,
 }
 
-impl Routing {
+impl Assignment {
     pub(super) fn new(
         settings: GroupSettings,
         subscription: Subscription,
@@ -93,18 +106,18 @@ impl Routing {
     pub(super) fn hear(&self, statistics: &Statistics) {
         let (lanes, open): (Vec<_>, Vec<_>) = {
             let lanes = self.lanes.lock();
-            let open = lanes.iter().filter(|(_, routed)| routed.flow == Flow::Open);
+            let open = lanes.iter().filter(|(_, assigned)| assigned.backpressure == Backpressure::None);
             (
-                lanes.values().map(|routed| (routed.lane.clone(), routed.flow)).collect(),
+                lanes.values().map(|assigned| (assigned.lane.clone(), assigned.backpressure)).collect(),
                 open.map(|(source, _)| source.clone()).collect(),
             )
         };
-        for (lane, flow) in &lanes {
+        for (lane, backpressure) in &lanes {
             let topic = statistics.topics.get(&*lane.source.topic);
             let partition = topic.and_then(|topic| topic.partitions.get(&lane.source.partition));
             // Of a partition that is not fetched nothing new is known.
-            if let Some(partition) =
-                partition.filter(|partition| *flow != Flow::Held && partition.hi_offset >= 0)
+            if let Some(partition) = partition
+                .filter(|partition| *backpressure != Backpressure::Paused && partition.hi_offset >= 0)
             {
                 lane.set_log_end(partition.hi_offset);
                 lane.set_stable(partition.ls_offset, partition.hi_offset);
@@ -164,7 +177,6 @@ impl Routing {
         free
     }
 
-    /// The commit under way has ended, one way or the other.
     pub(super) fn commit_answered(&self) {
         *self.committing.lock() = None;
     }
@@ -193,7 +205,7 @@ impl Routing {
 
     /// Every lane there is.
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
-        self.lanes.lock().values().map(|routed| routed.lane.clone()).collect()
+        self.lanes.lock().values().map(|assigned| assigned.lane.clone()).collect()
     }
 
     /// The lane of a partition.
@@ -233,15 +245,15 @@ impl Routing {
             let TopicPartition { topic, partition } = &lane.source;
             let sought = consumer.seek(topic, *partition, Offset::Offset(target), SEEK);
             let mut lanes = self.lanes.lock();
-            let Some(routed) = lanes.get_mut(&lane.source) else { continue };
+            let Some(assigned) = lanes.get_mut(&lane.source) else { continue };
             match sought {
                 Ok(()) => {
-                    routed.unsought = None;
+                    assigned.unsought = None;
                     lane.sought(target);
                 }
                 // Not fetching yet: once more in the next round.
                 Err(error) => {
-                    routed.unsought.get_or_insert_with(Instant::now);
+                    assigned.unsought.get_or_insert_with(Instant::now);
                     tracing::debug!(topic = &**topic, partition, %error, "seek not possible yet");
                 }
             }
@@ -252,11 +264,5 @@ impl Routing {
     pub(crate) fn positions(&self) -> HashMap<TopicPartition, i64> {
         let position = |lane: &Arc<Lane>| Some((lane.source.clone(), lane.position()?.0));
         self.lanes().iter().filter_map(position).collect()
-    }
-}
-
-pub(super) fn report(what: &str, result: KafkaResult<()>) {
-    if let Err(error) = result {
-        tracing::warn!(%error, "could not {what}");
     }
 }

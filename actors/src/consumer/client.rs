@@ -1,8 +1,11 @@
 //! The Kafka consumer of a group's member: how it is made, what it calls back, and how it is replaced.
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use rdkafka::{
@@ -13,11 +16,8 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use super::{
-    bell::Bell,
-    routing::{Routing, report},
-};
-use crate::{kafka::client_config, record::TopicPartition};
+use super::subscription::Subscription;
+use crate::{kafka::client_config, lane::Bell, record::TopicPartition, settings::GroupSettings};
 
 /// The consumer of a member.
 pub(super) type Consumer = BaseConsumer<Context>;
@@ -25,9 +25,25 @@ pub(super) type Consumer = BaseConsumer<Context>;
 /// What Kafka has delivered of one partition.
 pub(super) type Queue = PartitionQueue<Context>;
 
+/// What a consumer tells its owner, on the thread that polls it.
+pub(super) trait ConsumerEvents: Send + Sync {
+    /// What it says of itself, every two seconds.
+    fn statistics(&self, statistics: &Statistics);
+    /// Partitions arrive.
+    fn assigned(&self, consumer: &Arc<Consumer>, partitions: &TopicPartitionList) -> KafkaResult<()>;
+    /// Partitions leave.
+    fn revoked(&self, consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()>;
+    /// The commit under way has ended, one way or the other.
+    fn commit_answered(&self);
+}
+
 /// What librdkafka calls back.
 pub(super) struct Context {
-    routing: Arc<Routing>,
+    events: Arc<dyn ConsumerEvents>,
+    /// Kafka's name of the group.
+    group: String,
+    /// Wakes the thread that polls.
+    bell: Arc<Bell>,
     /// Another consumer has taken its place: what this one still says concerns nobody.
     retired: AtomicBool,
     /// The consumer itself; gone once it says farewell.
@@ -38,8 +54,12 @@ pub(super) struct Context {
 ///
 /// # Errors
 /// Settings that librdkafka refuses.
-pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
-    let (settings, subscription) = (&routing.settings, &routing.subscription);
+pub(super) fn connect(
+    settings: &GroupSettings,
+    subscription: &Subscription,
+    bell: &Arc<Bell>,
+    events: Arc<dyn ConsumerEvents>,
+) -> Result<Arc<Consumer>, String> {
     let session = settings.session_timeout.as_millis().to_string();
     let heartbeat = settings.heartbeat().as_millis().to_string();
     let mut config = client_config(
@@ -69,11 +89,16 @@ pub(super) fn connect(routing: &Arc<Routing>) -> Result<Arc<Consumer>, String> {
     // Where the partitions end, for the lag; and whether it is stuck: nobody's to change.
     config.set("statistics.interval.ms", "2000");
     let topics: Vec<&str> = subscription.topics.iter().map(String::as_str).collect();
-    let context =
-        Context { routing: routing.clone(), retired: AtomicBool::new(false), consumer: OnceLock::new() };
+    let context = Context {
+        events,
+        group: subscription.group.clone(),
+        bell: bell.clone(),
+        retired: AtomicBool::new(false),
+        consumer: OnceLock::new(),
+    };
     let mut consumer: Consumer =
         BaseConsumer::from_config_and_context(&config, context).map_err(|error| error.to_string())?;
-    let bell = routing.bell.clone();
+    let bell = bell.clone();
     consumer.set_nonempty_callback(move || bell.ring());
     let consumer = Arc::new(consumer);
     consumer.context().consumer.get_or_init(|| Arc::downgrade(&consumer));
@@ -107,58 +132,74 @@ impl Context {
 // Each call rings the bell: of what librdkafka has to say, a round hears one thing.
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        self.routing.bell.ring();
+        self.bell.ring();
         if !self.is_retired() {
-            self.routing.hear(&statistics);
+            self.events.statistics(&statistics);
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.routing.bell.ring();
+        self.bell.ring();
         // Connections come and go; whether Kafka answers is measured.
         let of_connection = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::BrokerTransportFailure];
         if self.is_retired() || error.rdkafka_error_code().is_some_and(|code| of_connection.contains(&code)) {
             return;
         }
-        tracing::warn!(group = self.routing.group(), %error, reason, "the Kafka consumer reports an error");
+        tracing::warn!(group = self.group, %error, reason, "the Kafka consumer reports an error");
     }
 }
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &Consumer, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        self.routing.bell.ring();
+        self.bell.ring();
         if self.is_retired() {
             return report("let an old consumer's partitions go", consumer.incremental_unassign(partitions));
         }
         let result = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 match self.consumer.get().and_then(Weak::upgrade) {
-                    Some(consumer) => self.routing.assigned(&consumer, partitions),
+                    Some(consumer) => self.events.assigned(&consumer, partitions),
                     // It is saying farewell.
                     None => consumer.incremental_unassign(partitions),
                 }
             }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                self.routing.revoked(consumer, partitions)
-            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.events.revoked(consumer, partitions),
             other => {
                 let code: RDKafkaErrorCode = other.into();
-                tracing::error!(group = self.routing.group(), error = %code, "the rebalance failed; giving all partitions up");
-                self.routing.revoked(consumer, partitions)
+                tracing::error!(group = self.group, error = %code, "the rebalance failed; giving all partitions up");
+                self.events.revoked(consumer, partitions)
             }
         };
         report("carry out a rebalance", result);
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.routing.bell.ring();
-        self.routing.commit_answered();
+        self.bell.ring();
+        self.events.commit_answered();
         match result {
             // Nothing was new, or the partition left meanwhile.
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
-                tracing::debug!(group = self.routing.group(), %error, "offsets are not committed to Kafka; lag monitors are behind");
+                tracing::debug!(group = self.group, %error, "offsets are not committed to Kafka; lag monitors are behind");
             }
         }
     }
+}
+
+pub(super) fn report(what: &str, result: KafkaResult<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "could not {what}");
+    }
+}
+
+/// A list of one partition.
+pub(super) fn one(source: &TopicPartition) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&source.topic, source.partition);
+    list
+}
+
+/// Throws away what was delivered of a partition that was stopped or is gone.
+pub(super) fn discard(queue: &Queue) {
+    while queue.poll(Duration::ZERO).is_some() {}
 }

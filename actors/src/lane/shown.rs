@@ -7,10 +7,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{super::window::another_log, Lane, Progress};
+use super::{Lane, window::another_log};
 use crate::{
     Backlog, Cause, Condition,
-    lease::Landmark,
+    lease::{Landmark, Progress},
     status::{LaneState, PartitionStatus},
 };
 

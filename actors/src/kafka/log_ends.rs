@@ -11,16 +11,18 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use crate::{
-    Cause,
-    kafka::{Renewed, client_config},
-    lease::Watermarks,
-    record::TopicPartition,
-    settings::KafkaSettings,
-};
+use super::{client::client_config, renewed::Renewed};
+use crate::{Cause, record::TopicPartition, settings::KafkaSettings};
 
 /// Longest wait for an answer.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// The partition's ends in Kafka, as asked for the decision at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watermarks {
+    pub(crate) low: i64,
+    pub(crate) high: i64,
+}
 
 /// Asks Kafka. One client for all of a group; cheap to clone.
 #[derive(Clone)]

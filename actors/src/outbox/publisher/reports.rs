@@ -20,7 +20,10 @@ use rdkafka::{
 use super::{health::Health, partitioner::KeptPartitions};
 use crate::{
     metrics::{PUBLISH_FAILURES, PUBLISHED},
-    outbox::{Refused, Sending, Track},
+    outbox::{
+        refusal::Refused,
+        track::{Sending, Track},
+    },
 };
 
 /// What a delivery report is about.

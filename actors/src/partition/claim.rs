@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{
     connection::Connection,
-    consumer::{CrashedRow, LaneKind},
     handler::Handler,
-    lease::{self, ClaimError, ClaimRequest, Claimed, Watermarks},
+    kafka::Watermarks,
+    lane::{CrashedRow, LaneKind},
+    lease::{self, ClaimError, ClaimRequest, Claimed},
     retry::{self, Chains, ParkedRef, Wanted},
     status::LaneState,
 };

@@ -1,0 +1,98 @@
+//! The house stays in order: inside the crate a folder imports only what stands on a lower floor, and no two files import each other,
+//! be it by way of others.
+
+mod imports;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::imports::{Import, Module, imports};
+
+/// From the ground up; a module imports its own floor and those below.
+const FLOORS: [&[&str]; 8] = [
+    // Values, and what everything stands on.
+    &[
+        "breaker",
+        "clock",
+        "condition",
+        "connection",
+        "dead_letter",
+        "detach",
+        "failpoint",
+        "failure",
+        "handler",
+        "headers",
+        "kafka",
+        "macros",
+        "metrics",
+        "observed",
+        "panics",
+        "record",
+        "settings",
+        "sql",
+        "status",
+    ],
+    // Values and SQL of one idea each.
+    &["retry", "lease", "dedupe"],
+    // What was emitted, on its way to Kafka.
+    &["outbox"],
+    // Where poll thread and actor meet.
+    &["lane"],
+    // The actors and the pipeline.
+    &["partition"],
+    // The poll threads.
+    &["consumer"],
+    // What goes on beside the partitions.
+    &["housekeeping"],
+    // A running member of a consumer group.
+    &["group"],
+];
+
+fn floor(module: &Module) -> Option<usize> {
+    let top = module.first()?;
+    FLOORS.iter().position(|floor| floor.contains(&top.as_str()))
+}
+
+#[test]
+fn every_module_has_its_floor() {
+    let (modules, _) = imports();
+    let homeless: BTreeSet<&String> =
+        modules.iter().filter(|module| floor(module).is_none()).filter_map(|module| module.first()).collect();
+    assert!(homeless.is_empty(), "give them a floor in this file: {homeless:?}");
+}
+
+#[test]
+fn nothing_is_imported_from_a_floor_above() {
+    let (_, imports) = imports();
+    let up: Vec<String> = imports
+        .iter()
+        .filter(|import| floor(&import.from) < floor(&import.to) && !import.to.is_empty())
+        .map(ToString::to_string)
+        .collect();
+    assert!(up.is_empty(), "arrows up:\n{}", up.join("\n"));
+}
+
+#[test]
+fn no_files_go_round_in_a_circle() {
+    let (_, imports) = imports();
+    let mut below: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
+    for Import { from, to, .. } in imports.iter().filter(|import| import.from != import.to) {
+        below.entry(from).or_default().insert(to);
+    }
+    // Whoever imports nothing that is left is in no circle; what remains in the end is.
+    loop {
+        let done: BTreeSet<&Module> = below
+            .iter()
+            .filter(|(_, to)| to.iter().all(|to| !below.contains_key(to)))
+            .map(|(from, _)| *from)
+            .collect();
+        if done.is_empty() {
+            break;
+        }
+        below.retain(|from, _| !done.contains(from));
+    }
+    let within = |import: &&Import| {
+        import.from != import.to && below.contains_key(&import.from) && below.contains_key(&import.to)
+    };
+    let lines: Vec<String> = imports.iter().filter(within).map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "in a circle, or above one:\n{}", lines.join("\n"));
+}
