@@ -11,10 +11,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::{Cause, record::TopicPartition};
+use crate::Cause;
 
 /// Something that does not work as it should.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use dead_letters::{ACTIONS_TOPIC, dlq_topic, requeue_topic};
 use deadpool_postgres::Pool;
 use ractor::{Actor, ActorRef, ActorStatus};
 use rdkafka::metadata::Metadata;
@@ -25,7 +26,6 @@ use crate::{
     condition::Conditions,
     connection::{Connection, Limits},
     consumer::{ConsumerPair, Probe},
-    dead_letter::{ACTIONS_TOPIC, dlq_topic, requeue_topic},
     dedupe::Hints,
     housekeeping::{Looking, Lookout, Reporter, Sweeper, Watch},
     kafka::{self, LogEnds, MetadataClient, Sources},

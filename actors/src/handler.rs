@@ -18,12 +18,12 @@
 use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
 
 use chrono::{DateTime, Utc};
+use dead_letters::Headers;
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use crate::{
     failure::{Cause, Failure, Rejection},
-    headers::Headers,
     record::Record,
 };
 

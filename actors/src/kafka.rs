@@ -7,7 +7,7 @@ mod topics;
 
 pub use self::topics::{TopicSpec, ensure_topics, group_topics};
 pub(crate) use self::{
-    client::{MetadataClient, client_config},
+    client::MetadataClient,
     log_ends::{LogEnds, Watermarks},
     renewed::Renewed,
     topics::{REQUEST, Sources, cluster_id},

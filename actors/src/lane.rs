@@ -20,16 +20,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::{NextOffset, Offset, TopicPartition};
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use self::{bell::Bell, quarantine::CrashedRow, window::Taken};
 use self::{standing::Standing, wake::Wake, window::Window};
-use crate::{
-    Backlog, Cause,
-    lease::Landmark,
-    outbox::Tracks,
-    record::{NextOffset, Offset, Record, TopicPartition},
-};
+use crate::{Backlog, Cause, lease::Landmark, outbox::Tracks, record::Record};
 
 /// What a lane's records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod progress;
 mod row;
 
 use chrono::{DateTime, Utc};
+use dead_letters::{NextOffset, Offset, TopicPartition};
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
@@ -21,7 +22,7 @@ pub(crate) use self::{
     progress::{Marks, Progress, write_caught_up},
     row::RowAt,
 };
-use crate::record::{NextOffset, Offset, Record, TopicPartition};
+use crate::record::Record;
 
 /// Outcomes, as changes to a lease's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

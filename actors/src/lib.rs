@@ -6,7 +6,7 @@
 //! through the pipeline (`partition`): decode, skip what Redis has seen, call the handler, and commit its effects, the
 //! inbox, the outbox, what failed and the next offset in one PostgreSQL transaction. A supervisor restarts actors that
 //! die. What fails for now waits in `parked` with its key's followers (`retry`); what fails for ever becomes a
-//! [`dead_letter`]; what was emitted is published in order by the outbox relay.
+//! [dead letter](dead_letters); what was emitted is published in order by the outbox relay.
 //!
 //! Three things are promised: effects happen exactly once, records of one key take effect in order even while one of
 //! them is retried, and every offset has an outcome that can be accounted for (`lease`).
@@ -23,7 +23,6 @@ mod detach;
 mod failure;
 mod group;
 mod handler;
-mod headers;
 mod housekeeping;
 mod kafka;
 mod lane;
@@ -39,10 +38,13 @@ mod sql;
 mod status;
 
 pub mod connection;
-pub mod dead_letter;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 pub mod metrics;
+
+pub use dead_letters::{
+    self, Headers, KafkaSettings, MalformedHeaders, NextOffset, Offset, PropertyError, TopicPartition,
+};
 
 pub use self::{
     breaker::{Breaker, Call},
@@ -51,13 +53,9 @@ pub use self::{
     failure::{Cause, Failure, MAX_MESSAGE, Rejection},
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
-    headers::{Headers, MalformedHeaders},
     kafka::{TopicSpec, ensure_topics, group_topics},
     outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
-    record::{NextOffset, Offset, Record, TopicPartition},
-    settings::{
-        CircuitSettings, GroupSettings, KafkaSettings, PropertyError, RestartSettings, RetentionSettings,
-        RetryPolicy,
-    },
+    record::Record,
+    settings::{CircuitSettings, GroupSettings, RestartSettings, RetentionSettings, RetryPolicy},
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus, WhichParked},
 };

@@ -1,8 +1,7 @@
 //! Every metric of the runtime, by name, described in one place.
 
+use dead_letters::{Class, TopicPartition};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
-
-use crate::{dead_letter::Class, record::TopicPartition};
 
 /// Records by outcome: `applied`, `duplicate`, `parked`, `dead`, `ignored`, `moved`. Labels: group, topic, outcome.
 pub const RECORDS: &str = "backburner_records_total";

@@ -2,9 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use dead_letters::TopicPartition;
 use parking_lot::Mutex;
-
-use crate::record::TopicPartition;
 
 /// Written by those who look after a group, read at each scrape. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]

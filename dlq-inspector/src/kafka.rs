@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{KafkaSettings, dead_letter};
 use anyhow::Context as _;
+use dead_letters::KafkaSettings;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -95,7 +95,7 @@ impl Kafka {
 
     /// Every dead-letter topic, by name.
     pub fn dlq_topics(&self) -> impl Iterator<Item = &str> {
-        self.topics.keys().map(String::as_str).filter(|topic| dead_letter::group_of(topic).is_some())
+        self.topics.keys().map(String::as_str).filter(|topic| dead_letters::group_of(topic).is_some())
     }
 
     /// Partitions of `topic`; `None` when there is no such topic.

@@ -1,6 +1,6 @@
 //! The operator's command line over dead-letter topics: what died, why, how many alike, run it again, did it work.
 //!
-//! It needs Kafka alone and knows the `dlq.*` headers of [`actors::dead_letter`], not what the records mean.
+//! It needs Kafka alone and knows the `dlq.*` headers of [`dead_letters`], not what the records mean.
 //!
 //! - [`args`]: the command line; [`select`]: the selectors, the same for every command; [`exit`]: exit codes.
 //! - [`kafka`]: clients that read without a group's commits, to the end and no further.

@@ -8,7 +8,7 @@ mod select;
 mod stop;
 mod transaction;
 
-use actors::dead_letter::ACTIONS_TOPIC;
+use dead_letters::ACTIONS_TOPIC;
 use uuid::Uuid;
 
 pub use self::plan::{Item, LeftOut, OpenKey, Plan};

@@ -1,8 +1,8 @@
 //! Selectors: which dead letters. Several mean AND, a repeated one means OR.
 
-use actors::dead_letter::Class;
 use chrono::{DateTime, Utc};
 use clap::Args as ClapArgs;
+use dead_letters::Class;
 
 use crate::{
     snapshot::{Letter, State},

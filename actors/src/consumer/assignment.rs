@@ -10,6 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use rdkafka::{
@@ -27,7 +28,6 @@ use crate::{
     Condition,
     lane::{Bell, Lane},
     partition::Supervise,
-    record::TopicPartition,
     settings::GroupSettings,
 };
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use dead_letters::{TopicPartition, client_config};
 use rdkafka::{
     ClientContext, Statistics, TopicPartitionList,
     config::FromClientConfigAndContext,
@@ -17,7 +18,7 @@ use rdkafka::{
 };
 
 use super::subscription::Subscription;
-use crate::{kafka::client_config, lane::Bell, record::TopicPartition, settings::GroupSettings};
+use crate::{lane::Bell, settings::GroupSettings};
 
 /// The consumer of a member.
 pub(super) type Consumer = BaseConsumer<Context>;

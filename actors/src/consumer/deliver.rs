@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dead_letters::{Headers, Offset, TopicPartition, Whole};
 use rdkafka::{
     Message, Offset as KafkaOffset, consumer::Consumer as _, error::KafkaError, message::BorrowedMessage,
 };
@@ -14,10 +15,8 @@ use super::{
     client::{Consumer, Queue, discard, one, report},
 };
 use crate::{
-    dead_letter::Whole,
-    headers::Headers,
     lane::Lane,
-    record::{Offset, Record, TopicPartition, timestamp_ms},
+    record::{Record, timestamp_ms},
 };
 
 /// Records of one partition delivered before it is another's turn.

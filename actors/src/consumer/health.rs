@@ -9,9 +9,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use rdkafka::Statistics;
 
-use crate::{Cause, record::TopicPartition};
+use crate::Cause;
 
 /// Silence that is nothing yet. Kafka answers an idle consumer's long polls every 100 ms.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dead_letters::TopicPartition;
 use ractor::ActorRef;
 use tokio::{runtime::Handle, time::Instant};
 
@@ -10,7 +11,7 @@ use super::{
     poll::{PollThread, start},
     subscription::Subscription,
 };
-use crate::{Condition, lane::Lane, partition::Supervise, record::TopicPartition, settings::GroupSettings};
+use crate::{Condition, lane::Lane, partition::Supervise, settings::GroupSettings};
 
 /// One consumer for the group's sources and one for its requeue topic, each in a Kafka group of its own: an assignor evens
 /// out the number of partitions over all topics of a group, and would give one process the busy ones and another those that

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dead_letters::TopicPartition;
 use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -24,7 +25,6 @@ use super::{
     client::{Consumer, connect, retire},
     deliver::round,
 };
-use crate::record::TopicPartition;
 
 /// Longest wait for a record, and so for a command.
 const POLL: Duration = Duration::from_millis(20);

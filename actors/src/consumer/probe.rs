@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dead_letters::{KafkaSettings, Offset, TopicPartition, client_config};
 use rdkafka::{
     Message, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext},
@@ -21,11 +22,10 @@ use rdkafka::{
 
 use crate::{
     Cause,
-    kafka::{LogEnds, Renewed, client_config},
+    kafka::{LogEnds, Renewed},
     lane::Lane,
     lease::Landmark,
-    record::{Offset, TopicPartition, timestamp_ms},
-    settings::KafkaSettings,
+    record::timestamp_ms,
 };
 
 /// Partitions in one look; the others come next time.

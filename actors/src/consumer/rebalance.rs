@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dead_letters::TopicPartition;
 use rdkafka::{Offset, Statistics, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
 use tokio::sync::oneshot;
 
@@ -12,7 +13,7 @@ use super::{
     assignment::{AssignedPartition, Assignment, Backpressure},
     client::{Consumer, ConsumerEvents, Queue, discard, one, queue, report},
 };
-use crate::{Cause, LaneState, lane::Lane, partition::Supervise, record::TopicPartition};
+use crate::{Cause, LaneState, lane::Lane, partition::Supervise};
 
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);

@@ -1,6 +1,8 @@
 //! What each consumer of a group reads, and in which group of Kafka's.
 
-use crate::{dead_letter::requeue_topic, lane::LaneKind, settings::GroupSettings};
+use dead_letters::requeue_topic;
+
+use crate::{lane::LaneKind, settings::GroupSettings};
 
 /// The topics of one consumer, and the Kafka group whose members share them.
 #[derive(Clone, Debug)]

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
+use dead_letters::TopicPartition;
+
 use super::ConsumerPair;
 use crate::{
     condition::{Conditions, Found, Raised, Subject},
     kafka::LogEnds,
     lane::Lane,
-    record::TopicPartition,
 };
 
 /// Partitions in one look; the others come next time.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use dead_letters::{NextOffset, TopicPartition};
 use thiserror::Error;
 
 use super::Group;
@@ -13,7 +14,6 @@ use crate::{
     kafka::Watermarks,
     lease,
     partition::Supervise,
-    record::{NextOffset, TopicPartition},
     retry,
 };
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use dead_letters::TopicPartition;
+
 use super::Group;
 use crate::{
     LaneState,
@@ -9,7 +11,6 @@ use crate::{
         CONDITIONS, DEGRADED, INBOX_PAST_RETENTION, LAG, OLDEST, OLDEST_SNAPSHOT, OUTBOX_AGE, OUTBOX_ROWS,
         PARKED, Sample, UNACCOUNTED,
     },
-    record::TopicPartition,
 };
 
 impl Group {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use dead_letters::TopicPartition;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     consumer::{ConsumerPair, Probe, Unread},
     kafka::{LogEnds, MetadataClient},
     outbox::Publisher,
-    record::TopicPartition,
 };
 
 /// From one look to the next.

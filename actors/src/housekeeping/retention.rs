@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use dead_letters::TopicPartition;
 use deadpool_postgres::Pool;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -17,7 +18,6 @@ use crate::{
     condition::{Conditions, Subject},
     connection::{Connection, Trouble},
     observed::Observed,
-    record::TopicPartition,
     settings::{GroupSettings, RetentionSettings},
 };
 

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use dead_letters::client_config;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
     client::DefaultClientContext,
@@ -14,7 +15,7 @@ use rdkafka::{
 use crate::{
     Cause,
     condition::{Conditions, Subject},
-    kafka::{MetadataClient, REQUEST, TopicSpec, client_config, group_topics},
+    kafka::{MetadataClient, REQUEST, TopicSpec, group_topics},
     settings::GroupSettings,
 };
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use deadpool_postgres::{Client, Pool};
 use tokio_postgres::Error;
 
@@ -21,7 +22,6 @@ use crate::{
     lane::LaneKind,
     lease::{self, Marks},
     observed::Observed,
-    record::TopicPartition,
     retry::{self, CameDue},
     settings::GroupSettings,
 };

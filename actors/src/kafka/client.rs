@@ -1,44 +1,22 @@
-//! What every Kafka client of ours shares: its configuration and the way headers cross.
+//! A client that asks brokers for metadata.
 
 use std::time::Duration;
 
+use dead_letters::{KafkaSettings, client_config};
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientContext,
     consumer::{Consumer, ConsumerContext},
     error::KafkaError,
-    message::OwnedHeaders,
     metadata::Metadata,
     types::RDKafkaErrorCode,
 };
 
 use super::renewed::Renewed;
-use crate::{failure::Cause, headers::Headers, settings::KafkaSettings};
+use crate::failure::Cause;
 
 /// A client's complaints wait in its queue until somebody polls; a poll of no time at all would end at the first log line.
 const COMPLAINTS_READ: Duration = Duration::from_millis(10);
-
-/// A client configuration for `kafka`: ours first, the operator's over it.
-pub(crate) fn client_config(kafka: &KafkaSettings, ours: &[(&str, &str)]) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.brokers);
-    // Reconnect soon: an outage's length should be the outage's, not the client's patience.
-    config.set("reconnect.backoff.ms", "100");
-    config.set("reconnect.backoff.max.ms", "2000");
-    // A broker that dies while it comes up may leave a request without an answer: the default waits a minute for it.
-    config.set("socket.timeout.ms", "10000");
-    config.set("socket.connection.setup.timeout.ms", "5000");
-    config.set("socket.keepalive.enable", "true");
-    // An OpenSSL that was not built by the system does not know where the system keeps its authorities.
-    config.set("ssl.ca.location", "probe");
-    for (name, value) in ours {
-        config.set(*name, *value);
-    }
-    for (name, value) in &kafka.properties {
-        config.set(name, value);
-    }
-    config
-}
 
 /// Asks brokers for metadata, and knows why when none gives it.
 #[derive(Clone)]
@@ -101,22 +79,6 @@ impl ClientContext for Complaint {
 }
 
 impl ConsumerContext for Complaint {}
-
-impl Headers {
-    /// The headers of a record read from Kafka, byte for byte, as far as [`kafka_headers`] can read them.
-    pub fn from_kafka<M: rdkafka::Message<Headers: kafka_headers::Readable>>(message: &M) -> Self {
-        let mut read = Self::new();
-        if let Some(headers) = message.headers() {
-            kafka_headers::read(headers, |name, value| read.push(name, value));
-        }
-        read
-    }
-
-    /// The headers for a record to be written to Kafka.
-    pub fn to_kafka(&self) -> OwnedHeaders {
-        kafka_headers::write(self.iter())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
+use dead_letters::{KafkaSettings, TopicPartition, client_config};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, DefaultConsumerContext},
     error::KafkaError,
 };
 
-use super::{client::client_config, renewed::Renewed};
-use crate::{Cause, record::TopicPartition, settings::KafkaSettings};
+use super::renewed::Renewed;
+use crate::Cause;
 
 /// Longest wait for an answer.
 const LIMIT: Duration = Duration::from_secs(3);

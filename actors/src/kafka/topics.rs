@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dead_letters::{ACTIONS_TOPIC, KafkaSettings, LETTER_MAX, client_config, dlq_topic, requeue_topic};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
@@ -13,12 +14,8 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::client::{MetadataClient, client_config};
-use crate::{
-    Cause,
-    dead_letter::{ACTIONS_TOPIC, LETTER_MAX, dlq_topic, requeue_topic},
-    settings::KafkaSettings,
-};
+use super::client::MetadataClient;
+use crate::Cause;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Longest wait for an answer about topics.

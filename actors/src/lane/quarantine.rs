@@ -6,10 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{
-    lease::{Intent, Place},
-    record::Offset,
-};
+use dead_letters::Offset;
+
+use crate::lease::{Intent, Place};
 
 /// After an unclean end records are tried so many at a time.
 const CHUNK: usize = 25;

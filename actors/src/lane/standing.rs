@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 
-use crate::{Backlog, Cause, Condition, LaneState, record::TopicPartition};
+use crate::{Backlog, Cause, Condition, LaneState};
 
 /// A partition that cannot be read and says nothing new for this long can be read again.
 const OBSTACLE_OVER: Duration = Duration::from_secs(10);

@@ -1,12 +1,10 @@
 use std::sync::Arc;
 
+use dead_letters::Headers;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    headers::Headers,
-    lease::{Intent, Place},
-};
+use crate::lease::{Intent, Place};
 
 fn record(offset: i64) -> Record {
     Record {

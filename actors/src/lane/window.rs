@@ -7,12 +7,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::{NextOffset, Offset};
 
 use super::quarantine::{CrashedRow, Quarantine, Questioned};
 use crate::{
     Cause,
     lease::{Intent, Landmark, Place},
-    record::{NextOffset, Offset, Record},
+    record::Record,
 };
 
 /// A record in hand, with the offsets before it that hold none.

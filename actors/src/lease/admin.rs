@@ -1,8 +1,7 @@
 //! What an operator may do to a lease.
 
+use dead_letters::{NextOffset, TopicPartition};
 use tokio_postgres::Error;
-
-use crate::record::{NextOffset, TopicPartition};
 
 /// Stops a partition, or lets it go on, whoever owns it from now on. False when it was never claimed.
 pub(crate) async fn set_paused(

@@ -1,6 +1,7 @@
 //! Claiming a partition.
 
 use chrono::{DateTime, Utc};
+use dead_letters::{NextOffset, Offset, TopicPartition};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
@@ -9,7 +10,6 @@ use crate::{
     Cause,
     connection::{Limits, Soundness, Verdict},
     kafka::Watermarks,
-    record::{NextOffset, Offset, TopicPartition},
 };
 
 /// How far behind the next offset the last record may be to be read again.

@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dead_letters::TopicPartition;
 use tokio_postgres::Error;
-
-use crate::record::TopicPartition;
 
 /// Where the log ends is heard of so late at the most.
 const HEARSAY: Duration = Duration::from_secs(3);

@@ -18,6 +18,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::{KafkaSettings, client_config};
 use parking_lot::{Mutex, RwLock};
 use rdkafka::{
     ClientConfig,
@@ -37,7 +38,7 @@ use super::{
     refusal::Refused,
     track::{Sending, Track},
 };
-use crate::{Backlog, Cause, handler::Emit, kafka::client_config, settings::KafkaSettings};
+use crate::{Backlog, Cause, handler::Emit};
 
 /// The process's idempotent producer. Cheap to clone.
 #[derive(Clone)]

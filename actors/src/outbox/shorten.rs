@@ -7,7 +7,7 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
 use super::rows::page;
-use crate::dead_letter::{DeadLetter, Truncated, Whole, own_headers};
+use dead_letters::{DeadLetter, Truncated, Whole, own_headers};
 
 /// Shortens a row. False when it is no letter, or cannot be made smaller.
 pub(super) async fn shorten<C: GenericClient>(client: &C, lane: &str, seq: i64) -> Result<bool, Error> {

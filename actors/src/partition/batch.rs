@@ -3,11 +3,11 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use dead_letters::{Class, Truncated};
 use uuid::Uuid;
 
 use crate::{
     Cause,
-    dead_letter::{Class, Truncated},
     dedupe::payload_hash,
     failure::{Failure, Rejection, shorten},
     handler::{Attempt, Decoded, Event, Handler},

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use dead_letters::Class;
+
 use super::{
     batch::{Item, PROCESS_DEATH, place},
     pipeline::BatchError,
@@ -10,7 +12,6 @@ use super::{
 use crate::{
     Cause,
     connection::Connection,
-    dead_letter::Class,
     handler::Handler,
     lease::{Claim, Place},
     retry,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use dead_letters::TopicPartition;
 use tokio::sync::oneshot;
 
-use crate::{lane::Lane, record::TopicPartition};
+use crate::lane::Lane;
 
 /// A command to the supervisor.
 #[derive(Debug)]

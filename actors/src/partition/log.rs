@@ -4,6 +4,7 @@
 //! A gap is counted with the record behind it; behind these none may ever come. So they are passed on their own once the lane is
 //! idle: the lag is 0 then, and retention that deletes them later deletes nothing unread.
 
+use dead_letters::NextOffset;
 use deadpool_postgres::Client;
 
 use super::{
@@ -18,7 +19,6 @@ use crate::{
         self, Advanced, Claim, Counts, Landmark, RowAt,
         journal::{Mark, Runs},
     },
-    record::NextOffset,
 };
 
 impl<H: Handler> Work<H> {

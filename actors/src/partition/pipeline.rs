@@ -6,10 +6,10 @@
 mod account;
 mod commit;
 mod context;
-pub(crate) mod dead_letters;
 mod decide;
 mod dedupe;
 mod errors;
+pub(crate) mod letters;
 mod measure;
 mod observe;
 mod prepare;

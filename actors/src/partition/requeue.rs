@@ -8,18 +8,18 @@ use std::{
     sync::Arc,
 };
 
+use dead_letters::{Class, DeadLetter, Outcome, TopicPartition, own_headers};
 use deadpool_postgres::Client;
 use metrics::counter;
 use uuid::Uuid;
 
 use super::{
-    pipeline::{BatchError, Committed, commit_error, dead_letters, fenced, ours, unaccounted, unanswered},
+    pipeline::{BatchError, Committed, commit_error, fenced, letters, ours, unaccounted, unanswered},
     shared::Shared,
 };
 use crate::{
     Cause,
     connection::Connection,
-    dead_letter::{Class, DeadLetter, Outcome, own_headers},
     handler::Handler,
     lane::Taken,
     lease::{
@@ -28,7 +28,7 @@ use crate::{
     },
     metrics::RECORDS,
     outbox::{Row, Rows, Spans, Streams},
-    record::{Record, TopicPartition},
+    record::Record,
     retry::{self, Requeued},
 };
 
@@ -92,7 +92,7 @@ pub(crate) async fn run<H: Handler>(
             counts.ignored += 1;
             journal.push(Mark::Ignored, 1);
             if let Some(put_back) = PutBack::of(record) {
-                emits.push(dead_letters::told(
+                emits.push(letters::told(
                     shared,
                     put_back.id,
                     put_back.generation,
@@ -118,13 +118,13 @@ pub(crate) async fn run<H: Handler>(
                 counts.dead += 1;
                 journal.push(Mark::Dead, 1);
                 let (first, generation) = as_it_was(record);
-                let letter = dead_letters::letter(shared, &first, generation, class, &cause, now);
-                emits.push(dead_letters::sent(&letter, &first));
+                let letter = letters::letter(shared, &first, generation, class, &cause, now);
+                emits.push(letters::sent(&letter, &first));
                 // Another group's letter was not put back here by its own ledger.
                 let ours = cause.code != "requeue-group";
                 if let Some(PutBack { id, generation }) = PutBack::of(record).filter(|_| ours) {
                     let reason = Some(cause.to_string());
-                    emits.push(dead_letters::told(shared, id, generation, Outcome::Unplaceable, reason, now));
+                    emits.push(letters::told(shared, id, generation, Outcome::Unplaceable, reason, now));
                 }
                 lost.push((first, generation, class, cause));
             }
@@ -139,7 +139,7 @@ pub(crate) async fn run<H: Handler>(
     failpoint!(RequeueCommitted);
     for (record, generation, class, cause) in &lost {
         let correlation_id = record.headers.text("correlation-id").unwrap_or_default();
-        dead_letters::died(shared, record, *generation, *class, cause, (Uuid::nil(), correlation_id));
+        letters::died(shared, record, *generation, *class, cause, (Uuid::nil(), correlation_id));
     }
     let Batch { requeued, rows, .. } = batch;
     for (outcome, count) in [("moved", counts.moved), ("dead", counts.dead), ("ignored", counts.ignored)] {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use dead_letters::TopicPartition;
 use deadpool_postgres::Pool;
 use ractor::ActorRef;
 use tokio::sync::Semaphore;
@@ -13,7 +14,6 @@ use crate::{
     handler::Handler,
     kafka::{LogEnds, Sources},
     outbox::Publisher,
-    record::TopicPartition,
     retry::Sample,
     settings::GroupSettings,
 };

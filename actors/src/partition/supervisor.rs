@@ -3,6 +3,7 @@
 use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Instant};
 
 use ::metrics::counter;
+use dead_letters::TopicPartition;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{
@@ -16,7 +17,6 @@ use crate::{
     handler::Handler,
     lane::Lane,
     metrics::{self, ACTOR_RESTARTS},
-    record::TopicPartition,
     status::LaneState,
 };
 

@@ -1,12 +1,10 @@
 //! What an operator sees of waiting records, and may do to them.
 
+use dead_letters::TopicPartition;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
 
-use crate::{
-    record::TopicPartition,
-    status::{ParkedStatus, WhichParked},
-};
+use crate::status::{ParkedStatus, WhichParked};
 
 /// Waiting records as people see them, oldest first.
 pub(crate) async fn list<C: GenericClient>(

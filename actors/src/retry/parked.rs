@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use dead_letters::{Headers, Offset, TopicPartition};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use crate::{
-    Cause,
-    headers::Headers,
-    record::{Offset, Record, TopicPartition},
-};
+use crate::{Cause, record::Record};
 
 /// A record about to be parked in its own lane.
 #[derive(Debug)]

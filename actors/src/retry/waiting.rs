@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row};
 
 use super::ChainKey;
-use crate::record::TopicPartition;
 
 /// A waiting record without its contents.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::{Group, dead_letter::Class};
+use actors::{Group, dead_letters::Class};
 
 use crate::{
     delivery::id,
@@ -22,7 +22,7 @@ async fn send(world: &World, count: i64, which: i64, n: i64, mode: &str) {
 }
 
 /// Waits until all but one is applied, and that one dead.
-async fn all_but_one(world: &World, count: i64) -> actors::dead_letter::DeadLetter {
+async fn all_but_one(world: &World, count: i64) -> actors::dead_letters::DeadLetter {
     until("all but one applied", || async { world.counted("applied").await >= count - 1 }).await;
     let letter = world.dead_letters(1).await.remove(0);
     assert_eq!((world.counted("applied").await, world.counted("dead").await), (count - 1, 1));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::{
     Headers,
-    dead_letter::{Class, DeadLetter},
+    dead_letters::{Class, DeadLetter},
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 

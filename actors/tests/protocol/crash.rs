@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use actors::{dead_letter::DeadLetter, failpoint::Failpoint};
+use actors::{dead_letters::DeadLetter, failpoint::Failpoint};
 use futures_util::{StreamExt, stream};
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use actors::{
     Headers, LaneState,
-    dead_letter::{Class, DeadLetter, requeue_topic},
+    dead_letters::{Class, DeadLetter, requeue_topic},
 };
 
 use uuid::Uuid;
@@ -185,7 +185,7 @@ async fn an_endless_crasher_is_buried_and_its_neighbours_are_not() {
 
 /// What the inspector does: the letter's record with its generation raised.
 pub(crate) async fn requeue(world: &World, letter: &DeadLetter) {
-    let topic = actors::dead_letter::dlq_topic(&world.group);
+    let topic = actors::dead_letters::dlq_topic(&world.group);
     for record in world.read(&topic).await {
         let headers = Headers::from_kafka(&record);
         let read = DeadLetter::from_headers(&headers).expect("dlq headers");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::{
     Headers, TopicPartition, TopicSpec,
-    dead_letter::{Action, Class, DeadLetter, Entry, KEPT, Outcome, dlq_topic, requeue_topic},
+    dead_letters::{Action, Class, DeadLetter, Entry, KEPT, Outcome, dlq_topic, requeue_topic},
 };
 use rdkafka::Message;
 use sha2::{Digest, Sha256};

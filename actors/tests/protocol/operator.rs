@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::{
     Consent, Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, WhichParked,
-    dead_letter::Class,
+    dead_letters::Class,
 };
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use actors::{
     Condition, Emit, Group, Headers, OutboxWriter, Publisher,
-    dead_letter::dlq_topic,
+    dead_letters::dlq_topic,
     metrics::{OUTBOX_ROWS, Sample},
 };
 use rdkafka::Message;

@@ -8,7 +8,7 @@ use std::{
 
 use actors::{
     Headers, Offset, TopicPartition,
-    dead_letter::{Class, DeadLetter, letter_id, requeue_topic},
+    dead_letters::{Class, DeadLetter, letter_id, requeue_topic},
 };
 use chrono::Utc;
 use uuid::Uuid;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actors::{Group, LaneState, dead_letter::Class};
+use actors::{Group, LaneState, dead_letters::Class};
 use uuid::Uuid;
 
 use crate::{

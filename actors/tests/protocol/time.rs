@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use actors::dead_letter::Class;
+use actors::dead_letters::Class;
 
 use crate::{
     delivery::{id, keys},

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actors::dead_letter::Class;
+use actors::dead_letters::Class;
 
 use crate::{
     delivery::id,

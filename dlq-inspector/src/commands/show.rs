@@ -2,11 +2,8 @@
 
 use std::collections::HashMap;
 
-use actors::{
-    Headers,
-    dead_letter::{Action, DeadLetter, Truncated},
-};
 use anyhow::Context as _;
+use dead_letters::{Action, DeadLetter, Headers, Truncated};
 use uuid::Uuid;
 
 use super::{now, warn_unreadable};

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use actors::dead_letter::group_of;
 use chrono::{DateTime, TimeDelta, Utc};
+use dead_letters::group_of;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,

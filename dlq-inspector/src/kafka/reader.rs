@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::Headers;
 use anyhow::Context as _;
+use dead_letters::Headers;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},

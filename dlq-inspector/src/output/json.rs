@@ -1,7 +1,7 @@
 //! The JSON contract: one object a line. Fields are added, never renamed or given another meaning.
 
-use actors::dead_letter::{Action, Outcome};
 use chrono::{DateTime, Utc};
+use dead_letters::{Action, Outcome};
 use serde::Serialize;
 use uuid::Uuid;
 

@@ -6,11 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{
-    Headers,
-    dead_letter::{ACTIONS_TOPIC, Action, DeadLetter, Entry, requeue_topic},
-};
 use anyhow::Context as _;
+use dead_letters::{ACTIONS_TOPIC, Action, DeadLetter, Entry, Headers, requeue_topic};
 use uuid::Uuid;
 
 use super::{

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::dead_letter::{ACTIONS_TOPIC, Action, Entry, Outcome};
+use dead_letters::{ACTIONS_TOPIC, Action, Entry, Outcome};
 use uuid::Uuid;
 
 use super::{

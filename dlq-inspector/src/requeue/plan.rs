@@ -5,8 +5,8 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use actors::{Offset, TopicPartition, dead_letter::letter_id};
 use chrono::{DateTime, Utc};
+use dead_letters::{Offset, TopicPartition, letter_id};
 use uuid::Uuid;
 
 use crate::snapshot::{Letter, Place, State};

@@ -5,8 +5,8 @@ use std::{
     io,
 };
 
-use actors::dead_letter::{Outcome, requeue_topic};
 use chrono::{DateTime, Utc};
+use dead_letters::{Outcome, requeue_topic};
 use uuid::Uuid;
 
 use super::{Item, Plan, execute::End, outcomes::Tally};

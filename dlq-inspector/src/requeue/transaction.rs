@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{
-    Headers,
-    dead_letter::{ACTIONS_TOPIC, Entry},
-};
+use dead_letters::{ACTIONS_TOPIC, Entry, Headers};
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,

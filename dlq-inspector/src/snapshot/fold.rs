@@ -57,7 +57,7 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use actors::dead_letter::{Action, Entry, Outcome};
+    use dead_letters::{Action, Entry, Outcome};
 
     use super::*;
     use crate::{snapshot::letter::tests::dead, time::from_ms};

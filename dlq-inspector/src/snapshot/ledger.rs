@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use actors::dead_letter::{Action, Entry, Outcome};
+use dead_letters::{Action, Entry, Outcome};
 use uuid::Uuid;
 
 use super::State;

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use actors::{
-    Headers,
-    dead_letter::{self, Class, DeadLetter},
-};
 use chrono::{DateTime, Utc};
+use dead_letters::{self, Class, DeadLetter, Headers};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -174,7 +171,7 @@ fn foreign(place: &Place, timestamp_ms: i64, headers: &Headers, why: &str) -> (U
     let said = |name: &str| headers.text(name).map(str::to_owned);
     let about = Foreign {
         why: format!("not a dead letter: {why}"),
-        group: dead_letter::group_of(&place.topic).unwrap_or(&place.topic).to_owned(),
+        group: dead_letters::group_of(&place.topic).unwrap_or(&place.topic).to_owned(),
         event_type: said("dlq.event-type"),
         correlation_id: said("dlq.correlation-id").or_else(|| said("correlation-id")),
         at: from_ms(timestamp_ms),
@@ -184,14 +181,14 @@ fn foreign(place: &Place, timestamp_ms: i64, headers: &Headers, why: &str) -> (U
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use actors::{Offset, TopicPartition};
+    use dead_letters::{Offset, TopicPartition};
 
     use super::*;
 
     /// A letter of group `g` that came from `orders/0` at `offset`.
     pub(crate) fn dead(offset: i64, generation: u32) -> Letter {
         let origin = TopicPartition::new("orders", 0);
-        let id = dead_letter::letter_id(&origin, Offset(offset), 0, "g", generation);
+        let id = dead_letters::letter_id(&origin, Offset(offset), 0, "g", generation);
         let about = DeadLetter {
             id,
             group: "g".into(),

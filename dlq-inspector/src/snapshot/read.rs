@@ -6,10 +6,7 @@ use std::{
     thread,
 };
 
-use actors::{
-    Headers,
-    dead_letter::{ACTIONS_TOPIC, group_of},
-};
+use dead_letters::{ACTIONS_TOPIC, Headers, group_of};
 
 use anyhow::anyhow;
 

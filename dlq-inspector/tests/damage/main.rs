@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{Headers, dead_letter::dlq_topic};
+use dead_letters::{Headers, dlq_topic};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,

@@ -6,14 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{
-    Headers, Offset, TopicPartition,
-    dead_letter::{
-        ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Outcome, dlq_topic, fingerprint, letter_id,
-        requeue_topic,
-    },
-};
 use chrono::{DateTime, Utc};
+use dead_letters::{
+    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, Offset, Outcome, TopicPartition, dlq_topic,
+    fingerprint, letter_id, requeue_topic,
+};
 use rdkafka::{
     ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},

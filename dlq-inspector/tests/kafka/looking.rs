@@ -1,7 +1,7 @@
 //! `topics`, `list` and `show` against a real Kafka.
 
 use crate::common::{Group, expect, inspector, run, time};
-use actors::dead_letter::{Class, DeadLetter, Outcome, dlq_topic};
+use dead_letters::{Class, DeadLetter, Outcome, dlq_topic};
 use rdkafka::message::{Header, OwnedHeaders};
 
 #[test]

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::common::{Group, LIMIT, Run, client, expect, inspector, run};
-use actors::dead_letter::{ACTIONS_TOPIC, Action, Entry, Outcome};
 use chrono::Utc;
+use dead_letters::{ACTIONS_TOPIC, Action, Entry, Outcome};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use uuid::Uuid;
 

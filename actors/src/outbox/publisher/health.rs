@@ -11,9 +11,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use rdkafka::Statistics;
 
-use crate::{Cause, record::TopicPartition};
+use crate::Cause;
 
 /// Kafka answers when its last answer is no older.
 const ANSWERS: Duration = Duration::from_secs(8);

@@ -13,10 +13,10 @@ use uuid::Uuid;
 use super::{
     account::{counts, journal, moved},
     context::{Committed, Context, Waiting},
-    dead_letters,
     decide::{Decided, decide},
     dedupe::mark_duplicates,
     errors::{BatchError, commit_error, fenced, ours, theirs, unaccounted, unanswered},
+    letters,
     observe::{example, observe},
 };
 use crate::{
@@ -103,7 +103,7 @@ async fn transact<H: Handler>(
             && slot.needs_prepare(&shared.handler)
     };
     let id = |slot: &Slot<H>| Some(slot.decoded.as_ref()?.attempt.event_id);
-    dead_letters::log(context, slots);
+    letters::log(context, slots);
     Ok(Committed {
         claim: Claim { row, ..claim },
         rows,
@@ -201,7 +201,7 @@ fn rows<H: Handler>(
 ) -> Rows {
     let numbered = |(seq, emit)| Row { seq, emit };
     let letters = slots.iter().flat_map(|slot| {
-        dead_letters::dead(context, slot, now).into_iter().chain(dead_letters::outcome(context, slot, now))
+        letters::dead(context, slot, now).into_iter().chain(letters::outcome(context, slot, now))
     });
     Rows {
         events: (context.claim.outbox_seq + 1..).zip(emits.into_iter().flatten()).map(numbered).collect(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -16,7 +17,6 @@ use crate::{
         calls::{CallId, Calls},
         shared::Shared,
     },
-    record::TopicPartition,
     retry::{ChainKey, Chains, Circuit, Observation},
 };
 

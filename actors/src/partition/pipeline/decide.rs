@@ -6,12 +6,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use dead_letters::Class;
 use uuid::Uuid;
 
 use super::{dedupe::reused, errors::BatchError};
 use crate::{
     Cause,
-    dead_letter::Class,
     failure::Failure,
     handler::{Decision, Emit, Handler, Loaded},
     outbox::MAX_RECORD,

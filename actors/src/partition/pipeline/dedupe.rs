@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use dead_letters::Class;
 use uuid::Uuid;
 
 use crate::{
     Cause,
-    dead_letter::Class,
     dedupe::Known,
     handler::Handler,
     partition::batch::{Fate, Slot},

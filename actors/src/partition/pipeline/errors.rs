@@ -1,12 +1,12 @@
 //! Why a batch was not committed.
 
+use dead_letters::TopicPartition;
 use tokio_postgres::Error;
 
 use crate::{
     Cause,
     connection::{Soundness, Trouble, Verdict},
     lease::Counts,
-    record::TopicPartition,
     retry::Systemic,
     sql::{self, Blame},
 };

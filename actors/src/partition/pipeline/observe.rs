@@ -2,9 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use dead_letters::{Class, fingerprint};
+
 use crate::{
     Cause,
-    dead_letter::{Class, fingerprint},
     handler::Handler,
     partition::batch::{Fate, Slot, Tally},
     retry::{Circuit, Observation, Systemic},

@@ -16,7 +16,7 @@ use std::{
 
 use actors::{
     Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, StartError, TopicSpec,
-    dead_letter::{DeadLetter, dlq_topic},
+    dead_letters::{DeadLetter, dlq_topic},
 };
 use deadpool_postgres::Pool;
 use rdkafka::{

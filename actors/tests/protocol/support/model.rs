@@ -138,12 +138,12 @@ impl Load {
 
     /// Every record that had to die did, under one id.
     async fn check_letters(&self, world: &World) {
-        let letters = world.read(&actors::dead_letter::dlq_topic(&world.group)).await;
+        let letters = world.read(&actors::dead_letters::dlq_topic(&world.group)).await;
         let first_deaths: HashSet<_> = letters
             .iter()
             .map(|record| {
                 let headers = actors::Headers::from_kafka(record);
-                actors::dead_letter::DeadLetter::from_headers(&headers).expect("dlq headers")
+                actors::dead_letters::DeadLetter::from_headers(&headers).expect("dlq headers")
             })
             .filter(|letter| letter.generation == 1)
             .map(|letter| letter.id)

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actors::{TopicPartition, dead_letter::requeue_topic};
+use actors::{TopicPartition, dead_letters::requeue_topic};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 

@@ -179,7 +179,7 @@ impl Tables {
     ) -> Result<HashSet<(TopicPartition, i64)>> {
         let sql = "select lane, seq, headers from outbox where topic = $1 and (lane, seq) > ($2, $3)
                    order by lane, seq limit $4";
-        let topic = actors::dead_letter::dlq_topic(self.group);
+        let topic = actors::dead_letters::dlq_topic(self.group);
         self.on_their_way(sql, &topic, wanted, |row| origin(row.get(2))).await
     }
 
@@ -190,7 +190,7 @@ impl Tables {
     ) -> Result<HashSet<PutBack>> {
         let sql = "select lane, seq, value from outbox where topic = $1 and (lane, seq) > ($2, $3)
                    order by lane, seq limit $4";
-        let topic = actors::dead_letter::ACTIONS_TOPIC;
+        let topic = actors::dead_letters::ACTIONS_TOPIC;
         self.on_their_way(sql, topic, wanted, |row| outcome(row.get::<_, Option<&[u8]>>(2)?)).await
     }
 

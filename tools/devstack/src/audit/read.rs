@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use actors::{
     Headers, TopicPartition,
-    dead_letter::{ACTIONS_TOPIC, Action, DeadLetter, Entry, dlq_topic},
+    dead_letters::{ACTIONS_TOPIC, Action, DeadLetter, Entry, dlq_topic},
 };
 use anyhow::Result;
 use contracts::{Envelope, Known, ParseError, Parsed};

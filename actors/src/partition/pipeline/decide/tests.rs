@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use dead_letters::{Headers, Offset, TopicPartition};
 use deadpool_postgres::GenericClient;
 use proptest::prelude::*;
 
@@ -9,10 +10,9 @@ use super::*;
 use crate::{
     failure::Rejection,
     handler::{Attempt, Decoded, Event, LoadResult, Lock},
-    headers::Headers,
     lane::Taken,
     partition::batch::Waited,
-    record::{Offset, Record, TopicPartition},
+    record::Record,
 };
 
 /// Sums numbers, and fails as it is told.

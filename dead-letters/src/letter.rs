@@ -1,27 +1,11 @@
-//! Dead letters: their identity, classes, headers, topics, and the ledger of what was done with them.
-//!
-//! A dead letter's key and value are the original bytes; everything else is said in `dlq.*` headers, so that any
-//! Kafka tool can read one. This module is the codec that both sides share: consumers write dead letters, the
-//! inspector reads them, and neither needs to know the other.
-
-mod codec;
-mod cut;
-mod fingerprint;
-mod ledger;
+//! What a dead letter is: its identity, its class, its topics.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use self::cut::Whole;
-pub use self::{
-    codec::{BadDeadLetter, DeadLetter, Truncated, own_headers},
-    cut::KEPT,
-    fingerprint::fingerprint,
-    ledger::{Action, Entry, Outcome},
-};
-use crate::record::{Offset, TopicPartition};
+use crate::place::{Offset, TopicPartition};
 
 /// Topic of the ledger that the inspector and every group write, keyed by dead-letter id.
 pub const ACTIONS_TOPIC: &str = "dlq.actions";

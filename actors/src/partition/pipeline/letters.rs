@@ -1,18 +1,17 @@
 //! What a batch says about its dead, and about those that were put back.
 
 use chrono::{DateTime, Utc};
+use dead_letters::{
+    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, Outcome, Truncated, dlq_topic, fingerprint,
+    letter_id,
+};
 use metrics::counter;
 use uuid::Uuid;
 
 use super::context::Context;
 use crate::{
     Cause,
-    dead_letter::{
-        ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Outcome, Truncated, dlq_topic, fingerprint,
-        letter_id,
-    },
     handler::{Emit, Handler},
-    headers::Headers,
     metrics::DEAD_LETTERS,
     partition::{
         batch::{Fate, Slot, Tally},

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Class;
+use crate::letter::Class;
 
 /// Sixteen hex digits that are the same for failures that differ only in ids, numbers and addresses.
 ///

@@ -6,6 +6,7 @@
 //! a name whose value length is `u32::MAX - 1`, with a `u32` length of its own. Kafka allows a name to repeat and so
 //! does this; names are bytes, since records hold such that are not UTF-8.
 
+use rdkafka::message::OwnedHeaders;
 use thiserror::Error;
 
 const NULL: u32 = u32::MAX;
@@ -89,6 +90,22 @@ impl Headers {
     /// The last value of `name` as text; `None` when it is absent or not UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.last(name)?).ok()
+    }
+}
+
+impl Headers {
+    /// The headers of a record read from Kafka, byte for byte, as far as [`kafka_headers`] can read them.
+    pub fn from_kafka<M: rdkafka::Message<Headers: kafka_headers::Readable>>(message: &M) -> Self {
+        let mut read = Self::new();
+        if let Some(headers) = message.headers() {
+            kafka_headers::read(headers, |name, value| read.push(name, value));
+        }
+        read
+    }
+
+    /// The headers for a record to be written to Kafka.
+    pub fn to_kafka(&self) -> OwnedHeaders {
+        kafka_headers::write(self.iter())
     }
 }
 

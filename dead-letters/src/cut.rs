@@ -2,8 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use super::codec::{SHA256, TRUNCATED};
-use crate::headers::Headers;
+use crate::{
+    codec::{SHA256, TRUNCATED},
+    headers::Headers,
+};
 
 /// Bytes kept of a key or a value.
 pub const KEPT: usize = 64 << 10;
@@ -12,40 +14,40 @@ const HEADERS_KEPT: usize = 256 << 10;
 
 /// A record's contents.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Whole<'a> {
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: &'a Headers,
+pub struct Whole<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a Headers,
 }
 
 /// What is left of it. Its headers say how long the value was, and what it hashed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
-    pub(crate) key: Option<Box<[u8]>>,
-    pub(crate) value: Option<Box<[u8]>>,
-    pub(crate) headers: Headers,
+pub struct Cut {
+    pub key: Option<Box<[u8]>>,
+    pub value: Option<Box<[u8]>>,
+    pub headers: Headers,
 }
 
 impl Whole<'_> {
     /// Bytes of all of it.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let len = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
         len(self.key) + len(self.value) + self.headers.encoded().len()
     }
 
     /// What is kept of it where it has more than `limit` bytes.
-    pub(crate) fn within(&self, limit: usize) -> Option<Cut> {
+    pub fn within(&self, limit: usize) -> Option<Cut> {
         (self.size() > limit).then(|| self.cut())
     }
 
     /// Whether a cut would make it smaller.
-    pub(crate) fn is_large(&self) -> bool {
+    pub fn is_large(&self) -> bool {
         let over = |part: Option<&[u8]>| part.is_some_and(|part| part.len() > KEPT);
         over(self.key) || over(self.value) || self.headers.encoded().len() > HEADERS_KEPT
     }
 
     /// The beginning of key and value, and the headers unless they are large themselves.
-    pub(crate) fn cut(&self) -> Cut {
+    pub fn cut(&self) -> Cut {
         let begin = |part: &[u8]| part[..part.len().min(KEPT)].into();
         let small = self.headers.encoded().len() <= HEADERS_KEPT;
         let mut headers = if small { self.headers.clone() } else { Headers::new() };

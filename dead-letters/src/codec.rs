@@ -4,16 +4,16 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Class, MAX_ERROR, letter_id};
 use crate::{
     headers::Headers,
-    record::{Offset, TopicPartition},
+    letter::{Class, MAX_ERROR, letter_id},
+    place::{Offset, TopicPartition},
 };
 
 /// The length of a value of which only the beginning was kept.
-pub(super) const TRUNCATED: &str = "dlq.truncated";
+pub(crate) const TRUNCATED: &str = "dlq.truncated";
 /// What the whole of it hashes to.
-pub(super) const SHA256: &str = "dlq.sha256";
+pub(crate) const SHA256: &str = "dlq.sha256";
 
 /// The headers that a letter has of us: what an earlier death left of them is replaced.
 const OURS: [&str; 22] = [

@@ -1,0 +1,25 @@
+//! The wire between consumers, inspector and audit. It knows Kafka alone.
+//!
+//! A dead letter's key and value are the original bytes; everything else is said in `dlq.*` headers, so that any Kafka tool can read
+//! one. This is the codec that both sides share: consumers write dead letters, the inspector reads them, and neither needs to know
+//! the other. What was done with them is told to a ledger, the topic [`ACTIONS_TOPIC`].
+
+mod client;
+mod codec;
+mod cut;
+mod fingerprint;
+mod headers;
+mod ledger;
+mod letter;
+mod place;
+
+pub use self::{
+    client::{KafkaSettings, PropertyError, client_config},
+    codec::{BadDeadLetter, DeadLetter, Truncated, own_headers},
+    cut::{Cut, KEPT, Whole},
+    fingerprint::fingerprint,
+    headers::{Headers, MalformedHeaders},
+    ledger::{Action, Entry, Outcome},
+    letter::{ACTIONS_TOPIC, Class, LETTER_MAX, MAX_ERROR, dlq_topic, group_of, letter_id, requeue_topic},
+    place::{NextOffset, Offset, TopicPartition},
+};
