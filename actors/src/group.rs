@@ -46,7 +46,7 @@ const START: Duration = Duration::from_secs(10);
 /// What a group works with.
 #[derive(Clone, Debug)]
 pub struct Deps {
-    /// The service's database, with the tables of `migrations/runtime`: for batches and claims, and nothing else.
+    /// The service's database, with the tables of [`migrations`](crate::migrations): for batches and claims, and nothing else.
     pub pool: Pool,
     /// The same database, for what goes on beside the partitions; 2 connections are enough. What it waits for holds no batch up,
     /// and the other way round.

@@ -33,6 +33,7 @@ mod panics;
 mod partition;
 mod record;
 mod retry;
+mod schema;
 mod settings;
 mod sql;
 mod status;
@@ -56,6 +57,7 @@ pub use self::{
     kafka::{TopicSpec, ensure_topics, group_topics},
     outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
     record::Record,
+    schema::{HISTORY, migrations},
     settings::{CircuitSettings, GroupSettings, RestartSettings, RetentionSettings, RetryPolicy},
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus, WhichParked},
 };

@@ -21,12 +21,6 @@ pub use self::{
     tls::{TlsError, TlsFiles},
 };
 
-mod runtime {
-    refinery::embed_migrations!("../../migrations/runtime");
-}
-
-/// History of the runtime's migrations.
-const RUNTIME_HISTORY: &str = "runtime_migrations";
 /// History of the service's own migrations.
 const SERVICE_HISTORY: &str = "service_migrations";
 /// Names our advisory lock: "backburn" in ASCII.
@@ -162,7 +156,7 @@ impl Database {
             // pooler's connection.
             let lock = take_lock(&mut locking).await.map_err(DatabaseError::Lock)?;
             let mut client = self.connect().await?;
-            apply(&mut client, runtime::migrations::runner(), RUNTIME_HISTORY).await?;
+            apply(&mut client, actors::migrations(), actors::HISTORY).await?;
             apply(&mut client, own, SERVICE_HISTORY).await?;
             lock.rollback().await.map_err(DatabaseError::Lock)
         };

@@ -49,18 +49,10 @@ pub(crate) async fn database() -> Result<Pool> {
     let mut config = admin;
     config.dbname(&name);
     let pool = Pool::builder(Manager::new(config, NoTls)).max_size(8).build()?;
-    let client = pool.get().await?;
-    for migration in [
-        include_str!("../../../migrations/runtime/V1__runtime.sql"),
-        include_str!("../../../migrations/runtime/V2__protocol.sql"),
-        include_str!("../../../migrations/runtime/V3__landmark.sql"),
-        include_str!("../../../migrations/runtime/V4__letters.sql"),
-        include_str!("../../../migrations/runtime/V5__chains.sql"),
-        include_str!("../../../migrations/runtime/V6__time.sql"),
-        include_str!("../../../migrations/runtime/V7__housekeeping.sql"),
-        "create table totals (key integer primary key, events bigint not null, amount bigint not null)",
-    ] {
-        client.batch_execute(migration).await?;
-    }
+    let mut client = pool.get().await?;
+    actors::migrations().run_async(&mut **client).await?;
+    let totals =
+        "create table totals (key integer primary key, events bigint not null, amount bigint not null)";
+    client.batch_execute(totals).await?;
     Ok(pool)
 }

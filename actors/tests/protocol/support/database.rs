@@ -11,18 +11,6 @@ pub(crate) fn pool(name: &str) -> Pool {
     Pool::builder(Manager::new(config, tokio_postgres::NoTls)).max_size(8).build().expect("pool")
 }
 
-/// The runtime's tables, in the order they are made.
-fn migrations() -> Vec<String> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/runtime");
-    let files = std::fs::read_dir(directory).expect("the runtime's migrations");
-    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
-    let version = |path: &std::path::Path| -> Option<u32> {
-        path.file_name()?.to_str()?.strip_prefix('V')?.split_once("__")?.0.parse().ok()
-    };
-    files.sort_by_key(|path| version(path).unwrap_or_else(|| panic!("{} is no migration", path.display())));
-    files.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect()
-}
-
 /// A connection that may make databases, and close them.
 pub(crate) async fn admin() -> tokio_postgres::Client {
     let admin: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
@@ -37,10 +25,8 @@ pub(super) async fn create_database(name: &str) -> Pool {
     // A name of this function's caller, made of hex digits.
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("database");
     let pool = pool(name);
-    let client = pool.get().await.expect("connection");
-    for migration in migrations() {
-        client.batch_execute(&migration).await.expect("runtime tables");
-    }
+    let mut client = pool.get().await.expect("connection");
+    actors::migrations().run_async(&mut **client).await.expect("runtime tables");
     client
         .batch_execute(
             "CREATE TABLE lists (key text PRIMARY KEY, list bigint[] NOT NULL, CHECK (NOT 666 = ANY (list)));

@@ -1,5 +1,5 @@
 //! Embedded migrations are read by a macro, which does not notice a file that was added.
 
 fn main() {
-    println!("cargo:rerun-if-changed=../../migrations/runtime");
+    println!("cargo:rerun-if-changed=migrations");
 }
