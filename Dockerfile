@@ -23,14 +23,14 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 ENV CARGO_INCREMENTAL=0
 COPY --from=manifests /src .
-RUN cargo build --release --locked -p gateway -p orders -p payments -p delivery -p dlq-inspector
+RUN cargo build --release --locked -p gateway -p orders -p payments -p delivery -p dlq-inspector -p audit
 # Docker keeps the times of the files it copies: without the touch, cargo would take them for older than what it built.
 COPY . .
 RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
- && cargo build --release --locked -p gateway -p orders -p payments -p delivery -p dlq-inspector
+ && cargo build --release --locked -p gateway -p orders -p payments -p delivery -p dlq-inspector -p audit
 # Line numbers for backtraces are most of a binary. Compressed, in which form Rust reads them too, they take a third.
 RUN mkdir /binaries \
- && for binary in gateway orders payments delivery dlq-inspector; do \
+ && for binary in gateway orders payments delivery dlq-inspector audit; do \
       objcopy --compress-debug-sections=zlib "target/release/$binary" "/binaries/$binary" || exit; \
     done
 
@@ -57,3 +57,7 @@ ENTRYPOINT ["delivery"]
 FROM runtime AS dlq-inspector
 COPY --from=build /binaries/dlq-inspector /usr/local/bin/
 ENTRYPOINT ["dlq-inspector"]
+
+FROM runtime AS audit
+COPY --from=build /binaries/audit /usr/local/bin/
+ENTRYPOINT ["audit"]

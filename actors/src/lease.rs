@@ -7,7 +7,7 @@
 
 mod admin;
 mod claim;
-pub(crate) mod journal;
+pub mod journal;
 mod progress;
 mod row;
 

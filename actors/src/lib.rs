@@ -55,6 +55,7 @@ pub use self::{
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
     kafka::{TopicSpec, ensure_topics, group_topics},
+    lease::journal,
     outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
     record::Record,
     schema::{HISTORY, migrations},

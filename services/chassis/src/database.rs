@@ -151,11 +151,11 @@ impl Database {
     /// When the database cannot be used, or a migration fails.
     pub async fn migrate(&self, own: Runner) -> Result<(), DatabaseError> {
         let work = async {
-            let mut locking = self.connect().await?;
+            let mut locking = self.client().await?;
             // Held by a transaction of its own, which ends with it, however this ends: a lock of the session would stay with a
             // pooler's connection.
             let lock = take_lock(&mut locking).await.map_err(DatabaseError::Lock)?;
-            let mut client = self.connect().await?;
+            let mut client = self.client().await?;
             apply(&mut client, actors::migrations(), actors::HISTORY).await?;
             apply(&mut client, own, SERVICE_HISTORY).await?;
             lock.rollback().await.map_err(DatabaseError::Lock)
@@ -168,7 +168,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Connect`].
     pub async fn reachable(&self) -> Result<(), DatabaseError> {
-        self.connect().await.map(drop)
+        self.client().await.map(drop)
     }
 
     /// Asks, over `pool`, whether the server and whatever is between keep to what the delivery protocol rests on: limits in a
@@ -180,7 +180,11 @@ impl Database {
         fitness::check(pool, limits).await.map_err(DatabaseError::Unfit)
     }
 
-    async fn connect(&self) -> Result<Client, DatabaseError> {
+    /// A connection of its own. Waits up to a minute for PostgreSQL to answer.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Connect`].
+    pub async fn client(&self) -> Result<Client, DatabaseError> {
         let started = Instant::now();
         let mut logged: Option<Instant> = None;
         loop {
@@ -188,7 +192,7 @@ impl Database {
                 Ok((client, connection)) => {
                     tokio::spawn(async move {
                         if let Err(error) = connection.await {
-                            tracing::warn!(%error, "connection for migrations ended");
+                            tracing::warn!(%error, "a connection to PostgreSQL ended");
                         }
                     });
                     return Ok(client);

@@ -1,36 +1,22 @@
-//! The audit: whether every offset a group is past has an outcome, without believing a counter.
-//!
-//! The topics are read again and walked beside the journal, offset by offset (`walk`); what the journal says of a record
-//! must be confirmed by a table or a topic that the journal is no part of: the inbox, `parked`, a dead letter, the ledger of
-//! what was put back (`lookup`, `read`). It costs a read of everything the groups have read and a look-up of every outcome,
-//! in memory that does not grow with them.
-//!
-//! A stack that runs meanwhile moves. The leases are read first and only what is below them is asked for; tables are asked
-//! in the order in which records move through them, and what is missing is asked for again before it is reported.
+//! The audit of a stack: every group of it, with the events that its services share.
 
-mod group;
-mod journal;
-mod lookup;
-mod problem;
-mod read;
-mod report;
-mod visit;
-mod walk;
-
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail};
-use contracts::topics::{DELIVERY_GROUP, ORDERS_GROUP, PAYMENTS_GROUP, READERS};
-
-use self::group::Scope;
-pub use self::{
-    problem::{Kind, Problem},
-    read::Cost,
-    report::{Audit, GroupAudit},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use ::audit::{Audit, Event, Scope};
+use anyhow::{Context, Result, bail};
+use contracts::{
+    Envelope, Known, ParseError, Parsed,
+    topics::{DELIVERY_GROUP, ORDERS_GROUP, PAYMENTS_GROUP, READERS},
+};
+
 use crate::{
     names::{DATABASES, KAFKA_BROKERS},
+    servers::postgres::connect,
     stack::Stack,
+    topics::kafka,
 };
 
 /// How long groups remember outcomes, unless they are told otherwise.
@@ -42,18 +28,39 @@ pub fn retention() -> Duration {
 /// remember outcomes, is not demanded.
 ///
 /// # Errors
-/// When a server does not answer. What is wrong with an offset, also that its record cannot be read, is no error but a [`Problem`].
+/// When a server does not answer. What is wrong with an offset is no error but a [`Problem`](::audit::Problem).
 pub async fn run(stack: &Stack, retention: Duration) -> Result<Audit> {
     let started = Instant::now();
     let brokers = stack.url(KAFKA_BROKERS)?;
     let mut groups = Vec::new();
     // One after the other: each is bounded by the processor, and its time is its own.
     for (group, topics) in READERS {
-        let database = stack.url(database(group)?)?;
-        let scope = Scope { group, topics, brokers, database, retention };
-        groups.push(group::audit(&scope).await.with_context(|| format!("{group} cannot be audited"))?);
+        let scope = Scope {
+            group: group.to_owned(),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            kafka: kafka(brokers),
+            retention,
+            event: Arc::new(event),
+        };
+        let audited = async { ::audit::audit(&scope, connect(stack.url(database(group)?)?).await?).await };
+        groups.push(audited.await.with_context(|| format!("{group} cannot be audited"))?);
     }
     Ok(Audit::of(groups, started.elapsed().as_secs_f64()))
+}
+
+/// The event that a body holds.
+fn event(body: &[u8]) -> Option<Event> {
+    let known =
+        |known: Known| Event { id: known.event_id, at_ms: None, correlation_id: Some(known.correlation_id) };
+    match Envelope::parse(body) {
+        Ok(Parsed::Event(event)) => Some(Event {
+            id: event.event_id,
+            at_ms: Some(event.occurred_at.timestamp_millis()),
+            correlation_id: Some(event.correlation_id),
+        }),
+        Ok(Parsed::Unknown(unknown)) | Err(ParseError::UnsupportedVersion(unknown)) => Some(known(unknown)),
+        Err(_) => None,
+    }
 }
 
 /// The variable with the URL of a group's database.

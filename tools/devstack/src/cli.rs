@@ -1,8 +1,9 @@
 //! The commands.
 
+mod audit;
 mod bench;
-mod books;
 mod checks;
+mod produce;
 mod stack;
 
 use std::process::ExitCode;
@@ -46,7 +47,12 @@ enum Command {
     /// up in the inbox, the parked records, the dead letters and the ledger what the journal says of it. Costs about as much
     /// as reading the topics and asking PostgreSQL for one row a record. Names the first offset that has no outcome, and ends
     /// with 0 only if there is none.
-    Books(books::BooksArgs),
+    #[command(alias = "books")]
+    Audit(audit::AuditArgs),
+    /// Publish standard input as one record: to break things by hand
+    ///
+    /// echo '{not json' | ./dev produce orders some-key -H correlation-id=me
+    Produce(produce::ProduceArgs),
     /// Run dlq-inspector on the stack
     #[command(disable_help_flag = true)]
     Inspector {
@@ -76,7 +82,8 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status { output } => stack::status(output),
         Command::Logs(logs) => stack::logs(logs).await,
         Command::Env => stack::env(),
-        Command::Books(arguments) => books::books(arguments).await,
+        Command::Audit(arguments) => audit::audit(arguments).await,
+        Command::Produce(arguments) => produce::produce(arguments).await,
         Command::Inspector { arguments } => stack::inspector(arguments).await,
     }
 }

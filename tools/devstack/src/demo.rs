@@ -122,7 +122,7 @@ impl Demo {
             "every offset is accounted for; the {explained} unfinished order has an open dead letter"
         ));
         // The counters could agree by accident.
-        println!("   and without believing the counters, every topic read again (./dev books):");
+        println!("   and without believing the counters, every topic read again (./dev audit):");
         let audit = audit::run(&self.stack, audit::retention()).await?;
         audit.to_string().lines().for_each(|line| println!("   {line}"));
         ensure!(audit.is_clean(), "the audit found what the counters did not: {audit}");

@@ -1,12 +1,14 @@
 //! Asking and feeding Kafka directly: which partition a key goes to, how far a topic is, records of any kind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use dead_letters::KafkaSettings;
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
+    message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
     types::RDKafkaErrorCode,
 };
@@ -42,19 +44,49 @@ fn murmur2(data: &[u8]) -> u32 {
     hash ^ hash >> 15
 }
 
-/// Publishes a record as it is and waits until it is acknowledged: its partition and offset.
-pub async fn publish(brokers: &str, topic: &str, key: &str, value: Option<&[u8]>) -> Result<(i32, i64)> {
+/// A record to publish, as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Produced<'a> {
+    /// The key; without one the record goes to any partition.
+    pub key: Option<&'a str>,
+    /// The value; without one it is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The headers, in order.
+    pub headers: Vec<(&'a str, &'a [u8])>,
+    /// The partition, in place of the one that the key goes to.
+    pub partition: Option<i32>,
+    /// `compression.type` of the producer; empty for its default.
+    pub compression: &'a str,
+}
+
+/// Publishes a record and waits until it is acknowledged: its partition and offset.
+pub async fn produce(brokers: &str, topic: &str, produced: &Produced<'_>) -> Result<(i32, i64)> {
     let mut config = client(brokers);
     config.set("partitioner", "murmur2_random").set("enable.idempotence", "true");
+    if !produced.compression.is_empty() {
+        config.set("compression.type", produced.compression);
+    }
     let producer: FutureProducer = config.create().context("no producer can be made")?;
-    let mut record = FutureRecord::<str, [u8]>::to(topic).key(key);
-    if let Some(value) = value {
-        record = record.payload(value);
+    let mut record = FutureRecord::<str, [u8]>::to(topic);
+    record.key = produced.key;
+    record.payload = produced.value;
+    record.partition = produced.partition;
+    if !produced.headers.is_empty() {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &produced.headers {
+            headers = headers.insert(Header { key, value: Some(*value) });
+        }
+        record = record.headers(headers);
     }
     let sent = producer.send(record, LIMIT).await;
     let delivery =
         sent.map_err(|(error, _)| anyhow!(error)).with_context(|| format!("not published to {topic}"))?;
     Ok((delivery.partition, delivery.offset))
+}
+
+/// The same of a key and a value alone.
+pub async fn publish(brokers: &str, topic: &str, key: &str, value: Option<&[u8]>) -> Result<(i32, i64)> {
+    produce(brokers, topic, &Produced { key: Some(key), value, ..Produced::default() }).await
 }
 
 /// A partition and how far it goes.
@@ -70,26 +102,9 @@ pub struct Extent {
     pub high: i64,
 }
 
-/// By topic and partition: its first offset and one past its last, or why it does not say.
-pub(crate) type Reach = BTreeMap<(String, i32), Result<(i64, i64), KafkaError>>;
-
-/// How far each partition of `topics` goes. Blocks. A topic that is not there has none.
-pub(crate) fn reach(brokers: &str, topics: &[String]) -> Result<Reach> {
-    let consumer = reader(brokers)?;
-    let metadata = consumer.fetch_metadata(None, LIMIT).context("Kafka's metadata cannot be read")?;
-    let mut reach = Reach::new();
-    for topic in metadata.topics().iter().filter(|topic| topics.iter().any(|name| name == topic.name())) {
-        for partition in topic.partitions() {
-            let answer = consumer.fetch_watermarks(topic.name(), partition.id(), LIMIT);
-            reach.insert((topic.name().to_owned(), partition.id()), answer);
-        }
-    }
-    Ok(reach)
-}
-
 /// The same, where every partition has to answer.
 pub fn extents(brokers: &str, topics: &[String]) -> Result<Vec<Extent>> {
-    reach(brokers, topics)?
+    audit::reach(&kafka(brokers), topics)?
         .into_iter()
         .map(|((topic, partition), answer)| {
             let (low, high) = answer.with_context(|| format!("{topic}/{partition} does not answer"))?;
@@ -120,18 +135,15 @@ pub fn records_from(brokers: &str, topic: &str, partition: i32, from: i64) -> Re
     }
 }
 
-fn reader(brokers: &str) -> Result<BaseConsumer> {
-    let mut config = reading(brokers);
-    config.set("auto.offset.reset", "error");
-    config.create().context("no consumer can be made")
+/// The Kafka at `brokers`.
+pub(crate) fn kafka(brokers: &str) -> KafkaSettings {
+    KafkaSettings { brokers: brokers.to_owned(), properties: Vec::new() }
 }
 
-/// The settings of a client that reads committed records and is told where a partition ends.
-pub(crate) fn reading(brokers: &str) -> ClientConfig {
-    let mut config = client(brokers);
-    config.set("group.id", "devstack-books").set("enable.auto.commit", "false");
-    config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
-    config
+fn reader(brokers: &str) -> Result<BaseConsumer> {
+    let mut config = audit::reading(&kafka(brokers));
+    config.set("auto.offset.reset", "error");
+    config.create().context("no consumer can be made")
 }
 
 #[cfg(test)]

@@ -19,9 +19,9 @@ fn keys(value: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_containers_are_the_processes_of_the_stack_and_the_inspector() {
+fn the_containers_are_the_processes_of_the_stack_and_the_tools() {
     let mut expected: BTreeSet<String> = Role::ALL.map(|role| role.name().to_owned()).into();
-    expected.insert("dlq-inspector".into());
+    expected.extend(["dlq-inspector".into(), "audit".into()]);
     assert_eq!(keys(&compose()["services"]), expected);
 }
 

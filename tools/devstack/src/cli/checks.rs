@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    process::ExitCode,
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -107,6 +107,12 @@ impl Steps {
     }
 }
 
+async fn has_cargo_deny() -> bool {
+    let mut ask = Command::new("cargo");
+    ask.args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    ask.status().await.is_ok_and(|status| status.success())
+}
+
 pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
     let mut steps = Steps { taken: Vec::new(), start: Instant::now() };
     if args.arguments.is_empty() {
@@ -117,6 +123,13 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
             if !steps.run(name, "cargo", arguments, &[]).await? {
                 return Ok(steps.end(Some(name)));
             }
+        }
+        // Advisories have to be fetched: those are for machines that may.
+        let deny = ["deny", "check", "bans", "licenses", "sources"];
+        if !has_cargo_deny().await {
+            println!("== dependencies: skipped, cargo-deny is not installed");
+        } else if !steps.run("dependencies", "cargo", &deny, &[]).await? {
+            return Ok(steps.end(Some("dependencies")));
         }
     }
     // Tests that start the services find their binaries here, and tests of what is not built yet would test old ones.

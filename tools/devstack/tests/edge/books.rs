@@ -1,5 +1,6 @@
 //! The audit: nothing is wrong with a mixture of orders, and what is taken away behind the services' backs is named.
 
+use ::audit::{Audit, Kind};
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use contracts::{
@@ -7,10 +8,13 @@ use contracts::{
     topics::{DELIVERY_GROUP, ORDERS, PAYMENTS_GROUP},
 };
 use devstack::{
-    audit::{self, Audit, Kind},
+    audit,
+    names::KAFKA_BROKERS,
+    paths,
     servers::postgres::connect,
     trial::{self, SOON, Trial},
 };
+use tokio::process::Command;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -32,11 +36,32 @@ async fn clean(trial: &Trial) -> Result<Audit> {
     Ok(audit)
 }
 
+/// What the program says of payments, which knows nothing of this stack: its exit code, and what it prints.
+async fn program(trial: &Trial) -> Result<(Option<i32>, String)> {
+    let (brokers, database) = (trial.stack.url(KAFKA_BROKERS)?, trial.stack.url("PAYMENTS_DATABASE_URL")?);
+    let output = Command::new(paths::binaries()?.join("audit"))
+        .args([
+            "--brokers",
+            brokers,
+            "--database-url",
+            database,
+            "--group",
+            PAYMENTS_GROUP,
+            "--topic",
+            ORDERS,
+        ])
+        .output()
+        .await?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+}
+
 /// There is one problem, with so many offsets of payments from that one on.
 fn ensure_named(audit: &Audit, kind: Kind, place: (i32, i64), offsets: i64) -> Result<()> {
     let [problem] = audit.problems.as_slice() else { anyhow::bail!("there is not one problem: {audit}") };
     let topic = problem.topic.as_str();
-    let named = (problem.kind, problem.group, topic, problem.partition, problem.offset, problem.offsets);
+    let named =
+        (problem.kind, problem.group.as_str(), topic, problem.partition, problem.offset, problem.offsets);
     ensure!(named == (kind, PAYMENTS_GROUP, ORDERS, place.0, Some(place.1), offsets), "{audit}");
     ensure!(audit.to_string().contains(&format!("the first: {problem}")), "{audit}");
     Ok(())
@@ -65,12 +90,14 @@ async fn inbox_row(trial: &Trial, payments: &Client, event: Uuid, place: (i32, i
                  returning dead, generation, payload_hash, processed_at";
     let row = payments.query_one(taken, &[&PAYMENTS_GROUP, &event]).await.context("it was not applied")?;
     let audit = audited(trial).await?;
+    let (code, said) = program(trial).await?;
     let back = "insert into inbox (consumer, event_id, dead, generation, payload_hash, processed_at)
                 values ($1, $2, $3, $4, $5, $6)";
     let (dead, generation): (bool, i32) = (row.get(0), row.get(1));
     let (hash, at): (i64, DateTime<Utc>) = (row.get(2), row.get(3));
     payments.execute(back, &[&PAYMENTS_GROUP, &event, &dead, &generation, &hash, &at]).await?;
     ensure_named(&audit, Kind::NotInInbox, place, 1)?;
+    ensure!(code == Some(1) && said.contains(&event.to_string()), "{code:?}: {said}");
     let problem = &audit.problems[0];
     ensure!(problem.event_id == Some(event), "{audit}");
     ensure!(problem.correlation_id.as_deref() == Some("edge-books"), "{audit}");
@@ -126,6 +153,9 @@ fn the_audit_proves_every_offset_and_names_the_first_that_has_no_outcome() -> Re
         let payments = connect(trial.stack.url("PAYMENTS_DATABASE_URL")?).await?;
         inbox_row(trial, &payments, event, place).await?;
         journal_row(trial, &payments, place).await?;
-        clean(trial).await.map(drop)
+        clean(trial).await?;
+        let (code, said) = program(trial).await?;
+        ensure!(code == Some(0) && said.contains("every offset has an outcome"), "{code:?}: {said}");
+        Ok(())
     })
 }

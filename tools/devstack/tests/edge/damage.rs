@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ::audit::{Audit, Kind};
 use anyhow::{Context, Result, bail, ensure};
 use chrono::Utc;
 use contracts::{
@@ -14,7 +15,7 @@ use contracts::{
     topics::{DELIVERY_GROUP, ORDERS, PAYMENTS_GROUP},
 };
 use devstack::{
-    audit::{self, Audit, Kind},
+    audit,
     names::KAFKA_BROKERS,
     servers::kafka,
     trial::{self, Trial},

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use actors::TopicPartition;
+use actors::journal::Mark;
+use dead_letters::TopicPartition;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{
-    journal::Mark,
+use crate::{
     visit::Unread,
     walk::{Finding, Pending},
 };
@@ -64,7 +64,7 @@ pub struct Problem {
     /// What.
     pub kind: Kind,
     /// The consumer group.
-    pub group: &'static str,
+    pub group: String,
     /// The topic.
     pub topic: String,
     /// The partition.
@@ -84,7 +84,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn of_finding(group: &'static str, source: &TopicPartition, finding: Finding) -> Self {
+    pub(crate) fn of_finding(group: &str, source: &TopicPartition, finding: Finding) -> Self {
         let Finding { kind, from, upto, says } = finding;
         let last = upto - 1;
         let word = says.map_or("nothing", Mark::word);
@@ -106,7 +106,7 @@ impl Problem {
         };
         Self {
             kind,
-            group,
+            group: group.to_owned(),
             topic: source.topic.to_string(),
             partition: source.partition,
             offset: (kind != Kind::Totals).then_some(from),
@@ -117,7 +117,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn of_unread(group: &'static str, source: &TopicPartition, unread: &Unread) -> Self {
+    pub(crate) fn of_unread(group: &str, source: &TopicPartition, unread: &Unread) -> Self {
         let Unread { from, upto, why } = unread;
         let detail = match upto - from {
             1 => format!("its record cannot be read: {why}"),
@@ -128,7 +128,7 @@ impl Problem {
         let offsets = if *upto == i64::MAX { 1 } else { upto - from };
         Self {
             kind: Kind::Unread,
-            group,
+            group: group.to_owned(),
             topic: source.topic.to_string(),
             partition: source.partition,
             offset: Some(*from),
@@ -139,7 +139,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn of_pending(group: &'static str, pending: &Pending) -> Self {
+    pub(crate) fn of_pending(group: &str, pending: &Pending) -> Self {
         let no_event = "the record holds no event that could be in the inbox";
         let (kind, missing) = match pending.mark {
             Mark::Parked => (
@@ -157,7 +157,7 @@ impl Problem {
         };
         Self {
             kind,
-            group,
+            group: group.to_owned(),
             topic: pending.source.topic.to_string(),
             partition: pending.source.partition,
             offset: Some(pending.offset),

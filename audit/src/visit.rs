@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use dead_letters::KafkaSettings;
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -15,13 +16,13 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::topics;
+use crate::topics::reading;
 
 /// A partition that gives neither a record nor its end for this long does not answer.
-pub(super) const STALLED: Duration = Duration::from_secs(15);
+pub(crate) const STALLED: Duration = Duration::from_secs(15);
 
 /// What a partition gives.
-pub(super) enum Given<'a> {
+pub(crate) enum Given<'a> {
     /// A record.
     Record(&'a BorrowedMessage<'a>),
     /// Offsets whose records cannot be read.
@@ -30,10 +31,10 @@ pub(super) enum Given<'a> {
 
 /// Offsets whose records cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unread {
-    pub(super) from: i64,
-    pub(super) upto: i64,
-    pub(super) why: String,
+pub(crate) struct Unread {
+    pub(crate) from: i64,
+    pub(crate) upto: i64,
+    pub(crate) why: String,
 }
 
 /// Keeps what the client said last: of a batch that cannot be read, that is where it begins.
@@ -61,12 +62,11 @@ enum Stop {
 }
 
 /// Goes through partitions, one after the other.
-pub(super) struct Visitor(BaseConsumer<Said>);
+pub(crate) struct Visitor(BaseConsumer<Said>);
 
 impl Visitor {
-    /// A visitor of the Kafka at `brokers`.
-    pub(super) fn new(brokers: &str) -> Result<Self> {
-        let mut config = topics::reading(brokers);
+    pub(crate) fn new(kafka: &KafkaSettings) -> Result<Self> {
+        let mut config = reading(kafka);
         // What retention deletes while it is read is no error: the offsets are told apart afterwards.
         config.set("auto.offset.reset", "earliest").set("fetch.wait.max.ms", "5");
         config.set("queued.max.messages.kbytes", "16384").set("fetch.error.backoff.ms", "20");
@@ -74,7 +74,7 @@ impl Visitor {
     }
 
     /// The first offset that a partition still has.
-    pub(super) fn low(&self, topic: &str, partition: i32) -> Result<i64> {
+    pub(crate) fn low(&self, topic: &str, partition: i32) -> Result<i64> {
         let (low, _) = self
             .0
             .fetch_watermarks(topic, partition, STALLED)
@@ -83,7 +83,7 @@ impl Visitor {
     }
 
     /// The partitions of a topic.
-    pub(super) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
+    pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
         let metadata = self.0.fetch_metadata(Some(topic), STALLED);
         let metadata = metadata.with_context(|| format!("Kafka does not say where {topic} is"))?;
         Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|one| one.id()).collect())
@@ -94,7 +94,7 @@ impl Visitor {
     ///
     /// # Errors
     /// When Kafka as a whole does not answer.
-    pub(super) fn visit(
+    pub(crate) fn visit(
         &self,
         topic: &str,
         partition: i32,

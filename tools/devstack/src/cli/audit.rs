@@ -1,4 +1,4 @@
-//! `books`.
+//! `audit`.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -9,7 +9,7 @@ use devstack::{audit, names::Role, progress, stack::RunState};
 use super::{Output, stack};
 
 #[derive(Debug, Args)]
-pub(crate) struct BooksArgs {
+pub(crate) struct AuditArgs {
     /// How to show it
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -19,12 +19,12 @@ pub(crate) struct BooksArgs {
 }
 
 /// Ends with 0 only if every offset is accounted for.
-pub(crate) async fn books(args: BooksArgs) -> Result<ExitCode> {
+pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let stack = stack::open_running()?;
     let servers = stack.status().into_iter().filter(|process| Role::SERVERS.contains(&process.name));
     let mut dead = servers.filter(|process| process.name != Role::Redis && process.state == RunState::Dead);
     if let Some(process) = dead.next() {
-        bail!("{} does not run, and the books are read from it: run `./dev up --detach`", process.name);
+        bail!("{} does not run, and the audit reads from it: run `./dev up --detach`", process.name);
     }
     let retention = args.retention.map_or_else(audit::retention, Duration::from_secs);
     let audit = progress::during("reading the topics again", audit::run(&stack, retention)).await?;

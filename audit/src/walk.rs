@@ -2,80 +2,81 @@
 
 use std::collections::BTreeMap;
 
-use actors::TopicPartition;
+use actors::journal::Mark;
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use uuid::Uuid;
 
-use super::{
-    journal::{Cover, Mark, Piece, Written},
+use crate::{
+    journal::{Cover, Piece, Written},
     problem::Kind,
     read::{PutBack, Seen},
 };
 
 /// A partition as its lease has it, and how much of it can still be read.
 #[derive(Clone, Debug)]
-pub(super) struct Lane {
-    pub(super) source: TopicPartition,
+pub(crate) struct Lane {
+    pub(crate) source: TopicPartition,
     /// The group's requeue topic, where records are moved and not applied.
-    pub(super) requeue: bool,
-    pub(super) epoch: i64,
-    pub(super) first: i64,
-    pub(super) next: i64,
-    pub(super) replayed: i64,
-    pub(super) lost: i64,
+    pub(crate) requeue: bool,
+    pub(crate) epoch: i64,
+    pub(crate) first: i64,
+    pub(crate) next: i64,
+    pub(crate) replayed: i64,
+    pub(crate) lost: i64,
     /// Offsets that all rows of the journal together stand for, when the lease was read.
-    pub(super) journaled: i64,
+    pub(crate) journaled: i64,
     /// Where the first row begins.
-    pub(super) journaled_from: Option<i64>,
+    pub(crate) journaled_from: Option<i64>,
     /// The first offset still in Kafka.
-    pub(super) low: i64,
+    pub(crate) low: i64,
 }
 
 impl Lane {
     /// The first offset that has to have an outcome.
-    pub(super) fn begin(&self) -> i64 {
+    pub(crate) fn begin(&self) -> i64 {
         self.journaled_from.map_or(self.first, |from| from.min(self.first))
     }
 
     /// The first of them whose record can still be read.
-    pub(super) fn start(&self) -> i64 {
+    pub(crate) fn start(&self) -> i64 {
         self.begin().max(self.low).min(self.next)
     }
 }
 
 /// An outcome the journal names, which something else has to confirm.
 #[derive(Clone, Debug)]
-pub(super) struct Pending {
-    pub(super) source: TopicPartition,
-    pub(super) offset: i64,
-    pub(super) mark: Mark,
-    pub(super) event: Option<Uuid>,
-    pub(super) put_back: Option<PutBack>,
+pub(crate) struct Pending {
+    pub(crate) source: TopicPartition,
+    pub(crate) offset: i64,
+    pub(crate) mark: Mark,
+    pub(crate) event: Option<Uuid>,
+    pub(crate) put_back: Option<PutBack>,
     /// Where its dead letter says that it came from, if it has one.
-    pub(super) origin: (TopicPartition, i64),
+    pub(crate) origin: (TopicPartition, i64),
     /// What would confirm it may have been forgotten since.
-    pub(super) aged: bool,
+    pub(crate) aged: bool,
     /// The inbox knows the event, and says that it died.
-    pub(super) dead: bool,
+    pub(crate) dead: bool,
 }
 
 /// Offsets with which something is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
-    pub(super) kind: Kind,
-    pub(super) from: i64,
-    pub(super) upto: i64,
+pub(crate) struct Finding {
+    pub(crate) kind: Kind,
+    pub(crate) from: i64,
+    pub(crate) upto: i64,
     /// What the journal says of them.
-    pub(super) says: Option<Mark>,
+    pub(crate) says: Option<Mark>,
 }
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) outcomes: BTreeMap<Mark, i64>,
-    pub(super) unprovable: i64,
-    pub(super) pending: Vec<Pending>,
-    pub(super) findings: Vec<Finding>,
+pub(crate) struct Found {
+    pub(crate) outcomes: BTreeMap<Mark, i64>,
+    pub(crate) unprovable: i64,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Offsets without a row.
@@ -91,11 +92,11 @@ struct Hole {
 
 /// The walk.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     lane: &'a Lane,
     /// What was written before may be forgotten.
     cutoff: DateTime<Utc>,
-    pub(super) found: Found,
+    pub(crate) found: Found,
     before: Option<Written>,
     hole: Option<Hole>,
     /// Offsets that the lease counts as lost and no hole stands for yet.
@@ -105,13 +106,13 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(lane: &'a Lane, cutoff: DateTime<Utc>) -> Self {
+    pub(crate) fn new(lane: &'a Lane, cutoff: DateTime<Utc>) -> Self {
         let (found, before, hole) = (Found::default(), None, None);
         Self { lane, cutoff, found, before, hole, lost_left: lane.lost, uncovered: 0 }
     }
 
     /// Goes past offsets below `start`, whose records are gone: nothing can be proved of them. `cover` must know their rows.
-    pub(super) fn skip(&mut self, cover: &mut Cover, start: i64) {
+    pub(crate) fn skip(&mut self, cover: &mut Cover, start: i64) {
         while let Some(piece) = cover.take(start) {
             self.found.unprovable += piece.upto - piece.from;
             match piece.says {
@@ -122,7 +123,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next record, and the offsets before it that hold none. `cover` must know the rows of all of them.
-    pub(super) fn record(&mut self, cover: &mut Cover, seen: &Seen) {
+    pub(crate) fn record(&mut self, cover: &mut Cover, seen: &Seen) {
         self.nothing(cover, seen.offset);
         let Some(piece) = cover.take(seen.offset + 1) else { return };
         let Some((mark, written)) = piece.says else {
@@ -172,7 +173,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Offsets from `from` up to `upto` whose records cannot be read: nothing confirms what the journal says of them.
-    pub(super) fn unread(&mut self, cover: &mut Cover, from: i64, upto: i64) {
+    pub(crate) fn unread(&mut self, cover: &mut Cover, from: i64, upto: i64) {
         self.nothing(cover, from);
         while let Some(piece) = cover.take(upto) {
             match piece.says {
@@ -238,7 +239,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The last record was handed in: what the walk found, beside how many offsets the lease says went by.
-    pub(super) fn finish(mut self, cover: &mut Cover) -> Found {
+    pub(crate) fn finish(mut self, cover: &mut Cover) -> Found {
         let lane = self.lane;
         self.nothing(cover, lane.next);
         self.close(None);
@@ -254,7 +255,7 @@ impl<'a> Walk<'a> {
 
 impl Found {
     /// Offsets below `low` went to retention while they were read: what seemed wrong with them can not be known.
-    pub(super) fn forget_below(&mut self, low: i64) {
+    pub(crate) fn forget_below(&mut self, low: i64) {
         for finding in self.findings.iter_mut().filter(|one| one.kind == Kind::OutcomeWithoutRecord) {
             let gone = low.min(finding.upto) - finding.from;
             if gone > 0 {
@@ -267,5 +268,4 @@ impl Found {
 }
 
 #[cfg(test)]
-#[path = "walk_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::audit::journal::Row;
+use crate::journal::Row;
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 /// Everything before is old.

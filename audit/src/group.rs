@@ -2,23 +2,27 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     time::{Duration, Instant},
 };
 
-use actors::{TopicPartition, dead_letters::requeue_topic};
+use actors::journal::Mark;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use dead_letters::{KafkaSettings, TopicPartition, requeue_topic};
+use tokio_postgres::Client;
 
-use super::{
-    journal::{Cover, Mark},
+use crate::{
+    event::ReadEvent,
+    journal::Cover,
     lookup::{Place, Tables, moved},
     problem::{Kind, Problem},
     read::{Cost, Part, Reader, Search},
     report::GroupAudit,
+    topics::reach,
     visit::Unread,
     walk::{Finding, Found, Lane, Pending, Walk},
 };
-use crate::topics;
 
 /// Outcomes looked up by one query.
 const CHUNK: usize = 10_000;
@@ -31,24 +35,40 @@ const AGAIN: Duration = Duration::from_millis(200);
 const MARGIN: Duration = Duration::from_secs(60 * 60);
 
 /// What is needed to audit a group.
-pub(super) struct Scope<'a> {
-    pub(super) group: &'static str,
-    pub(super) topics: &'static [&'static str],
-    pub(super) brokers: &'a str,
-    /// URL of the group's database.
-    pub(super) database: &'a str,
-    /// How long the group remembers outcomes.
-    pub(super) retention: Duration,
+#[derive(Clone)]
+pub struct Scope {
+    /// The consumer group.
+    pub group: String,
+    /// The topics it reads, its requeue topic aside.
+    pub topics: Vec<String>,
+    /// The Kafka it reads them from.
+    pub kafka: KafkaSettings,
+    /// How long it remembers outcomes (`INBOX_RETENTION_S`): what is older is not demanded.
+    pub retention: Duration,
+    /// What event a record holds.
+    pub event: ReadEvent,
 }
 
-/// Audits a group.
-pub(super) async fn audit(scope: &Scope<'_>) -> Result<GroupAudit> {
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("group", &self.group)
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Audits a group; `database` is a connection to its database.
+///
+/// # Errors
+/// When Kafka or the database does not answer. What is wrong with an offset, also that its record cannot be read, is no error but a
+/// [`Problem`].
+pub async fn audit(scope: &Scope, database: Client) -> Result<GroupAudit> {
     let started = Instant::now();
-    let tables = Tables::open(scope.database, scope.group).await?;
     let mut auditor = Auditor {
-        tables,
-        reader: Reader::new(scope.brokers)?,
-        audit: GroupAudit::new(scope.group),
+        tables: Tables::new(database, &scope.group),
+        reader: Reader::new(&scope.kafka, scope.event.clone())?,
+        audit: GroupAudit::new(&scope.group),
         open: Vec::new(),
         beside: Cost::default(),
     };
@@ -76,12 +96,11 @@ pub(super) async fn audit(scope: &Scope<'_>) -> Result<GroupAudit> {
 }
 
 /// The leases of what the group reads, in order, each with what is left of its partition; and those whose partition does not answer.
-async fn lanes(scope: &Scope<'_>, leases: Vec<Lane>) -> Result<(Vec<Lane>, Vec<(TopicPartition, Unread)>)> {
-    let requeue = requeue_topic(scope.group);
-    let names: Vec<String> =
-        scope.topics.iter().map(|topic| (*topic).to_owned()).chain([requeue.clone()]).collect();
-    let (brokers, wanted) = (scope.brokers.to_owned(), names.clone());
-    let reach = tokio::task::spawn_blocking(move || topics::reach(&brokers, &wanted)).await??;
+async fn lanes(scope: &Scope, leases: Vec<Lane>) -> Result<(Vec<Lane>, Vec<(TopicPartition, Unread)>)> {
+    let requeue = requeue_topic(&scope.group);
+    let names: Vec<String> = scope.topics.iter().cloned().chain([requeue.clone()]).collect();
+    let (kafka, wanted) = (scope.kafka.clone(), names.clone());
+    let reach = tokio::task::spawn_blocking(move || reach(&kafka, &wanted)).await??;
     let (mut lanes, mut unread) = (Vec::new(), Vec::new());
     for mut lane in leases.into_iter().filter(|lane| names.iter().any(|name| **name == *lane.source.topic)) {
         let answer = reach.get(&(lane.source.topic.to_string(), lane.source.partition));
@@ -165,7 +184,7 @@ impl Auditor {
             journal.cover.extend(page.rows, page.next.map_or(i64::MAX, |(from, _)| from));
             for (from, upto, error) in page.unreadable {
                 let finding = Finding { kind: Kind::UnreadableRow, from, upto, says: None };
-                let mut problem = Problem::of_finding(self.audit.group, &lane.source, finding);
+                let mut problem = Problem::of_finding(&self.audit.group, &lane.source, finding);
                 problem.detail = format!("{}: {error:#}", problem.detail);
                 self.audit.problem(problem);
             }
@@ -174,7 +193,7 @@ impl Auditor {
     }
 
     fn unread(&mut self, source: &TopicPartition, unread: &Unread) {
-        self.audit.problem(Problem::of_unread(self.audit.group, source, unread));
+        self.audit.problem(Problem::of_unread(&self.audit.group, source, unread));
     }
 
     /// Takes in what looking for something took, and where it could not be looked for.
@@ -199,7 +218,7 @@ impl Auditor {
             self.audit.count(*mark, *offsets);
         }
         for finding in &found.findings {
-            self.audit.problem(Problem::of_finding(self.audit.group, &lane.source, *finding));
+            self.audit.problem(Problem::of_finding(&self.audit.group, &lane.source, *finding));
         }
     }
 
@@ -233,7 +252,7 @@ impl Auditor {
             if one.aged {
                 self.audit.unprovable += 1;
             } else {
-                self.audit.problem(Problem::of_pending(self.audit.group, &one));
+                self.audit.problem(Problem::of_pending(&self.audit.group, &one));
             }
         }
         Ok(())
@@ -249,7 +268,7 @@ impl Auditor {
         if !letters.is_empty() {
             let mut found = self.tables.letters_on_their_way(&letters).await?;
             letters.retain(|one| !found.contains(one));
-            let search = self.reader.letters(self.audit.group, letters).await?;
+            let search = self.reader.letters(&self.audit.group, letters).await?;
             found.extend(self.searched(search));
             open.retain(|one| {
                 let died = matches!(one.mark, Mark::Dead | Mark::Parked) && found.contains(&one.origin);

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use actors::journal::Mark;
 use serde::Serialize;
 
-use super::{
-    journal::Mark,
+use crate::{
     problem::{Kind, Problem},
     read::Cost,
 };
@@ -17,7 +17,7 @@ const KEPT: usize = 100;
 #[derive(Clone, Debug, Serialize)]
 pub struct GroupAudit {
     /// The group.
-    pub group: &'static str,
+    pub group: String,
     /// Offsets proved, by outcome: of a record that was parked the one in which it ended, or `parked` while it waits.
     pub outcomes: BTreeMap<&'static str, i64>,
     /// Those of them that were parked first.
@@ -42,9 +42,9 @@ pub struct GroupAudit {
 }
 
 impl GroupAudit {
-    pub(super) fn new(group: &'static str) -> Self {
+    pub(crate) fn new(group: &str) -> Self {
         Self {
-            group,
+            group: group.to_owned(),
             outcomes: BTreeMap::new(),
             after_waiting: BTreeMap::new(),
             unprovable: 0,
@@ -58,12 +58,12 @@ impl GroupAudit {
         }
     }
 
-    pub(super) fn count(&mut self, mark: Mark, offsets: i64) {
+    pub(crate) fn count(&mut self, mark: Mark, offsets: i64) {
         *self.outcomes.entry(mark.word()).or_default() += offsets;
     }
 
     /// Takes in how many of the parked records have ended, and how. They count where they ended.
-    pub(super) fn waited(&mut self, ended: &BTreeMap<Mark, i64>) {
+    pub(crate) fn waited(&mut self, ended: &BTreeMap<Mark, i64>) {
         for (mark, records) in ended {
             self.count(Mark::Parked, -records);
             self.count(*mark, *records);
@@ -83,7 +83,7 @@ impl GroupAudit {
         if words.is_empty() { "nothing".to_owned() } else { words.join(" + ") }
     }
 
-    pub(super) fn problem(&mut self, problem: Problem) {
+    pub(crate) fn problem(&mut self, problem: Problem) {
         *self.unaccounted.entry(problem.kind).or_default() += problem.offsets;
         if self.problems.iter().filter(|one| one.kind == problem.kind).count() < KEPT {
             self.problems.push(problem);
@@ -114,7 +114,8 @@ pub struct Audit {
 }
 
 impl Audit {
-    pub(super) fn of(mut groups: Vec<GroupAudit>, seconds: f64) -> Self {
+    /// Of groups that were audited in so many seconds.
+    pub fn of(mut groups: Vec<GroupAudit>, seconds: f64) -> Self {
         let mut problems: Vec<Problem> =
             groups.iter_mut().flat_map(|group| std::mem::take(&mut group.problems)).collect();
         // Stable: within a kind they stay in the order of group, topic, partition and offset.

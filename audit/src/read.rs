@@ -2,12 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use actors::{
-    Headers, TopicPartition,
-    dead_letters::{ACTIONS_TOPIC, Action, DeadLetter, Entry, dlq_topic},
-};
 use anyhow::Result;
-use contracts::{Envelope, Known, ParseError, Parsed};
+use dead_letters::{
+    ACTIONS_TOPIC, Action, DeadLetter, Entry, Headers, KafkaSettings, TopicPartition, dlq_topic,
+};
 use rdkafka::{Message, message::BorrowedMessage};
 use serde::Serialize;
 use tokio::{
@@ -16,26 +14,29 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::visit::{Given, Unread, Visitor};
+use crate::{
+    event::ReadEvent,
+    visit::{Given, Unread, Visitor},
+};
 
 /// Records handed over at a time.
 const CHUNK: usize = 2_000;
 
 /// A dead letter as `dlq.actions` knows it: its id, and the generation it was put back as.
-pub(super) type PutBack = (Uuid, u32);
+pub(crate) type PutBack = (Uuid, u32);
 
 /// What is kept of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) offset: i64,
+pub(crate) struct Seen {
+    pub(crate) offset: i64,
     /// Milliseconds since the Unix epoch; `i64::MAX` when the broker gave none, since nothing says that it is old.
-    pub(super) timestamp_ms: i64,
+    pub(crate) timestamp_ms: i64,
     /// Its event's id and when that happened, in milliseconds since the Unix epoch; nothing when it holds no event.
-    pub(super) event: Option<(Uuid, i64)>,
+    pub(crate) event: Option<(Uuid, i64)>,
     /// On a requeued record: what was put back.
-    pub(super) put_back: Option<PutBack>,
+    pub(crate) put_back: Option<PutBack>,
     /// On a record of another group that lies in the requeue topic: where it first came from.
-    pub(super) foreign: Option<(TopicPartition, i64)>,
+    pub(crate) foreign: Option<(TopicPartition, i64)>,
 }
 
 /// What reading took.
@@ -48,7 +49,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.records += other.records;
         self.bytes += other.bytes;
     }
@@ -61,7 +62,7 @@ impl Cost {
 
 /// A part of a partition, as it is handed over.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// Records, in order.
     Records(Vec<Seen>),
     /// Offsets whose records cannot be read.
@@ -70,32 +71,34 @@ pub(super) enum Part {
 
 /// What was looked for in a topic.
 #[derive(Debug)]
-pub(super) struct Search<T> {
-    pub(super) found: HashSet<T>,
-    pub(super) cost: Cost,
+pub(crate) struct Search<T> {
+    pub(crate) found: HashSet<T>,
+    pub(crate) cost: Cost,
     /// Where the topic cannot be read.
-    pub(super) unread: Vec<(TopicPartition, Unread)>,
+    pub(crate) unread: Vec<(TopicPartition, Unread)>,
 }
 
 /// Reads topics, one after the other.
 #[derive(Clone)]
-pub(super) struct Reader(Arc<Visitor>);
+pub(crate) struct Reader {
+    visitor: Arc<Visitor>,
+    event: ReadEvent,
+}
 
 impl Reader {
-    /// A reader of the Kafka at `brokers`.
-    pub(super) fn new(brokers: &str) -> Result<Self> {
-        Ok(Self(Arc::new(Visitor::new(brokers)?)))
+    pub(crate) fn new(kafka: &KafkaSettings, event: ReadEvent) -> Result<Self> {
+        Ok(Self { visitor: Arc::new(Visitor::new(kafka)?), event })
     }
 
     /// The first offset that a partition still has.
-    pub(super) async fn low(&self, source: &TopicPartition) -> Result<i64> {
+    pub(crate) async fn low(&self, source: &TopicPartition) -> Result<i64> {
         let (reader, source) = (self.clone(), source.clone());
-        spawn_blocking(move || reader.0.low(&source.topic, source.partition)).await?
+        spawn_blocking(move || reader.visitor.low(&source.topic, source.partition)).await?
     }
 
     /// Reads a partition from offset `from` to `upto`, which is not read. Parts come in order; the task ends with what it
     /// took, after the last of them.
-    pub(super) fn partition(
+    pub(crate) fn partition(
         &self,
         source: &TopicPartition,
         from: i64,
@@ -106,11 +109,11 @@ impl Reader {
         let (reader, source) = (self.clone(), source.clone());
         let task = spawn_blocking(move || {
             let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(CHUNK));
-            reader.0.visit(&source.topic, source.partition, Some(from), upto, |given| {
+            reader.visitor.visit(&source.topic, source.partition, Some(from), upto, |given| {
                 let unread = match given {
                     Given::Record(message) if message.offset() < upto => {
                         cost.count(message);
-                        chunk.push(seen(message, requeue));
+                        chunk.push(reader.seen(message, requeue));
                         None
                     }
                     Given::Record(_) => None,
@@ -134,7 +137,7 @@ impl Reader {
     }
 
     /// Which of the origins in `wanted` have a dead letter of `group`.
-    pub(super) async fn letters(
+    pub(crate) async fn letters(
         &self,
         group: &str,
         wanted: HashSet<(TopicPartition, i64)>,
@@ -147,7 +150,7 @@ impl Reader {
     }
 
     /// Which of the requeued records in `wanted` have an outcome in `dlq.actions`.
-    pub(super) async fn outcomes(&self, wanted: HashSet<PutBack>) -> Result<Search<PutBack>> {
+    pub(crate) async fn outcomes(&self, wanted: HashSet<PutBack>) -> Result<Search<PutBack>> {
         self.find(ACTIONS_TOPIC.to_owned(), wanted, |message| outcome(message.payload()?)).await
     }
 
@@ -164,8 +167,8 @@ impl Reader {
         }
         let reader = self.clone();
         let read = spawn_blocking(move || {
-            for partition in reader.0.partitions(&topic)? {
-                let more = reader.0.visit(&topic, partition, None, i64::MAX, |given| {
+            for partition in reader.visitor.partitions(&topic)? {
+                let more = reader.visitor.visit(&topic, partition, None, i64::MAX, |given| {
                     match given {
                         Given::Record(message) => {
                             search.cost.count(message);
@@ -187,7 +190,7 @@ impl Reader {
     }
 
     /// The event id and the correlation id of the record at `offset`, as far as it has them.
-    pub(super) async fn names(
+    pub(crate) async fn names(
         &self,
         source: &TopicPartition,
         offset: i64,
@@ -195,14 +198,14 @@ impl Reader {
         let (reader, source) = (self.clone(), source.clone());
         let read = spawn_blocking(move || {
             let mut names = (None, None);
-            reader.0.visit(&source.topic, source.partition, Some(offset), offset + 1, |given| {
+            reader.visitor.visit(&source.topic, source.partition, Some(offset), offset + 1, |given| {
                 if let Given::Record(message) = given
                     && message.offset() == offset
                 {
-                    let event = known(message.payload().unwrap_or_default());
+                    let event = (reader.event)(message.payload().unwrap_or_default());
                     let header = || Some(Headers::from_kafka(message).text("correlation-id")?.to_owned());
-                    let (id, correlation) = event.map(|(id, _, correlation)| (id, correlation)).unzip();
-                    names = (id, correlation.or_else(header));
+                    let (id, correlation) = event.map(|event| (event.id, event.correlation_id)).unzip();
+                    names = (id, correlation.flatten().or_else(header));
                 }
                 false
             })?;
@@ -210,36 +213,25 @@ impl Reader {
         });
         read.await?
     }
-}
 
-fn seen(message: &BorrowedMessage<'_>, requeue: bool) -> Seen {
-    let letter = requeue.then(|| DeadLetter::from_headers(&Headers::from_kafka(message)).ok()).flatten();
-    let group = message.topic().strip_suffix(".requeue");
-    let ours = |letter: &&DeadLetter| group == Some(letter.group.as_str());
-    Seen {
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(i64::MAX),
-        event: message.payload().and_then(known).map(|(id, at_ms, _)| (id, at_ms)),
-        put_back: letter.as_ref().filter(ours).map(|letter| (letter.id, letter.generation)),
-        foreign: letter.filter(|letter| !ours(&letter)).map(|letter| (letter.origin, letter.offset.0)),
-    }
-}
-
-/// A body's event id, when it happened, and its correlation id.
-fn known(body: &[u8]) -> Option<(Uuid, i64, String)> {
-    // When a body says no more than this, nothing says that its event is old.
-    let named = |known: Known| (known.event_id, i64::MAX, known.correlation_id);
-    match Envelope::parse(body) {
-        Ok(Parsed::Event(event)) => {
-            Some((event.event_id, event.occurred_at.timestamp_millis(), event.correlation_id))
+    fn seen(&self, message: &BorrowedMessage<'_>, requeue: bool) -> Seen {
+        let letter = requeue.then(|| DeadLetter::from_headers(&Headers::from_kafka(message)).ok()).flatten();
+        let group = message.topic().strip_suffix(".requeue");
+        let ours = |letter: &&DeadLetter| group == Some(letter.group.as_str());
+        let event = message.payload().and_then(|body| (self.event)(body));
+        Seen {
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(i64::MAX),
+            // When a body does not say when it happened, nothing says that its event is old.
+            event: event.map(|event| (event.id, event.at_ms.unwrap_or(i64::MAX))),
+            put_back: letter.as_ref().filter(ours).map(|letter| (letter.id, letter.generation)),
+            foreign: letter.filter(|letter| !ours(&letter)).map(|letter| (letter.origin, letter.offset.0)),
         }
-        Ok(Parsed::Unknown(known)) | Err(ParseError::UnsupportedVersion(known)) => Some(named(known)),
-        Err(_) => None,
     }
 }
 
 /// What an entry of the ledger, or of the outbox on its way there, says has ended.
-pub(super) fn outcome(value: &[u8]) -> Option<PutBack> {
+pub(crate) fn outcome(value: &[u8]) -> Option<PutBack> {
     let entry: Entry = serde_json::from_slice(value).ok()?;
     match entry.action {
         Action::Outcome { generation, .. } => Some((entry.dlq_id, generation)),
@@ -248,7 +240,7 @@ pub(super) fn outcome(value: &[u8]) -> Option<PutBack> {
 }
 
 /// The origin that an encoded header list names as a dead letter's.
-pub(super) fn origin(headers: Vec<u8>) -> Option<(TopicPartition, i64)> {
+pub(crate) fn origin(headers: Vec<u8>) -> Option<(TopicPartition, i64)> {
     let letter = DeadLetter::from_headers(&Headers::from_encoded(headers).ok()?).ok()?;
     Some((letter.origin, letter.offset.0))
 }

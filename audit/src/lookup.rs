@@ -2,57 +2,56 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use actors::TopicPartition;
+use actors::journal::Mark;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use dead_letters::TopicPartition;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{
-    journal::{Mark, Row, Written},
+use crate::{
+    journal::{Row, Written},
     read::{PutBack, origin, outcome},
     walk::{Lane, Pending},
 };
-use crate::servers::postgres::connect;
 
 /// Rows of the journal, or of the outbox, fetched by one query.
 const PAGE: i64 = 1_000;
 
 /// Where a page of the journal begins: after this first offset and epoch.
-pub(super) type Place = (i64, i64);
+pub(crate) type Place = (i64, i64);
 
 /// A page of the journal.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Page {
+    pub(crate) rows: Vec<Row>,
     /// Rows that do not read: where they begin, where they end, and why.
-    pub(super) unreadable: Vec<(i64, i64, anyhow::Error)>,
+    pub(crate) unreadable: Vec<(i64, i64, anyhow::Error)>,
     /// Where the next page begins; nothing after the last one.
-    pub(super) next: Option<Place>,
+    pub(crate) next: Option<Place>,
 }
 
 /// The database of one group.
-pub(super) struct Tables {
+pub(crate) struct Tables {
     client: Client,
-    group: &'static str,
+    group: String,
     /// Rows of the journal read.
-    pub(super) journal_rows: u64,
+    pub(crate) journal_rows: u64,
     /// Ids and offsets that were looked up.
-    pub(super) looked_up: u64,
+    pub(crate) looked_up: u64,
     /// Records that were parked, by how they have ended since.
-    pub(super) ended: BTreeMap<Mark, i64>,
+    pub(crate) ended: BTreeMap<Mark, i64>,
 }
 
 impl Tables {
-    /// Connects to the database at `url`, which is `group`'s.
-    pub(super) async fn open(url: &str, group: &'static str) -> Result<Self> {
-        let client =
-            connect(url).await.with_context(|| format!("the database of {group} cannot be reached"))?;
-        Ok(Self { client, group, journal_rows: 0, looked_up: 0, ended: BTreeMap::new() })
+    /// The tables in `group`'s database.
+    pub(crate) fn new(client: Client, group: &str) -> Self {
+        let group = group.to_owned();
+        Self { client, group, journal_rows: 0, looked_up: 0, ended: BTreeMap::new() }
     }
 
     /// The group's leases, each with what the journal amounts to at the same moment, and the server's time.
-    pub(super) async fn leases(&self) -> Result<(Vec<Lane>, DateTime<Utc>)> {
+    pub(crate) async fn leases(&self) -> Result<(Vec<Lane>, DateTime<Utc>)> {
         // One statement sees one state of both tables.
         let sql = "select lease.topic, lease.partition, epoch, first_offset, next_offset, replayed, lost,
                           coalesce(noted.offsets, 0)::bigint, noted.first, now()
@@ -79,7 +78,7 @@ impl Tables {
     }
 
     /// The rows after `after` that say something of the lane's offsets below its next one.
-    pub(super) async fn page(&mut self, lane: &Lane, after: Place) -> Result<Page> {
+    pub(crate) async fn page(&mut self, lane: &Lane, after: Place) -> Result<Page> {
         let sql = "select from_offset, next_offset, outcomes, epoch, at from offset_journal
                    where consumer = $1 and topic = $2 and partition = $3 and (from_offset, epoch) > ($4, $5)
                          and from_offset < $6
@@ -107,7 +106,7 @@ impl Tables {
 
     /// Asks `parked` and the inbox; what neither confirms comes back. `parked` first: a record leaves it in the transaction
     /// that writes the inbox or the dead letter, so one that moves meanwhile is found further on.
-    pub(super) async fn confirm(&mut self, mut open: Vec<Pending>) -> Result<Vec<Pending>> {
+    pub(crate) async fn confirm(&mut self, mut open: Vec<Pending>) -> Result<Vec<Pending>> {
         self.in_parked(&mut open).await.context("the parked records cannot be read")?;
         self.put_back(&mut open).await.context("the parked records cannot be read")?;
         self.in_inbox(&mut open).await.context("the inbox cannot be read")?;
@@ -173,24 +172,24 @@ impl Tables {
     }
 
     /// Which of the origins in `wanted` have a dead letter on its way to Kafka.
-    pub(super) async fn letters_on_their_way(
+    pub(crate) async fn letters_on_their_way(
         &mut self,
         wanted: &HashSet<(TopicPartition, i64)>,
     ) -> Result<HashSet<(TopicPartition, i64)>> {
         let sql = "select lane, seq, headers from outbox where topic = $1 and (lane, seq) > ($2, $3)
                    order by lane, seq limit $4";
-        let topic = actors::dead_letters::dlq_topic(self.group);
+        let topic = dead_letters::dlq_topic(&self.group);
         self.on_their_way(sql, &topic, wanted, |row| origin(row.get(2))).await
     }
 
     /// Which of the requeued records in `wanted` have an outcome on its way to Kafka.
-    pub(super) async fn outcomes_on_their_way(
+    pub(crate) async fn outcomes_on_their_way(
         &mut self,
         wanted: &HashSet<PutBack>,
     ) -> Result<HashSet<PutBack>> {
         let sql = "select lane, seq, value from outbox where topic = $1 and (lane, seq) > ($2, $3)
                    order by lane, seq limit $4";
-        let topic = actors::dead_letters::ACTIONS_TOPIC;
+        let topic = dead_letters::ACTIONS_TOPIC;
         self.on_their_way(sql, topic, wanted, |row| outcome(row.get::<_, Option<&[u8]>>(2)?)).await
     }
 
@@ -216,6 +215,6 @@ impl Tables {
 }
 
 /// What a record of the requeue topic put back, or could not: the ledger says how that ended.
-pub(super) fn moved(one: &Pending) -> Option<PutBack> {
+pub(crate) fn moved(one: &Pending) -> Option<PutBack> {
     one.put_back.filter(|_| matches!(one.mark, Mark::Moved | Mark::Dead))
 }
