@@ -1,19 +1,4 @@
 //! What a service implements.
-//!
-//! A batch of records passes through five functions, each allowed one thing:
-//!
-//! | step | may | may not |
-//! |---|---|---|
-//! | [`Handler::decode`] | read bytes | await, decide |
-//! | [`Handler::load`] | read rows, lock them when told to | write |
-//! | [`Handler::prepare`] | call other systems, idempotently and with a time-out | touch the database |
-//! | [`Handler::decide`] | compute | await, read a clock |
-//! | [`Handler::save`] | write rows | decide |
-//!
-//! The runtime calls `load` without locks, then `prepare` for each event that asks for it (keys side by side, events of
-//! one key in order), then opens the one transaction in which it calls `load` with locks, `decide` for each event in
-//! offset order, and `save` once. Everything a handler does in the transaction happens exactly once; what `prepare`
-//! does may happen more than once and must therefore be idempotent.
 
 use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
 
@@ -139,7 +124,30 @@ pub enum Lock {
     ForUpdate,
 }
 
-/// A service's side of the bargain. See the [module](self) for who may do what.
+/// What a service implements.
+///
+/// A batch of records passes through five functions, each allowed one thing:
+///
+/// | step | may | may not |
+/// |---|---|---|
+/// | [`Handler::decode`] | read bytes | await, decide |
+/// | [`Handler::load`] | read rows, lock them when told to | write |
+/// | [`Handler::prepare`] | call other systems, idempotently and with a time-out | touch the database |
+/// | [`Handler::decide`] | compute | await, read a clock |
+/// | [`Handler::save`] | write rows | decide |
+///
+/// The runtime calls `load` without locks, then `prepare` for each event that asks for it (keys side by side, events of
+/// one key in order), then opens the one transaction in which it calls `load` with locks, `decide` for each event in
+/// offset order, and `save` once. Everything a handler does in the transaction happens exactly once; what `prepare`
+/// does may happen more than once and must therefore be idempotent.
+///
+/// **Two keys, and what each orders.** Records of one *record key* are in one partition, and wait behind each other while one of them is
+/// retried. [`Handler::key`] names the *state* that an event changes: what is loaded, locked and saved. Let the state follow from the
+/// record key (an order's events are keyed by the order's id), and its events have one order. Where they differ, events of one state
+/// may come from several partitions: they still take turns, by the lock on its row, but in no promised order, and a retried one does
+/// not hold the others back.
+///
+/// `examples/counter.rs` is a whole service.
 pub trait Handler: Send + Sync + 'static {
     /// The decoded body of an event.
     type Body: Send + Sync;
@@ -171,12 +179,17 @@ pub trait Handler: Send + Sync + 'static {
     /// The external effect of one event: idempotent, with a time-out of its own. `state` is the last committed one.
     /// Called only where [`Handler::needs_prepare`] says so. A call that takes its time goes on while its batch is committed
     /// without its event, which is handled once there is an answer.
+    ///
+    /// Not needed by handlers that call nobody: the default is a permanent failure of whatever asks for it.
     fn prepare(
         &self,
-        attempt: &Attempt,
-        body: &Self::Body,
-        state: Option<&Self::State>,
-    ) -> impl Future<Output = Result<Self::Prepared, Failure>> + Send;
+        _attempt: &Attempt,
+        _body: &Self::Body,
+        _state: Option<&Self::State>,
+    ) -> impl Future<Output = Result<Self::Prepared, Failure>> + Send {
+        let message = format!("{} asks for prepare and has none", self.name());
+        std::future::ready(Err(Failure::permanent("no-prepare", message)))
+    }
 
     /// Reads the states of `keys` (sorted, distinct) in one statement, and what they share. Use `prepare_cached`: it is
     /// called for every batch.

@@ -9,6 +9,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use dead_letters::{Headers, Offset, TopicPartition};
 use rdkafka::Timestamp;
+use uuid::Uuid;
+
+/// The namespace of ids that are places.
+const PLACES: Uuid = Uuid::from_u128(0x0b5c_92d1_7c4e_4f0a_8e31_5a6f_d2c7_1b94);
 
 /// When a record was written, in milliseconds since the Unix epoch; 0 where its format does not say.
 pub(crate) fn timestamp_ms(timestamp: Timestamp) -> i64 {
@@ -40,6 +44,24 @@ impl Record {
     pub fn size(&self) -> usize {
         let body = self.key.as_deref().map_or(0, <[u8]>::len) + self.value.as_deref().map_or(0, <[u8]>::len);
         body + self.headers.encoded().len() + std::mem::size_of::<Self>()
+    }
+
+    /// An id for an event that brings none, from its place: topic, partition, offset and timestamp, which tells it from another record
+    /// at the same place of a topic that was made anew. The same record put back from a dead letter has the same. An event that its
+    /// producer sends twice has two.
+    ///
+    /// ```
+    /// use actors::{Headers, Offset, Record, TopicPartition};
+    ///
+    /// let source = TopicPartition::new("clicks", 0);
+    /// let (key, value, headers) = (None, None, Headers::new());
+    /// let record = Record { source, offset: Offset(7), timestamp_ms: 1_000, key, value, headers };
+    /// assert_eq!(record.place_id(), record.clone().place_id());
+    /// assert_ne!(record.place_id(), Record { offset: Offset(8), ..record.clone() }.place_id());
+    /// ```
+    pub fn place_id(&self) -> Uuid {
+        let Self { source, offset, timestamp_ms, .. } = self;
+        Uuid::new_v5(&PLACES, format!("{source}/{offset}@{timestamp_ms}").as_bytes())
     }
 
     /// How long ago it was written, by whoever set its time; none where nobody did.

@@ -7,6 +7,7 @@ mod blame;
 mod bytes;
 mod crash;
 mod delivery;
+mod example;
 mod housekeeping;
 mod letters;
 mod limits;
