@@ -54,6 +54,9 @@ pub(crate) struct Lane {
     noticed: Mutex<Vec<(i64, DateTime<Utc>)>>,
     /// One past the last offset Kafka has, as far as is known.
     log_end: AtomicI64,
+    /// The furthest end that was heard of since the log may have become another: what a consumer says of a partition that comes back
+    /// to it, or goes on, is the end it saw when it last fetched.
+    furthest_end: AtomicI64,
     wake: Wake,
     /// Wakes the poll thread, which could not deliver.
     bell: Arc<Bell>,
@@ -80,6 +83,7 @@ impl Lane {
             chains_changed: AtomicBool::new(false),
             noticed: Mutex::default(),
             log_end: AtomicI64::new(0),
+            furthest_end: AtomicI64::new(0),
             wake: Wake::default(),
             bell,
             waited_for: AtomicBool::new(false),
@@ -97,7 +101,7 @@ impl Lane {
         let added = self.window.lock().offer(records);
         if added {
             if self.hindered.swap(false, Ordering::Relaxed) {
-                self.status.lock().passed(shown::UNREADABLE);
+                self.status.lock().passed(standing::UNREADABLE);
             }
             self.wake();
         }
@@ -215,6 +219,10 @@ impl Lane {
         if epoch != known + 1 {
             // Somebody else had it, or reset it, perhaps on another log.
             window.forget();
+            // Of a lane that is claimed for the first time, the end was asked for this claim.
+            if known != 0 {
+                self.furthest_end.store(0, Ordering::Relaxed);
+            }
         }
         window.claimed(next, last);
         drop(window);
@@ -250,6 +258,7 @@ impl Lane {
     /// The log holds records up to `end`, as somebody else has seen.
     pub(crate) fn raise_log_end(&self, end: i64) {
         self.log_end.fetch_max(end, Ordering::Relaxed);
+        self.furthest_end.fetch_max(end, Ordering::Relaxed);
     }
 
     /// Whether it has no record.

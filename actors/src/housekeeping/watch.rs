@@ -149,7 +149,9 @@ impl Watch {
         let sources = lanes.iter().filter(|lane| lane.kind == LaneKind::Source);
         let caught_up =
             state.marks.look(state.noted, sources.map(|lane| (lane.source.clone(), lane.progress())));
-        lease::write_caught_up(client, &self.settings.group, &caught_up).await
+        let written = lease::write_caught_up(client, &self.settings.group, &caught_up).await?;
+        state.marks.written(state.noted, &written);
+        Ok(())
     }
 
     /// Offsets of each lease without an outcome, and whether its count of waiting records is the table's.

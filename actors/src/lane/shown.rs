@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{Lane, window::another_log};
+use super::{Lane, standing::UNREADABLE, window::another_log};
 use crate::{
     Backlog, Cause, Condition,
     lease::{Landmark, Progress},
@@ -18,13 +18,13 @@ use crate::{
 const DAMAGED: Duration = Duration::from_secs(60);
 /// A transaction that is open for longer is worth a word.
 const TRANSACTION: Duration = Duration::from_secs(10);
-pub(super) const UNREADABLE: &str = "unreadable";
 const OPEN_TRANSACTION: &str = "open-transaction";
 
 impl Lane {
     /// Kafka has records up to, and not at, `offset`. A log that has become shorter is another, or has lost something: what
     /// comes next is compared with what was there.
     pub(crate) fn set_log_end(&self, offset: i64) {
+        self.furthest_end.fetch_max(offset, Ordering::Relaxed);
         if self.log_end.swap(offset, Ordering::Relaxed) > offset {
             self.gone_astray();
         }
@@ -164,7 +164,7 @@ impl Lane {
         let window = self.window.lock();
         let status = self.status.lock();
         let works = status.shown().0 == LaneState::Running && !self.is_paused();
-        let (position, log_end) = (window.position()?.0, self.log_end.load(Ordering::Relaxed));
+        let (position, log_end) = (window.position()?.0, self.furthest_end.load(Ordering::Relaxed));
         let known = log_end > 0 || position == 0;
         // It is heard of late: a busy lane may have handled more than that.
         let log_end = log_end.max(position);

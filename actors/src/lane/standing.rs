@@ -7,6 +7,8 @@ use dead_letters::TopicPartition;
 
 use crate::{Backlog, Cause, Condition, LaneState};
 
+/// The code of a partition that cannot be read.
+pub(super) const UNREADABLE: &str = "unreadable";
 /// A partition that cannot be read and says nothing new for this long can be read again.
 const OBSTACLE_OVER: Duration = Duration::from_secs(10);
 /// How soon a partition that cannot be read is tried again: at first, and once it has lasted.

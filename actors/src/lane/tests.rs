@@ -4,7 +4,10 @@ use dead_letters::Headers;
 use proptest::prelude::*;
 
 use super::*;
-use crate::lease::{Intent, Place};
+use crate::{
+    LaneState,
+    lease::{Intent, Place},
+};
 
 fn record(offset: i64) -> Record {
     Record {
@@ -330,4 +333,21 @@ proptest! {
             prop_assert_eq!(watermark - start, accounted);
         }
     }
+}
+
+/// What a consumer says of the end right after a partition came back to it is of its former stint.
+#[test]
+fn a_lane_that_is_behind_is_not_at_its_end_since_the_consumer_says_an_old_one() {
+    let lane = unclaimed();
+    lane.set_log_end(1_000_000);
+    lane.claimed(7, NextOffset(5_000), None);
+    lane.set_state(LaneState::Running, None);
+    lane.set_log_end(1_000);
+    let progress = lane.progress().expect("it works");
+    assert_eq!((progress.position, progress.log_end), (5_000, 1_000_000));
+    // It was reset, perhaps since the log is another: nothing is known of its end until somebody says so.
+    lane.claimed(9, NextOffset(10), None);
+    assert_eq!(lane.progress(), None);
+    lane.set_log_end(1_200);
+    assert_eq!(lane.progress().map(|progress| progress.log_end), Some(1_200));
 }

@@ -69,12 +69,13 @@ impl Marks {
             let fresh = Mark { epoch, log_end, at: now, told: None };
             let mark = match self.lanes.get(&source).filter(|mark| mark.epoch == epoch) {
                 Some(mark) if position < mark.log_end => *mark,
-                Some(mark) if mark.told.is_none_or(|told| now.duration_since(told) >= self.every) => {
-                    let ago = now.duration_since(mark.at) + HEARSAY;
-                    caught_up.push(CaughtUp { source: source.clone(), epoch, ago });
-                    Mark { told: Some(now), ..fresh }
+                Some(mark) => {
+                    if mark.told.is_none_or(|told| now.duration_since(told) >= self.every) {
+                        let ago = now.duration_since(mark.at) + HEARSAY;
+                        caught_up.push(CaughtUp { source: source.clone(), epoch, ago });
+                    }
+                    Mark { told: mark.told, ..fresh }
                 }
-                Some(mark) => Mark { told: mark.told, ..fresh },
                 None => fresh,
             };
             marks.insert(source, mark);
@@ -82,16 +83,25 @@ impl Marks {
         self.lanes = marks;
         caught_up
     }
+
+    /// It was written down of these. Of the others it was not: their leases were held, and they are told of again.
+    pub(crate) fn written(&mut self, now: Instant, lanes: &[TopicPartition]) {
+        for source in lanes {
+            if let Some(mark) = self.lanes.get_mut(source) {
+                mark.told = Some(now);
+            }
+        }
+    }
 }
 
-/// Writes it down, of leases that nobody holds at this moment: a lane must not wait for another's batch.
+/// Writes it down, of leases that nobody holds at this moment: a lane must not wait for another's batch. Of which it was.
 pub(crate) async fn write_caught_up(
     client: &deadpool_postgres::Client,
     consumer: &str,
     lanes: &[CaughtUp],
-) -> Result<(), Error> {
+) -> Result<Vec<TopicPartition>, Error> {
     if lanes.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let statement = client
         .prepare_cached(
@@ -104,15 +114,15 @@ pub(crate) async fn write_caught_up(
              )
              UPDATE partition_lease AS lease
              SET caught_up_at = greatest(lease.caught_up_at, now() - make_interval(secs => free.ago))
-             FROM free WHERE lease.ctid = free.place",
+             FROM free WHERE lease.ctid = free.place RETURNING lease.topic, lease.partition",
         )
         .await?;
     let topics: Vec<&str> = lanes.iter().map(|lane| &*lane.source.topic).collect();
     let partitions: Vec<i32> = lanes.iter().map(|lane| lane.source.partition).collect();
     let epochs: Vec<i64> = lanes.iter().map(|lane| lane.epoch).collect();
     let ages: Vec<f64> = lanes.iter().map(|lane| lane.ago.as_secs_f64()).collect();
-    client.execute(&statement, &[&consumer, &topics, &partitions, &epochs, &ages]).await?;
-    Ok(())
+    let rows = client.query(&statement, &[&consumer, &topics, &partitions, &epochs, &ages]).await?;
+    Ok(rows.iter().map(|row| TopicPartition::new(row.get::<_, &str>(0), row.get(1))).collect())
 }
 
 #[cfg(test)]
@@ -160,13 +170,25 @@ mod tests {
     fn a_lane_is_told_of_at_once_in_each_epoch_and_then_seldom() {
         let (mut marks, start) = (Marks::new(Duration::from_secs(10)), Instant::now());
         let source = TopicPartition::new("orders", 0);
-        for (second, epoch, expected) in
-            [(0, 1, 0), (2, 1, 1), (4, 1, 0), (10, 1, 0), (12, 1, 1), (14, 2, 0), (16, 2, 1), (18, 2, 0)]
-        {
+        for (second, epoch, expected) in [
+            (0, 1, 0),
+            (2, 1, 1),
+            (4, 1, 1),
+            (6, 1, 0),
+            (12, 1, 0),
+            (14, 1, 1),
+            (16, 2, 0),
+            (18, 2, 1),
+            (20, 2, 0),
+        ] {
             let progress = Some(Progress { epoch, position: 7, log_end: 7 });
             let now = start + Duration::from_secs(second);
             let found = marks.look(now, [(source.clone(), progress)].into_iter());
             assert_eq!(found.len(), expected, "at {second}");
+            // The first time its lease was held by a batch.
+            if second != 2 {
+                marks.written(now, &found.into_iter().map(|lane| lane.source).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -95,6 +95,7 @@ impl<H: Handler> Work<H> {
                 // is called only if the log says so now.
                 let fresh = self.shared.log_ends.watermarks(&self.lane.source).await;
                 let fresh = fresh.map_err(BatchError::Unreachable)?;
+                self.lane.set_log_end(fresh.high);
                 (self.claim_within(fresh).await?, fresh.low)
             }
             claimed => (claimed, watermarks.low),
