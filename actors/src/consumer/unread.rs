@@ -3,7 +3,7 @@
 //! A partition that librdkafka fetches from nobody, since it has lost sight of the broker, looks like one in which nothing
 //! happens. So of those where nothing happens Kafka is asked from the side whether that is so.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use dead_letters::TopicPartition;
 
@@ -16,6 +16,8 @@ use crate::{
 
 /// Partitions in one look; the others come next time.
 const MOST: usize = 64;
+/// Partitions without an answer after which no further one is asked for.
+const SILENT: usize = 2;
 /// Looks, four seconds apart, in which there was something to read and nothing came, before it is said.
 const SAID: u32 = 2;
 /// And before the consumer is replaced.
@@ -46,10 +48,10 @@ impl Unread {
     pub(crate) async fn look(
         &mut self,
         consumers: &ConsumerPair,
+        lanes: &[Arc<Lane>],
         log_ends: &LogEnds,
         conditions: &Conditions,
     ) {
-        let lanes = consumers.lanes();
         let at = |place: &TopicPartition| {
             lanes.iter().find(|lane| lane.source == *place).map(|lane| lane.position())
         };
@@ -65,7 +67,7 @@ impl Unread {
         });
         if !waiting.is_empty() {
             let first = self.turn % waiting.len();
-            self.turn = self.turn.wrapping_add(MOST);
+            self.turn = first + MOST.min(waiting.len());
             waiting.rotate_left(first);
             waiting.truncate(MOST);
             self.compare(&waiting, consumers, log_ends).await;
@@ -75,6 +77,7 @@ impl Unread {
     }
 
     async fn compare(&mut self, waiting: &[(i64, &Lane)], consumers: &ConsumerPair, log_ends: &LogEnds) {
+        let mut silent = 0;
         for (offset, lane) in waiting {
             // One whose consumer has brought something since the last look is asked for in the next.
             let known = self.still.get(&lane.source).copied();
@@ -82,7 +85,11 @@ impl Unread {
                 None => *offset,
                 Some(_) => match log_ends.watermarks(&lane.source).await {
                     Ok(ends) => ends.high,
-                    // Who does not answer here does not answer the consumer either.
+                    // Who does not answer here does not answer the consumer either. Where several do not, it is all of Kafka.
+                    Err(_) if silent < SILENT => {
+                        silent += 1;
+                        continue;
+                    }
                     Err(_) => return,
                 },
             };

@@ -5,18 +5,21 @@
 //! replaced behind a frozen reader send nothing: somebody has to look.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use dead_letters::TopicPartition;
+use futures_util::StreamExt;
+use parking_lot::Mutex;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use crate::{
     condition::{Conditions, Found, Raised, Subject},
     consumer::{ConsumerPair, Probe, Unread},
     kafka::{LogEnds, MetadataClient},
+    lane::Lane,
     outbox::Publisher,
 };
 
@@ -27,6 +30,10 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// A topic that is missing in one look may be about to appear.
 const MISSING_LOOKS: u32 = 2;
 
+/// Partitions that are asked for their ends at the same time.
+const ASKED: usize = 8;
+
+const NO_LEADER: &str = "no-leader";
 const UNREACHABLE: &str = "kafka-unreachable";
 
 /// What is looked at.
@@ -48,10 +55,31 @@ struct Seen {
     missing: HashMap<String, u32>,
 }
 
+/// What the last look at the topics found of Kafka: nothing while it does not answer, else the partitions without a leader.
+type Leaderless = Mutex<Option<BTreeSet<TopicPartition>>>;
+
 impl Lookout {
-    /// Runs until it is aborted.
-    pub(crate) async fn run(mut self) {
-        let (mut seen, mut unread) = (Seen::default(), Unread::default());
+    /// Runs until it is aborted. The topics are looked at beside the logs: what does not answer there must not delay what is said of it.
+    pub(crate) async fn run(self) {
+        let Self { metadata, log_ends, probe, consumers, conditions, publisher, topics } = self;
+        let leaderless = Leaderless::default();
+        let topics = Topics { metadata, conditions: conditions.clone(), publisher, topics };
+        let logs = Logs { log_ends, probe, consumers, conditions };
+        tokio::join!(topics.run(&leaderless), logs.run(&leaderless));
+    }
+}
+
+/// Whether Kafka answers, and the topics are as they were.
+struct Topics {
+    metadata: MetadataClient,
+    conditions: Conditions,
+    publisher: Publisher,
+    topics: BTreeMap<String, Option<i32>>,
+}
+
+impl Topics {
+    async fn run(mut self, leaderless: &Leaderless) {
+        let mut seen = Seen::default();
         loop {
             tokio::time::sleep(EVERY).await;
             match self.metadata.fetch(LIMIT).await {
@@ -60,12 +88,11 @@ impl Lookout {
                         self.topics.insert(topic.into(), Some(count));
                     }
                     let found = seen.judge(&self.topics, &metadata);
+                    *leaderless.lock() = Some(without_leader(&found));
                     seen.raised.say(&self.conditions, found);
-                    self.ends().await;
-                    unread.look(&self.consumers, &self.log_ends, &self.conditions).await;
-                    self.probe.look(&self.consumers.lanes()).await;
                 }
                 Err(cause) => {
+                    *leaderless.lock() = None;
                     let message = format!(
                         "Kafka does not answer: {}; check that it runs and can be reached",
                         cause.message
@@ -76,19 +103,59 @@ impl Lookout {
             }
         }
     }
+}
 
-    /// Of a partition that is held back nothing is fetched that would say where it ends.
-    async fn ends(&self) {
-        for lane in self.consumers.lanes().iter().filter(|lane| lane.is_held()) {
-            match self.log_ends.watermarks(&lane.source).await {
-                Ok(ends) => lane.set_log_end(ends.high),
-                Err(cause) => {
-                    tracing::debug!(topic = &*lane.source.topic, partition = lane.source.partition, %cause,
-                    "the end of a partition that is held back is not known")
-                }
-            }
+/// Where logs end that nobody reads at the moment, and whether they are still those that were read.
+struct Logs {
+    log_ends: LogEnds,
+    probe: Probe,
+    consumers: Arc<ConsumerPair>,
+    conditions: Conditions,
+}
+
+impl Logs {
+    async fn run(self, leaderless: &Leaderless) {
+        let mut unread = Unread::default();
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let known = leaderless.lock().clone();
+            let Some(leaderless) = known else { continue };
+            let mut lanes = self.consumers.lanes();
+            // Nobody would answer for them.
+            lanes.retain(|lane| !leaderless.contains(&lane.source));
+            self.ends(&lanes).await;
+            unread.look(&self.consumers, &lanes, &self.log_ends, &self.conditions).await;
+            self.probe.look(&lanes).await;
         }
     }
+
+    /// Of a paused partition nothing is fetched that would say where it ends.
+    async fn ends(&self, lanes: &[Arc<Lane>]) {
+        let mut asked = Vec::new();
+        for lane in lanes.iter().filter(|lane| lane.is_held()) {
+            asked.push(end(self.log_ends.clone(), lane.clone()));
+        }
+        futures_util::stream::iter(asked).buffer_unordered(ASKED).collect::<()>().await;
+    }
+}
+
+async fn end(log_ends: LogEnds, lane: Arc<Lane>) {
+    match log_ends.watermarks(&lane.source).await {
+        Ok(ends) => lane.set_log_end(ends.high),
+        Err(cause) => {
+            tracing::debug!(topic = &*lane.source.topic, partition = lane.source.partition, %cause,
+                "the end of a partition that is paused is not known")
+        }
+    }
+}
+
+/// Those of which it was found that they have no leader.
+fn without_leader(found: &Found) -> BTreeSet<TopicPartition> {
+    let of = |(subject, code): &(Subject, &'static str)| match subject {
+        Subject::Partition(source) if *code == NO_LEADER => Some(source.clone()),
+        _ => None,
+    };
+    found.keys().filter_map(of).collect()
 }
 
 impl Seen {
@@ -131,6 +198,6 @@ fn of_topic(topic: &MetadataTopic, partitions: Option<i32>, found: &mut Found) {
         let message = format!(
             "{source} has no leader: it can be neither read nor written until a replica of it is back"
         );
-        found.insert((Subject::Partition(source), "no-leader"), message);
+        found.insert((Subject::Partition(source), NO_LEADER), message);
     }
 }

@@ -121,5 +121,7 @@ async fn a_partition_without_a_leader_is_named_and_the_others_go_on() -> Result<
     trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
     let audit = audit::run(&trial.stack, audit::retention()).await?;
     ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
+    // It writes into the directory that is removed.
+    second.kill().await?;
     trial.stack.discard().await
 }

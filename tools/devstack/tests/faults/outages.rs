@@ -7,7 +7,7 @@ use devstack::{
     names::Role,
     servers::postgres::connect,
     stack::Stack,
-    trial::{self, SOON, Trial},
+    trial::{self, Condition, SOON, Trial},
 };
 use rand::seq::SliceRandom;
 use rustix::process::Signal;
@@ -27,12 +27,33 @@ async fn payments(trial: &mut Trial, share: &str) -> Result<()> {
     let deadline = DEADLINE.as_secs().to_string();
     let variables = [
         ("RETRY_DEADLINE_S", deadline.as_str()),
-        ("RETRY_INITIAL_MS", "1000"),
-        ("RETRY_MAX_MS", "1000"),
+        ("RETRY_INITIAL_MS", "2000"),
+        ("RETRY_MAX_MS", "2000"),
         ("PROVIDER_TRANSIENT_RATE", share),
         ("PROVIDER_DECLINE_RATE", "0"),
     ];
     trial.restart_with(Role::Payments, &variables).await
+}
+
+/// Does `work` with payments as [`payments`] starts it. Whatever came of it, the next test finds payments as it is by default.
+async fn with_payments(
+    trial: &mut Trial,
+    share: &str,
+    work: impl AsyncFnOnce(&mut Trial) -> Result<()>,
+) -> Result<()> {
+    let done = match payments(trial, share).await {
+        Ok(()) => work(trial).await,
+        failed => failed,
+    };
+    let defaults = [
+        ("RETRY_DEADLINE_S", "1800"),
+        ("RETRY_INITIAL_MS", "200"),
+        ("RETRY_MAX_MS", "60000"),
+        ("PROVIDER_TRANSIENT_RATE", "0"),
+        ("PROVIDER_DECLINE_RATE", "0.2"),
+    ];
+    let restored = trial.restart_with(Role::Payments, &defaults).await;
+    done.and(restored)
 }
 
 /// What waits for another attempt: how many, and for how many seconds the one that has waited longest.
@@ -81,44 +102,62 @@ fn deadline() -> i64 {
 #[test]
 fn a_provider_that_is_down_for_longer_than_a_record_is_retried_buries_nothing() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
-        payments(trial, "1").await?;
-        // As on a good day, and then as at night.
-        let mut placed = place(trial, 60, ORDINARY, Duration::from_millis(50)).await?;
-        let named = |said: &[trial::Condition]| !said.is_empty();
-        trial.until_degraded(Role::Payments, "named", Duration::from_secs(15), named).await?;
-        placed.extend(place(trial, 3, ORDINARY, Duration::from_secs(2)).await?);
-        until_waiting(&trial.stack, PAYMENTS, |records, seconds| records == 63 && seconds > 2 * deadline())
-            .await?;
-        payments(trial, "0").await?;
-        all_complete(trial, &placed).await
+        with_payments(trial, "1", async |trial| {
+            // As on a good day, and then as at night.
+            let mut placed = place(trial, 60, ORDINARY, Duration::from_millis(50)).await?;
+            let named = |said: &[Condition]| said.iter().any(|one| one.code == "provider-unavailable");
+            trial.until_degraded(Role::Payments, "named", Duration::from_secs(15), named).await?;
+            placed.extend(place(trial, 3, ORDINARY, Duration::from_secs(2)).await?);
+            let long = |records, seconds| records == 63 && seconds > 2 * deadline();
+            until_waiting(&trial.stack, PAYMENTS, long).await?;
+            payments(trial, "0").await?;
+            all_complete(trial, &placed).await
+        })
+        .await
     })
+}
+
+/// Every courier has room for so many orders.
+async fn places(trial: &Trial, each: i32) -> Result<()> {
+    let delivery = connect(trial.stack.url(DELIVERY)?).await?;
+    delivery.execute("update couriers set capacity = $1", &[&each]).await?;
+    Ok(())
 }
 
 #[test]
 fn two_hundred_orders_wait_while_every_courier_is_busy() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
-        let delivery = connect(trial.stack.url(DELIVERY)?).await?;
         trial.books("at rest", |books| books.courier_load == 0).await?;
-        let places = "update couriers set capacity = $1";
-        delivery.execute(places, &[&0_i32]).await?;
-        let placed = place(trial, 200, "tok_ok", Duration::ZERO).await?;
-        until_waiting(&trial.stack, DELIVERY, |records, seconds| records == 200 && seconds > 1).await?;
-        // Nobody's fault: no server is gone, and no circuit opens.
-        let degraded = trial.degraded(Role::Delivery).await?;
-        delivery.execute(places, &[&250_i32]).await?;
-        ensure!(degraded.is_empty(), "delivery is degraded while couriers are busy: {degraded:?}");
-        all_complete(trial, &placed).await
+        trial.until_degraded(Role::Delivery, "at rest", SOON, <[Condition]>::is_empty).await?;
+        places(trial, 0).await?;
+        let waited = async {
+            let placed = place(trial, 200, "tok_ok", Duration::ZERO).await?;
+            until_waiting(&trial.stack, DELIVERY, |records, seconds| records == 200 && seconds > 1).await?;
+            // Nobody's fault: no server is gone, and no circuit opens.
+            for _ in 0..10 {
+                let degraded = trial.degraded(Role::Delivery).await?;
+                ensure!(degraded.is_empty(), "delivery is degraded while couriers are busy: {degraded:?}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Ok(placed)
+        };
+        let waited: Result<Vec<Uuid>> = waited.await;
+        // As the migration made them, whatever came of it.
+        places(trial, 250).await?;
+        all_complete(trial, &waited?).await
     })
 }
 
 /// Does `outage`, which lasts twice as long as a record is retried, while records wait for another attempt.
 async fn outlasts(trial: &mut Trial, outage: impl AsyncFnOnce(&mut Trial) -> Result<()>) -> Result<()> {
-    payments(trial, "0").await?;
-    let mut placed = place(trial, 20, "tok_flaky_1", Duration::ZERO).await?;
-    placed.extend(place(trial, 20, "tok_ok", Duration::ZERO).await?);
-    until_waiting(&trial.stack, PAYMENTS, |records, _| records > 0).await?;
-    outage(trial).await?;
-    all_complete(trial, &placed).await
+    with_payments(trial, "0", async |trial| {
+        let mut placed = place(trial, 20, "tok_ok", Duration::ZERO).await?;
+        placed.extend(place(trial, 10, "tok_flaky_1", Duration::ZERO).await?);
+        until_waiting(&trial.stack, PAYMENTS, |records, _| records > 0).await?;
+        outage(trial).await?;
+        all_complete(trial, &placed).await
+    })
+    .await
 }
 
 /// Who is gone for longer than a record is retried.
