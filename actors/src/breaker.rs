@@ -56,7 +56,7 @@ struct Open {
     wait: Duration,
 }
 
-/// A call that may be made. Dropped without a word, it says nothing of the server.
+/// A call that may be made. Dropped, it says nothing of the server.
 #[derive(Debug)]
 #[must_use = "says what came of the call"]
 pub struct Call<'a> {

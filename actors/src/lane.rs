@@ -1,7 +1,7 @@
 //! The bounded window of one partition: records delivered by Kafka and not yet finished.
 //!
 //! A lane outlives its actor: a restarted one finds the window as it was, with the crash counted against the records its
-//! predecessor had in hand.
+//! predecessor had in flight.
 
 mod bell;
 mod quarantine;
@@ -61,8 +61,8 @@ pub(crate) struct Lane {
     /// Wakes the poll thread, which could not deliver.
     bell: Arc<Bell>,
     waited_for: AtomicBool,
-    /// Kafka is held back.
-    held: AtomicBool,
+    /// It is full, and its partition is paused.
+    backpressured: AtomicBool,
     status: Mutex<Standing>,
     /// Something kept records from coming.
     hindered: AtomicBool,
@@ -87,7 +87,7 @@ impl Lane {
             wake: Wake::default(),
             bell,
             waited_for: AtomicBool::new(false),
-            held: AtomicBool::new(false),
+            backpressured: AtomicBool::new(false),
             status: Mutex::default(),
             hindered: AtomicBool::new(false),
             stable: Mutex::new(None),
@@ -159,9 +159,9 @@ impl Lane {
         self.window.lock().trailing_gap()
     }
 
-    /// Whether Kafka is held back.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
+    /// Whether it is full, and its partition paused.
+    pub(crate) fn is_backpressured(&self) -> bool {
+        self.backpressured.load(Ordering::Relaxed)
     }
 
     /// Where the partition is, for Kafka's lag monitors.
@@ -169,9 +169,9 @@ impl Lane {
         self.window.lock().position()
     }
 
-    /// Whether Kafka is held back, for the operator.
-    pub(crate) fn set_held(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
+    /// Its partition is paused until there is room, or goes on.
+    pub(crate) fn set_backpressured(&self, backpressured: bool) {
+        self.backpressured.store(backpressured, Ordering::Relaxed);
     }
 
     /// No further batch is to be taken.
@@ -245,14 +245,14 @@ impl Lane {
         self.window.lock().front()
     }
 
-    /// Nothing is in hand any more; the records stay.
+    /// Nothing is in flight any more; the records stay.
     pub(crate) fn put_back(&self) {
         self.window.lock().put_back();
     }
 
-    /// The batch was cut: only its first `records` are still in hand.
-    pub(crate) fn keep_in_hand(&self, records: usize) {
-        self.window.lock().keep_in_hand(records);
+    /// The batch was cut: only its first `records` are still in flight.
+    pub(crate) fn keep_in_flight(&self, records: usize) {
+        self.window.lock().keep_in_flight(records);
     }
 
     /// The log holds records up to `end`, as somebody else has seen.
@@ -266,9 +266,9 @@ impl Lane {
         self.window.lock().len() == 0
     }
 
-    /// How many records are in hand.
-    pub(crate) fn in_hand(&self) -> usize {
-        self.window.lock().in_hand()
+    /// How many records are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.window.lock().in_flight()
     }
 
     /// These rows of `parked` are due then, which may be news.

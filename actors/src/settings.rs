@@ -157,7 +157,7 @@ pub struct GroupSettings {
     pub chain_max: usize,
     /// Unacknowledged outbox rows of one lane at which it takes no further batch.
     pub outbox_max_rows: usize,
-    /// Time a leaving partition's batch in hand is given to finish; below the session time-out.
+    /// Time a leaving partition's batch in flight is given to finish; below the session time-out.
     pub drain: Duration,
     /// How long outcomes are remembered.
     pub retention: RetentionSettings,

@@ -14,7 +14,7 @@ pub enum LaneState {
     Claiming,
     /// Working, or with nothing to do.
     Running,
-    /// A server cannot be reached; the batch in hand is retried with backoff.
+    /// A server cannot be reached; the batch in flight is retried with backoff.
     Degraded,
     /// Most keys fail alike: nothing counts, and one probe at a time finds out when it is over.
     Open,
@@ -66,10 +66,10 @@ pub struct PartitionStatus {
     pub lag: i64,
     /// Records delivered and not finished.
     pub window: usize,
-    /// The window has been full for a while: Kafka is held back until there is room.
-    pub held: bool,
-    /// Records in the batch in hand, parked ones included.
-    pub in_hand: usize,
+    /// The lane has been full for 5 s, and its partition is paused until there is room.
+    pub backpressured: bool,
+    /// Records in the batch in flight, parked ones included.
+    pub in_flight: usize,
     /// Records waiting in `parked`.
     pub parked: usize,
     /// Outbox rows not yet acknowledged by Kafka.

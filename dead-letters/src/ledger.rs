@@ -40,7 +40,7 @@ pub enum Action {
         /// The generation that ended.
         generation: u32,
         /// How it ended.
-        outcome: Outcome,
+        outcome: RequeueOutcome,
     },
     /// Closed without running it.
     Discard,
@@ -51,7 +51,7 @@ pub enum Action {
 /// How a requeued record ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum RequeueOutcome {
     /// Its effect happened, now.
     Applied,
     /// Its effect had happened before; nothing was done.
@@ -64,7 +64,7 @@ pub enum Outcome {
     Unplaceable,
 }
 
-impl Outcome {
+impl RequeueOutcome {
     /// The words people read.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ mod tests {
         let entry = Entry {
             dlq_id: Uuid::nil(),
             group: "g".into(),
-            action: Action::Outcome { generation: 2, outcome: Outcome::AlreadyApplied },
+            action: Action::Outcome { generation: 2, outcome: RequeueOutcome::AlreadyApplied },
             at: DateTime::from_timestamp_millis(0).expect("in range"),
             by: "g".into(),
             job: None,

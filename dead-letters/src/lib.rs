@@ -19,7 +19,7 @@ pub use self::{
     cut::{Cut, KEPT, Whole},
     fingerprint::fingerprint,
     headers::{Headers, MalformedHeaders},
-    ledger::{Action, Entry, Outcome},
+    ledger::{Action, Entry, RequeueOutcome},
     letter::{ACTIONS_TOPIC, Class, LETTER_MAX, MAX_ERROR, dlq_topic, group_of, letter_id, requeue_topic},
     place::{NextOffset, Offset, TopicPartition},
 };

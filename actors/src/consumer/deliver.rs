@@ -120,7 +120,7 @@ impl Assignment {
         }
     }
 
-    /// Lanes with room. Those without are held back after a while, and let go once they have.
+    /// Lanes with room. The partitions of those without are paused after a while, and resumed once they have.
     fn feeds(&self, consumer: &Consumer) -> Vec<Feed> {
         let most = (self.settings.lane_max_records, self.settings.lane_max_bytes);
         let mut lanes = self.lanes.lock();
@@ -138,7 +138,7 @@ impl AssignedPartition {
             (Some(_), Backpressure::Paused) => {
                 report("resume a partition", consumer.resume(&one(source)));
                 self.backpressure = Backpressure::None;
-                lane.set_held(false);
+                lane.set_backpressured(false);
             }
             (None, Backpressure::None) => self.backpressure = Backpressure::Full(Instant::now()),
             (None, Backpressure::Full(since)) if since.elapsed() < PAUSED_AFTER => {}
@@ -148,7 +148,7 @@ impl AssignedPartition {
                 // Much may have happened to the log by the time it is read again.
                 lane.gone_astray();
                 self.backpressure = Backpressure::Paused;
-                lane.set_held(true);
+                lane.set_backpressured(true);
                 tracing::info!(
                     topic = &*source.topic,
                     partition = source.partition,

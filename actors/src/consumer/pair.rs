@@ -115,7 +115,7 @@ impl ConsumerPair {
             // Kafka may be gone: then the others wait for the session to time out, and nothing is lost by that.
             if tokio::time::timeout_at(deadline, left).await.is_err() {
                 let group = member.assignment.group();
-                tracing::warn!(group, "Kafka does not answer; leaving the group without a word");
+                tracing::warn!(group, "Kafka does not answer; leaving the group by its session time-out");
             }
         }
         clean

@@ -58,7 +58,7 @@ impl ConsumerEvents for Assignment {
         for (lane, start) in sought {
             lane.sought(start);
         }
-        // One that was held back when it left.
+        // One that was paused when it left.
         consumer.resume(&list)?;
         self.joined.store(true, Ordering::Release);
         // The group has told each member what it has: what is not here is somebody's.
@@ -116,7 +116,7 @@ impl Assignment {
         sources.iter().filter_map(|source| lanes.get(source)?.queue.clone()).collect()
     }
 
-    /// Lets the batches in hand finish, bounded. True when every lane left nothing behind; and where each lane is.
+    /// Lets the batches in flight finish, bounded. True when every lane left nothing behind; and where each lane is.
     fn drain(&self, sources: &[TopicPartition]) -> (bool, TopicPartitionList) {
         let deadline = tokio::time::Instant::now() + self.settings.drain;
         let mut leaving = Vec::new();

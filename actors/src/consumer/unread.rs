@@ -120,7 +120,11 @@ impl Unread {
 
 /// The offset of the record a lane waits for, if it waits for one.
 fn waits_at(lane: &Lane) -> Option<i64> {
-    let open = !(lane.is_held() || lane.is_paused() || lane.is_closing() || lane.is_halted() || lane.rests());
+    let open = !(lane.is_backpressured()
+        || lane.is_paused()
+        || lane.is_closing()
+        || lane.is_halted()
+        || lane.rests());
     let position = lane.position().filter(|_| open && lane.is_empty())?;
     // What it has read to the end holds no record any more, and is about to be passed.
     (lane.trailing_gap().is_none() && lane.seek_target().is_none()).then_some(position.0)

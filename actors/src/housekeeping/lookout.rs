@@ -132,7 +132,7 @@ impl Logs {
     /// Of a paused partition nothing is fetched that would say where it ends.
     async fn ends(&self, lanes: &[Arc<Lane>]) {
         let mut asked = Vec::new();
-        for lane in lanes.iter().filter(|lane| lane.is_held()) {
+        for lane in lanes.iter().filter(|lane| lane.is_backpressured()) {
             asked.push(end(self.log_ends.clone(), lane.clone()));
         }
         futures_util::stream::iter(asked).buffer_unordered(ASKED).collect::<()>().await;

@@ -2,7 +2,7 @@
 //!
 //! When a batch fails by one of its own records, or its actor dies, one of them is guilty. Half of them run next: if they fail
 //! too, it is among them, else among the others. So one of 500 is found in about nine steps, and its neighbours still run in
-//! batches. A record counts as alone only when nothing else was in hand.
+//! batches. A record counts as alone only when nothing else was in flight.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ pub(super) struct Quarantine {
     alone_below: i64,
     /// The same of parked rows.
     alone_rows: HashSet<i64>,
-    /// The last owner ended without a word: those below this offset run a few at a time, with their intent written first.
+    /// Unclean shutdown of the last owner: those below this offset run a few at a time, with their intent written first.
     careful_below: i64,
     /// So many parked rows likewise.
     careful_rows: usize,
@@ -37,11 +37,11 @@ pub(super) struct Quarantine {
     last_panic: Option<String>,
 }
 
-/// A parked row that was in hand when its actor died.
+/// A parked row that was in flight when its actor died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CrashedRow {
     pub(crate) id: i64,
-    /// Nothing else was in hand.
+    /// Nothing else was in flight.
     pub(crate) alone: bool,
 }
 
@@ -91,13 +91,13 @@ impl Quarantine {
         Questioned { rows: if alone { &self.alone_rows } else { &self.guilty_rows }.clone(), alone }
     }
 
-    /// One of the batch in hand is guilty: it held these rows, and the window's records below `below`.
+    /// One of the batch in flight is guilty: it held these rows, and the window's records below `below`.
     pub(super) fn blame(&mut self, below: Option<i64>, rows: Vec<i64>) {
         self.guilty_below = below.unwrap_or(i64::MIN);
         self.guilty_rows = rows.into_iter().collect();
     }
 
-    /// An actor died with these in hand. In company nobody is held guilty more than once, and not so that it would die of it.
+    /// An actor died with these in flight. In company nobody is held guilty more than once, and not so that it would die of it.
     pub(super) fn crashed(&mut self, offsets: &[i64], rows: &[i64], panic: &str, limit: u32) {
         let alone = offsets.len() + rows.len() == 1;
         for offset in offsets {
@@ -138,8 +138,8 @@ impl Quarantine {
         self.guilty_below = i64::MIN;
     }
 
-    /// The last owner's process ended without a word: records below `until` and `rows` that wait are tried a few at a time.
-    pub(super) fn go_careful(&mut self, until: i64, rows: usize, intent: Option<(Intent, u32)>) {
+    /// Unclean shutdown of the last owner: records below `until` and `rows` that wait are tried a few at a time.
+    pub(super) fn go_into_quarantine(&mut self, until: i64, rows: usize, intent: Option<(Intent, u32)>) {
         (self.careful_below, self.careful_rows) = (until, rows);
         match intent {
             None => {}
@@ -156,12 +156,12 @@ impl Quarantine {
     }
 
     /// Whether records of a window that is at `position` are tried a few at a time, with their intent written.
-    pub(super) fn is_careful(&self, position: i64) -> bool {
+    pub(super) fn is_in_quarantine(&self, position: i64) -> bool {
         position < self.careful_below.max(self.alone_below)
     }
 
     /// The same of parked rows.
-    pub(super) fn is_careful_of_rows(&self) -> bool {
+    pub(super) fn quarantines_rows(&self) -> bool {
         self.careful_rows > 0 || !self.alone_rows.is_empty()
     }
 

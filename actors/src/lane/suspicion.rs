@@ -7,30 +7,30 @@ use crate::{
 };
 
 impl Lane {
-    /// The one record in hand, if it is one.
+    /// The one record in flight, if it is one.
     pub(crate) fn alone(&self) -> Option<Place> {
         self.window.lock().alone()
     }
 
-    /// One of the records in hand is guilty: half of them are run next.
+    /// One of the records in flight is guilty: half of them are run next.
     pub(crate) fn blame(&self) {
         self.window.lock().blame();
     }
 
     /// Until the partition is at `offset`, and so many parked rows have run, a few are tried at a time, with their intent
     /// written first; those of `intent` each alone.
-    pub(crate) fn go_careful(&self, offset: i64, rows: usize, intent: Option<(Intent, u32)>) {
-        self.window.lock().go_careful(offset, rows, intent);
+    pub(crate) fn go_into_quarantine(&self, offset: i64, rows: usize, intent: Option<(Intent, u32)>) {
+        self.window.lock().go_into_quarantine(offset, rows, intent);
     }
 
     /// Whether that is so for the window.
-    pub(crate) fn is_careful(&self) -> bool {
-        self.window.lock().is_careful()
+    pub(crate) fn is_in_quarantine(&self) -> bool {
+        self.window.lock().is_in_quarantine()
     }
 
     /// Whether that is so for parked rows.
-    pub(crate) fn is_careful_of_rows(&self) -> bool {
-        self.window.lock().is_careful_of_rows()
+    pub(crate) fn quarantines_rows(&self) -> bool {
+        self.window.lock().quarantines_rows()
     }
 
     /// How many parked rows may be tried at a time.
@@ -58,7 +58,7 @@ impl Lane {
         self.window.lock().keep_rows(waiting);
     }
 
-    /// Parked rows that were in hand when an actor died, and whose crash is not counted in the table yet.
+    /// Parked rows that were in flight when an actor died, and whose crash is not counted in the table yet.
     pub(crate) fn crashed_rows(&self) -> Vec<CrashedRow> {
         self.window.lock().crashed_rows()
     }
@@ -73,7 +73,7 @@ impl Lane {
         self.window.lock().last_panic()
     }
 
-    /// The actor died. Counts the crash against the records in hand, where one may kill `limit` actors. Returns how many
+    /// The actor died. Counts the crash against the records in flight, where one may kill `limit` actors. Returns how many
     /// there were.
     pub(crate) fn actor_died(&self, panic: &str, limit: u32) -> usize {
         self.status.lock().restarts += 1;

@@ -166,7 +166,7 @@ fn a_crash_counts_against_the_batch_which_is_then_redone_by_halves() {
         assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
         lane.finish(NextOffset(offset + 1));
     }
-    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 0, "it was not in hand");
+    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 0, "it was not in flight");
     lane.offer([4].map(record).into_iter());
     assert_eq!(offsets(&lane.take(10, usize::MAX)), [3, 4], "then batches again");
     assert_eq!(lane.last_panic().as_deref(), Some("boom"));
@@ -196,18 +196,18 @@ fn waiting_records_that_killed_their_actor_are_run_apart() {
 }
 
 #[test]
-fn what_was_cut_off_a_batch_is_not_in_hand() {
+fn what_was_cut_off_a_batch_is_not_in_flight() {
     let lane = lane_at(0);
     lane.offer((0..4).map(record));
     lane.take_parked(&[7, 8]);
     lane.take(4, usize::MAX);
-    lane.keep_in_hand(3);
-    assert_eq!((lane.in_hand(), lane.alone()), (3, None));
-    lane.keep_in_hand(1);
+    lane.keep_in_flight(3);
+    assert_eq!((lane.in_flight(), lane.alone()), (3, None));
+    lane.keep_in_flight(1);
     assert_eq!(lane.alone(), Some(Place::Parked(7)));
     lane.put_back();
     lane.take(4, usize::MAX);
-    lane.keep_in_hand(1);
+    lane.keep_in_flight(1);
     assert_eq!(lane.alone(), Some(Place::Offset(Offset(0))));
 }
 
@@ -243,16 +243,16 @@ fn offsets_without_a_record_are_counted_where_they_were_seen() {
 fn after_an_unclean_end_the_first_records_run_a_few_at_a_time_and_those_last_tried_alone() {
     let lane = lane_at(0);
     lane.offer((0..100).map(record));
-    lane.go_careful(60, 0, Some((Intent::Offsets { first: Offset(0), until: 2 }, 1)));
+    lane.go_into_quarantine(60, 0, Some((Intent::Offsets { first: Offset(0), until: 2 }, 1)));
     let mut next = 0;
     for records in [1, 1, 25, 25, 25, 23] {
-        assert_eq!(lane.is_careful(), next < 60);
+        assert_eq!(lane.is_in_quarantine(), next < 60);
         let taken = lane.take(100, usize::MAX);
         assert_eq!(taken.len(), records, "from {next}");
         next += i64::try_from(records).expect("few");
         lane.finish(NextOffset(next));
     }
-    lane.go_careful(0, 30, None);
+    lane.go_into_quarantine(0, 30, None);
     for most in [25, 25, usize::MAX] {
         assert_eq!(lane.most_rows(), most);
         lane.take_parked(&(0..25).collect::<Vec<_>>());

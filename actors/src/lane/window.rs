@@ -16,7 +16,7 @@ use crate::{
     record::Record,
 };
 
-/// A record in hand, with the offsets before it that hold none.
+/// A record in flight, with the offsets before it that hold none.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) record: Arc<Record>,
@@ -32,9 +32,9 @@ pub(super) struct Window {
     queue: VecDeque<Delivered>,
     bytes: usize,
     /// Records at the front that the actor works on.
-    in_hand: usize,
+    in_flight: usize,
     /// Parked rows that the actor works on.
-    parked_in_hand: Vec<i64>,
+    parked_in_flight: Vec<i64>,
     /// Where the partition is; `None` until the first claim.
     position: Option<NextOffset>,
     /// The next offset wanted from Kafka.
@@ -185,7 +185,7 @@ impl Window {
     /// A batch is committed: everything below `next` is finished.
     pub(super) fn finish(&mut self, next: NextOffset) {
         self.commits += 1;
-        self.quarantine.committed(&self.parked_in_hand);
+        self.quarantine.committed(&self.parked_in_flight);
         self.put_back();
         self.advance(next);
     }
@@ -264,7 +264,7 @@ impl Window {
                 crashes: self.quarantine.crashes(delivered.record.offset.0),
             })
             .collect();
-        self.in_hand = batch.len();
+        self.in_flight = batch.len();
         batch
     }
 
@@ -278,46 +278,46 @@ impl Window {
         self.queue.front().map(|delivered| delivered.record.offset)
     }
 
-    /// Nothing is in hand any more; the records stay.
+    /// Nothing is in flight any more; the records stay.
     pub(super) fn put_back(&mut self) {
-        self.in_hand = 0;
-        self.parked_in_hand.clear();
+        self.in_flight = 0;
+        self.parked_in_flight.clear();
     }
 
-    /// The batch was cut: only its first `records` are still in hand. Those that waited come first.
-    pub(super) fn keep_in_hand(&mut self, records: usize) {
-        self.parked_in_hand.truncate(records);
-        self.in_hand = self.in_hand.min(records - self.parked_in_hand.len());
+    /// The batch was cut: only its first `records` are still in flight. Those that waited come first.
+    pub(super) fn keep_in_flight(&mut self, records: usize) {
+        self.parked_in_flight.truncate(records);
+        self.in_flight = self.in_flight.min(records - self.parked_in_flight.len());
     }
 
-    /// The one record in hand, if it is one.
+    /// The one record in flight, if it is one.
     pub(super) fn alone(&self) -> Option<Place> {
-        match (&self.parked_in_hand[..], self.in_hand) {
+        match (&self.parked_in_flight[..], self.in_flight) {
             ([id], 0) => Some(Place::Parked(*id)),
             ([], 1) => self.front().map(Place::Offset),
             _ => None,
         }
     }
 
-    /// One of the records in hand is guilty: half of them are run next.
+    /// One of the records in flight is guilty: half of them are run next.
     pub(super) fn blame(&mut self) {
-        let last = self.in_hand.checked_sub(1).and_then(|at| self.queue.get(at));
+        let last = self.in_flight.checked_sub(1).and_then(|at| self.queue.get(at));
         let below = last.map(|last| last.record.offset.next().0);
-        self.quarantine.blame(below, std::mem::take(&mut self.parked_in_hand));
-        self.in_hand = 0;
+        self.quarantine.blame(below, std::mem::take(&mut self.parked_in_flight));
+        self.in_flight = 0;
     }
 
-    /// The last owner ended without a word: records up to `offset`, and `rows` that wait, are tried a few at a time.
-    pub(super) fn go_careful(&mut self, offset: i64, rows: usize, intent: Option<(Intent, u32)>) {
-        self.quarantine.go_careful(offset, rows, intent);
+    /// Unclean shutdown of the last owner: records up to `offset`, and `rows` that wait, are tried a few at a time.
+    pub(super) fn go_into_quarantine(&mut self, offset: i64, rows: usize, intent: Option<(Intent, u32)>) {
+        self.quarantine.go_into_quarantine(offset, rows, intent);
     }
 
-    pub(super) fn is_careful(&self) -> bool {
-        self.position.is_some_and(|position| self.quarantine.is_careful(position.0))
+    pub(super) fn is_in_quarantine(&self) -> bool {
+        self.position.is_some_and(|position| self.quarantine.is_in_quarantine(position.0))
     }
 
-    pub(super) fn is_careful_of_rows(&self) -> bool {
-        self.quarantine.is_careful_of_rows()
+    pub(super) fn quarantines_rows(&self) -> bool {
+        self.quarantine.quarantines_rows()
     }
 
     pub(super) fn most_rows(&self) -> usize {
@@ -333,7 +333,7 @@ impl Window {
     }
 
     pub(super) fn take_parked(&mut self, ids: &[i64]) {
-        self.parked_in_hand = ids.to_vec();
+        self.parked_in_flight = ids.to_vec();
     }
 
     pub(super) fn keep_rows(&mut self, waiting: impl Fn(i64) -> bool) {
@@ -352,12 +352,13 @@ impl Window {
         self.quarantine.last_panic()
     }
 
-    /// The actor died. Counts the crash against the records in hand, of which half are run next. Returns how many there
+    /// The actor died. Counts the crash against the records in flight, of which half are run next. Returns how many there
     /// were.
     pub(super) fn actor_died(&mut self, panic: &str, limit: u32) -> usize {
-        let offsets: Vec<i64> = self.queue.iter().take(self.in_hand).map(|one| one.record.offset.0).collect();
-        let records = self.in_hand();
-        self.quarantine.crashed(&offsets, &self.parked_in_hand, panic, limit);
+        let offsets: Vec<i64> =
+            self.queue.iter().take(self.in_flight).map(|one| one.record.offset.0).collect();
+        let records = self.in_flight();
+        self.quarantine.crashed(&offsets, &self.parked_in_flight, panic, limit);
         if records > 0 {
             self.blame();
         }
@@ -368,8 +369,8 @@ impl Window {
         self.queue.len()
     }
 
-    pub(super) fn in_hand(&self) -> usize {
-        self.in_hand + self.parked_in_hand.len()
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight + self.parked_in_flight.len()
     }
 
     /// How long ago the oldest unfinished record was written; where Kafka does not say when, how long ago it was delivered.

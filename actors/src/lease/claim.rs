@@ -31,7 +31,7 @@ pub(crate) struct Claimed {
     pub(crate) claim: Claim,
     /// An operator has stopped it.
     pub(crate) paused: bool,
-    /// The last owner was another process and ended without a word.
+    /// The last owner was another process, and its shutdown was unclean.
     pub(crate) unclean: bool,
     /// What time it is there.
     pub(crate) now: DateTime<Utc>,

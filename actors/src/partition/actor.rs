@@ -21,7 +21,7 @@ pub(crate) enum Msg {
     Work,
     /// An operator wants a halted partition to try again, or has changed its lease.
     Resume,
-    /// Finish: nothing is in hand when the answer comes. True when everything emitted is acknowledged.
+    /// Finish: nothing is in flight when the answer comes. True when everything emitted is acknowledged.
     Drain(oneshot::Sender<bool>),
 }
 

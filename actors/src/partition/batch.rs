@@ -110,7 +110,7 @@ impl Item {
 
 /// What becomes of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Outcome {
     /// Not known yet.
     Open,
     Applied,
@@ -141,7 +141,7 @@ pub(crate) enum Tally {
 /// A record in the batch with what is known of it.
 pub(crate) struct Slot<H: Handler> {
     pub(crate) item: Item,
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
     pub(crate) decoded: Option<DecodedEvent<H>>,
     /// The inbox was told of it in this batch, as the first of its id.
     pub(crate) registered: bool,
@@ -160,14 +160,20 @@ pub(crate) struct DecodedEvent<H: Handler> {
 }
 
 impl<H: Handler> Slot<H> {
-    /// Decodes a record. A record without an outcome comes back [`Fate::Open`] with its event.
+    /// Decodes a record. A record without an outcome comes back [`Outcome::Open`] with its event.
     pub(crate) fn decode(handler: &H, item: Item, now: DateTime<Utc>) -> Self {
-        let mut slot =
-            Self { fate: Fate::Open, decoded: None, registered: false, hinted: false, prepared: None, item };
+        let mut slot = Self {
+            outcome: Outcome::Open,
+            decoded: None,
+            registered: false,
+            hinted: false,
+            prepared: None,
+            item,
+        };
         if let Some((class, cause)) = slot.item.verdict.clone() {
             // What ended processes may have done so in the decoder.
             let deadly = cause.code == PROCESS_DEATH;
-            slot.fate = Fate::Dead(class, cause);
+            slot.outcome = Outcome::Dead(class, cause);
             if deadly {
                 return slot;
             }
@@ -179,20 +185,22 @@ impl<H: Handler> Slot<H> {
             slot.decoded = panics::quietly(decode).unwrap_or_default();
             return slot;
         }
-        slot.fate = match slot.item.record.value.as_deref() {
-            None => Fate::Ignored,
+        slot.outcome = match slot.item.record.value.as_deref() {
+            None => Outcome::Ignored,
             Some(_) if slot.item.record.headers.last("dlq.truncated").is_some() => {
-                Fate::Dead(Class::Poison, too_large(&slot.item.record))
+                Outcome::Dead(Class::Poison, too_large(&slot.item.record))
             }
-            Some([]) => Fate::Dead(Class::Poison, Cause::new("empty-value", "the record's value is empty")),
+            Some([]) => {
+                Outcome::Dead(Class::Poison, Cause::new("empty-value", "the record's value is empty"))
+            }
             Some(_) => match handler.decode(&slot.item.record) {
-                Ok(Decoded::Ignored) => Fate::Ignored,
+                Ok(Decoded::Ignored) => Outcome::Ignored,
                 Ok(Decoded::Event(event)) => {
                     slot.decoded = Some(Self::event(handler, &slot.item, event, now));
-                    Fate::Open
+                    Outcome::Open
                 }
-                Err(Rejection::Poison(cause)) => Fate::Dead(Class::Poison, cause),
-                Err(Rejection::Permanent(cause)) => Fate::Dead(Class::Permanent, cause),
+                Err(Rejection::Poison(cause)) => Outcome::Dead(Class::Poison, cause),
+                Err(Rejection::Permanent(cause)) => Outcome::Dead(Class::Permanent, cause),
             },
         };
         slot
@@ -226,7 +234,7 @@ impl<H: Handler> Slot<H> {
 
     /// The event, if the record is still to be decided.
     pub(crate) fn open(&self) -> Option<&DecodedEvent<H>> {
-        if self.fate == Fate::Open { self.decoded.as_ref() } else { None }
+        if self.outcome == Outcome::Open { self.decoded.as_ref() } else { None }
     }
 
     /// Whether its event has an external call, made or not.

@@ -48,7 +48,7 @@ impl<H: Handler> Work<H> {
 
     /// Whether it has to be known whose fault it is when an actor or a process dies.
     pub(super) fn is_watched(&self) -> bool {
-        self.lane.is_careful() || self.lane.is_careful_of_rows() || self.lane.questions()
+        self.lane.is_in_quarantine() || self.lane.quarantines_rows() || self.lane.questions()
     }
 
     /// Why nothing new may be taken, if so many records wait. Those that were put back do not count: they are bounded where
@@ -151,7 +151,7 @@ impl<H: Handler> Work<H> {
         let suspect = self.lane.suspect().filter(|(place, _)| *place == here);
         if let Some((_, deaths)) = suspect.filter(|(_, deaths)| *deaths >= settings.death_limit) {
             let message =
-                format!("{deaths} processes ended without a word while they tried this record alone");
+                format!("{deaths} processes died (unclean shutdown) while they tried this record alone");
             return Some((Class::Crash, Cause::new(PROCESS_DEATH, message)));
         }
         (crashes >= settings.crash_limit).then(|| {

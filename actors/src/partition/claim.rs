@@ -75,13 +75,13 @@ impl<H: Handler> Work<H> {
         let first_batch = self.shared.settings.batch_max_records;
         let until =
             claimed.claim.next_offset.0.saturating_add(i64::try_from(first_batch).unwrap_or(i64::MAX));
-        self.lane.go_careful(until, first_batch.min(self.chains.len()), claimed.intent.clone());
+        self.lane.go_into_quarantine(until, first_batch.min(self.chains.len()), claimed.intent.clone());
         tracing::warn!(
             topic = &*self.lane.source.topic,
             partition = self.lane.source.partition,
             next_offset = claimed.claim.next_offset.0,
             suspect = ?claimed.intent,
-            "the last owner ended without a word; its first records run a few at a time"
+            "unclean shutdown of the last owner; its first records run a few at a time (quarantine)"
         );
     }
 

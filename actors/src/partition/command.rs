@@ -12,7 +12,7 @@ use crate::lane::Lane;
 pub(crate) enum Supervise {
     /// A partition arrived.
     Open(Arc<Lane>),
-    /// A partition leaves: its actor finishes the batch in hand. True in the answer when it left nothing behind.
+    /// A partition leaves: its actor finishes the batch in flight. True in the answer when it left nothing behind.
     Drain(TopicPartition, oneshot::Sender<bool>),
     /// A partition is gone: its actor is stopped where it stands.
     Drop(TopicPartition),

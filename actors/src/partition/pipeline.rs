@@ -26,7 +26,7 @@ pub(crate) use self::{
     errors::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
 };
 use super::{
-    batch::{Fate, Item, Slot, cut},
+    batch::{Item, Outcome, Slot, cut},
     shared::Shared,
 };
 use crate::{
@@ -56,13 +56,13 @@ pub(crate) async fn run<H: Handler>(
     slots.truncate(within(&slots, context.shared.settings.batch_max_records));
     slots.truncate(cut(handler, &slots));
     // Whatever happens from here on is no fault of those that were cut off.
-    context.hand.keep_in_hand(slots.len());
+    context.hand.keep_in_flight(slots.len());
     let permit = match prepare::wanted(handler, &slots) {
         wanted if wanted.is_empty() => permit,
         wanted => {
             drop(permit);
             prepare::prepare(context, &mut slots, &wanted).await?;
-            context.hand.keep_in_hand(slots.len());
+            context.hand.keep_in_flight(slots.len());
             failpoint!(BatchPrepared);
             acquire(context.shared).await?
         }
@@ -84,7 +84,7 @@ pub(crate) async fn acquire<H: Handler>(shared: &Shared<H>) -> Result<SemaphoreP
 
 /// Where a batch ends that may hold `max` records. Those that are ignored touch nothing but the lease: they do not count.
 fn within<H: Handler>(slots: &[Slot<H>], max: usize) -> usize {
-    let counting = slots.iter().enumerate().filter(|(_, slot)| slot.fate != Fate::Ignored);
+    let counting = slots.iter().enumerate().filter(|(_, slot)| slot.outcome != Outcome::Ignored);
     counting.map(|(at, _)| at).nth(max).unwrap_or(slots.len())
 }
 
@@ -107,7 +107,7 @@ async fn beyond<H: Handler>(
 fn gate<H: Handler>(chains: &Chains, beyond: &HashSet<Box<[u8]>>, slots: &mut [Slot<H>]) {
     for slot in slots.iter_mut().filter(|slot| slot.item.parked.is_none() && slot.open().is_some()) {
         if slot.item.record.key.as_deref().is_some_and(|key| chains.holds(key) || beyond.contains(key)) {
-            slot.fate = Fate::Behind;
+            slot.outcome = Outcome::Behind;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use dead_letters::{Class, DeadLetter, Outcome, TopicPartition, own_headers};
+use dead_letters::{Class, DeadLetter, RequeueOutcome, TopicPartition, own_headers};
 use deadpool_postgres::Client;
 use metrics::counter;
 use uuid::Uuid;
@@ -96,7 +96,7 @@ pub(crate) async fn run<H: Handler>(
                     shared,
                     put_back.id,
                     put_back.generation,
-                    Outcome::Ignored,
+                    RequeueOutcome::Ignored,
                     None,
                     now,
                 ));
@@ -124,7 +124,14 @@ pub(crate) async fn run<H: Handler>(
                 let ours = cause.code != "requeue-group";
                 if let Some(PutBack { id, generation }) = PutBack::of(record).filter(|_| ours) {
                     let reason = Some(cause.to_string());
-                    emits.push(letters::told(shared, id, generation, Outcome::Unplaceable, reason, now));
+                    emits.push(letters::told(
+                        shared,
+                        id,
+                        generation,
+                        RequeueOutcome::Unplaceable,
+                        reason,
+                        now,
+                    ));
                 }
                 lost.push((first, generation, class, cause));
             }

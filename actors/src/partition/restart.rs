@@ -92,7 +92,7 @@ mod tests {
                 assert!(delay <= Duration::from_millis(350));
             }
         }
-        // Dying on, though every record in hand should have been buried by now: a bug of ours.
+        // Dying on, though every record in flight should have been buried by now: a bug of ours.
         assert!(matches!(policy.died(now, false, true), Restart::After(..)));
         assert!(matches!(policy.died(now, false, true), Restart::After(..)));
         assert_eq!(policy.died(now, false, true), Restart::Halt);

@@ -27,7 +27,7 @@ const STALE_TRIES: u32 = 3;
 impl<H: Handler> Work<H> {
     pub(super) fn committed(&mut self, committed: Committed) -> Next {
         self.claim = Some(committed.claim);
-        self.size.in_time(self.lane.in_hand());
+        self.size.in_time(self.lane.in_flight());
         self.lane.finish(committed.claim.next_offset);
         self.outbox.publish(&committed.rows);
         failpoint!(BatchPublished);
@@ -110,7 +110,7 @@ impl<H: Handler> Work<H> {
     fn refused(&mut self, cause: Cause) -> Next {
         let alone = self.lane.alone();
         let buried = self.blamed.as_ref().map(|(place, _)| *place);
-        if self.lane.in_hand() == 0 || (alone.is_some() && alone == buried) {
+        if self.lane.in_flight() == 0 || (alone.is_some() && alone == buried) {
             // No record, or none that could be buried: no record's fault.
             return self.out_of_order(cause);
         }
@@ -125,7 +125,7 @@ impl<H: Handler> Work<H> {
 
     /// A batch took longer than it may: the next one is half of it.
     fn too_slow(&mut self, cause: &Cause) {
-        let records = self.lane.in_hand();
+        let records = self.lane.in_flight();
         if records == 0 {
             return;
         }

@@ -209,7 +209,7 @@ impl<H: Handler> Work<H> {
         };
         let of_rows = first.parked.is_some();
         self.rows_were_last = of_rows && items.last().is_some_and(|item| item.parked.is_some());
-        let careful = if of_rows { self.lane.is_careful_of_rows() } else { self.lane.is_careful() };
+        let careful = if of_rows { self.lane.quarantines_rows() } else { self.lane.is_in_quarantine() };
         if careful && let Err(error) = self.write_intent(&claim, &intent(&items)).await {
             return self.failed(error);
         }
@@ -256,7 +256,7 @@ impl<H: Handler> Work<H> {
             return self.crowded();
         }
         self.crowded_since = None;
-        self.lane.keep_in_hand(room);
+        self.lane.keep_in_flight(room);
         match requeue::run(&context, &taken[..room]).await {
             Ok(committed) => self.committed(committed),
             Err(error) => self.failed(error),

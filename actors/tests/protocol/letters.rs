@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::{
     Headers, TopicPartition, TopicSpec,
-    dead_letters::{Action, Class, DeadLetter, Entry, KEPT, Outcome, dlq_topic, requeue_topic},
+    dead_letters::{Action, Class, DeadLetter, Entry, KEPT, RequeueOutcome, dlq_topic, requeue_topic},
 };
 use rdkafka::Message;
 use sha2::{Digest, Sha256};
@@ -25,7 +25,7 @@ fn random(bytes: usize) -> String {
 }
 
 /// What the ledger says became of a letter.
-async fn outcome(world: &World, letter: Uuid) -> Option<(u32, Outcome)> {
+async fn outcome(world: &World, letter: Uuid) -> Option<(u32, RequeueOutcome)> {
     world.read("dlq.actions").await.iter().find_map(|record| {
         let entry: Entry = serde_json::from_slice(record.payload()?).ok()?;
         match entry.action {
@@ -61,8 +61,10 @@ async fn a_letter_too_large_for_its_topic_is_cut_and_comes_back_whole() {
     world.switches.forgiving.store(true, std::sync::atomic::Ordering::Relaxed);
     requeue(&world, letter).await;
     until("it is applied", || async { world.list("k").await == [7] }).await;
-    until("the ledger says so", || async { outcome(&world, letter.id).await == Some((2, Outcome::Applied)) })
-        .await;
+    until("the ledger says so", || async {
+        outcome(&world, letter.id).await == Some((2, RequeueOutcome::Applied))
+    })
+    .await;
     group.shutdown(Duration::from_secs(10)).await;
 }
 
@@ -88,7 +90,7 @@ async fn a_record_that_is_too_large_is_dead_and_takes_no_memory() {
     // Nobody has the whole of it: it cannot be put back, and that is said.
     requeue(&world, &letter).await;
     until("the ledger says so", || async {
-        outcome(&world, letter.id).await == Some((2, Outcome::Unplaceable))
+        outcome(&world, letter.id).await == Some((2, RequeueOutcome::Unplaceable))
     })
     .await;
     member.stop().await;
@@ -162,7 +164,7 @@ async fn what_cannot_be_put_back_is_dead_again_with_its_origin_and_the_ledger_sa
         let letter = DeadLetter { id: Uuid::new_v4(), ..letter };
         send(&letter).await;
         // Another group's ledger says nothing of what was never put back.
-        let said = if code == "requeue-group" { None } else { Some((2, Outcome::Unplaceable)) };
+        let said = if code == "requeue-group" { None } else { Some((2, RequeueOutcome::Unplaceable)) };
         let dead = || async {
             world
                 .letters()
@@ -183,8 +185,10 @@ async fn what_cannot_be_put_back_is_dead_again_with_its_origin_and_the_ledger_sa
     let lost = Uuid::new_v4();
     headers.push("dlq.id", Some(lost.to_string().as_bytes()));
     world.send_to(&topic, None, Some(b"{}"), &headers).await;
-    until("the ledger says so", || async { outcome(&world, lost).await == Some((1, Outcome::Unplaceable)) })
-        .await;
+    until("the ledger says so", || async {
+        outcome(&world, lost).await == Some((1, RequeueOutcome::Unplaceable))
+    })
+    .await;
     assert_eq!(world.number("SELECT count(*) FROM parked").await, 0);
     assert_eq!(world.unaccounted().await, 0);
     group.shutdown(Duration::from_secs(10)).await;

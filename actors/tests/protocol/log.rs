@@ -97,7 +97,7 @@ async fn an_owner_that_takes_over_from_one_at_work_does_not_halt() {
     let group = world.start().await;
     world.until_counted("applied", 1).await;
     group.shutdown(SOON).await;
-    // Holds the lease's row, as a batch in hand does, until the log and the lease have moved on.
+    // Holds the lease's row, as a batch in flight does, until the log and the lease have moved on.
     let mut client = world.pool.get().await.expect("connection");
     let tx = client.transaction().await.expect("transaction");
     let moved = "UPDATE partition_lease SET next_offset = 4, applied = applied + 3 WHERE topic = $1";

@@ -81,7 +81,10 @@ async fn a_full_lane_stays_within_its_bounds_shows_its_lag_and_goes_on_in_order(
         }
         until("all of it is seen to wait", || async { shows(10, upto - 1) }).await;
         // The second lot comes when nothing is fetched any more: then Kafka is asked where the partition ends.
-        until("Kafka is held back", || async { lane(&group, &world).is_some_and(|lane| lane.held) }).await;
+        until("its partition is paused", || async {
+            lane(&group, &world).is_some_and(|lane| lane.backpressured)
+        })
+        .await;
     }
     group.resume(source(&world)).await.expect("resumed");
     world.until_counted("applied", 41).await;
@@ -215,7 +218,10 @@ async fn a_topic_made_anew_behind_a_full_lane_is_noticed_when_it_goes_on() {
     world.until_counted("applied", 1).await;
     group.pause(source(&world)).await.expect("paused");
     world.send_lists(&keys, 30).await;
-    until("Kafka is held back", || async { lane(&group, &world).is_some_and(|lane| lane.held) }).await;
+    until("its partition is paused", || async {
+        lane(&group, &world).is_some_and(|lane| lane.backpressured)
+    })
+    .await;
     world.make_topic_anew().await;
     world.send_lists(&keys, 60).await;
     group.resume(source(&world)).await.expect("resumed");

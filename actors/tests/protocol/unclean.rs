@@ -1,4 +1,4 @@
-//! A process that ends without a word, and a record that ends every process.
+//! Unclean shutdown of a process, and a record that ends every process.
 
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ async fn a_record_that_ends_every_process_is_buried_and_its_neighbours_are_not()
         world.send(Some(&key), Some(&World::event(id(), &key, n, mode))).await;
     }
     let manners = Manners { deadly: true, ..Manners::default() };
-    // The first dies with a batch in hand, the second with a few records and their intent written; from then on the record is
+    // The first dies with a batch in flight, the second with a few records and their intent written; from then on the record is
     // tried alone: five deaths.
     for death in 0..7 {
         let mut member = Member::spawn(&world, &manners);
         member.aborted().await;
         if death > 0 {
-            assert!(member.has_said("ended without a word"), "{}", member.last_words());
+            assert!(member.has_said("unclean shutdown"), "{}", member.last_words());
         }
     }
     let last = Member::spawn(&world, &manners);
@@ -53,7 +53,7 @@ async fn after_an_unclean_end_new_events_do_not_wait_for_a_slow_provider_to_be_a
     until("it is at work", || async { world.counted("applied").await > 0 }).await;
     first.kill().await;
     let left = 1_500 - world.counted("applied").await;
-    assert!(left >= 500, "it died with a whole batch in hand, and {left} records are left");
+    assert!(left >= 500, "it died with a whole batch in flight, and {left} records are left");
     // What waited is overdue, all of it, and stands in nobody's way.
     world
         .execute(
@@ -66,7 +66,7 @@ async fn after_an_unclean_end_new_events_do_not_wait_for_a_slow_provider_to_be_a
         )
         .await;
     let second = Member::spawn(&world, &manners);
-    second.until_said("ended without a word").await;
+    second.until_said("unclean shutdown").await;
     world.send(Some("new"), Some(&World::event(id(), "new", 1, "ok"))).await;
     let started = Instant::now();
     until("the new event is applied", || async { world.list("new").await == [1] }).await;

@@ -1,7 +1,7 @@
 //! The JSON contract: one object a line. Fields are added, never renamed or given another meaning.
 
 use chrono::{DateTime, Utc};
-use dead_letters::{Action, Outcome};
+use dead_letters::{Action, RequeueOutcome};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -134,7 +134,7 @@ pub struct EventJson<'a> {
     /// The generation put back, or ended.
     pub generation: Option<u32>,
     /// `applied`, `already-applied`, `ignored` or `dead-again`, on an outcome.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<RequeueOutcome>,
     /// The batch it was part of.
     pub job: Option<Uuid>,
     /// Why.
@@ -257,7 +257,7 @@ pub enum RequeueJson<'a> {
         /// Its id.
         id: Uuid,
         /// The consumer's word.
-        outcome: Outcome,
+        outcome: RequeueOutcome,
         /// The new letter, when it died again.
         dead_again_as: Option<Uuid>,
     },

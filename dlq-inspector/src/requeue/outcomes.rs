@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dead_letters::{ACTIONS_TOPIC, Action, Entry, Outcome};
+use dead_letters::{ACTIONS_TOPIC, Action, Entry, RequeueOutcome};
 use uuid::Uuid;
 
 use super::{
@@ -32,7 +32,7 @@ struct Wait {
     /// The ledger partition of our own line, once it was read: outcomes above it there belong to an earlier requeue.
     ours: Option<i32>,
     /// An outcome read before our own line, with its partition.
-    early: Option<(i32, Outcome)>,
+    early: Option<(i32, RequeueOutcome)>,
 }
 
 impl Waiting {
@@ -42,7 +42,7 @@ impl Waiting {
     }
 
     /// Takes a line in; a letter whose outcome it settles is handed out.
-    fn read(&mut self, partition: i32, entry: &Entry) -> Option<(Item, Outcome)> {
+    fn read(&mut self, partition: i32, entry: &Entry) -> Option<(Item, RequeueOutcome)> {
         let wait = self.letters.get_mut(&entry.dlq_id)?;
         let outcome = match &entry.action {
             Action::Requeue { .. } if entry.job == Some(self.job) => {
@@ -159,19 +159,19 @@ mod tests {
         let job = Uuid::from_u128(1);
         let ours = entry(Action::Requeue { generation: 2 }, Some(job));
         let theirs = entry(Action::Requeue { generation: 2 }, Some(Uuid::from_u128(2)));
-        let applied = entry(Action::Outcome { generation: 2, outcome: Outcome::Applied }, None);
-        let other = entry(Action::Outcome { generation: 3, outcome: Outcome::DeadAgain }, None);
+        let applied = entry(Action::Outcome { generation: 2, outcome: RequeueOutcome::Applied }, None);
+        let other = entry(Action::Outcome { generation: 3, outcome: RequeueOutcome::DeadAgain }, None);
 
         let mut one = waiting(job);
         for earlier in [&theirs, &applied, &ours, &other] {
             assert_eq!(one.read(0, earlier), None, "{earlier:?}");
         }
-        assert_eq!(one.read(0, &applied).map(|(_, outcome)| outcome), Some(Outcome::Applied));
+        assert_eq!(one.read(0, &applied).map(|(_, outcome)| outcome), Some(RequeueOutcome::Applied));
         assert!(one.letters.is_empty());
 
         // A writer that partitions otherwise: the outcome may be read first.
         let mut two = waiting(job);
         assert_eq!(two.read(3, &applied), None);
-        assert_eq!(two.read(0, &ours).map(|(_, outcome)| outcome), Some(Outcome::Applied));
+        assert_eq!(two.read(0, &ours).map(|(_, outcome)| outcome), Some(RequeueOutcome::Applied));
     }
 }

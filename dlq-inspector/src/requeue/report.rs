@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use dead_letters::{Outcome, requeue_topic};
+use dead_letters::{RequeueOutcome, requeue_topic};
 use uuid::Uuid;
 
 use super::{Item, Plan, execute::End, outcomes::Tally};
@@ -207,7 +207,7 @@ impl<'a> Report<'a> {
     }
 
     /// What became of a letter.
-    pub(super) fn outcome(&mut self, item: &Item, outcome: Outcome) -> anyhow::Result<()> {
+    pub(super) fn outcome(&mut self, item: &Item, outcome: RequeueOutcome) -> anyhow::Result<()> {
         let dead_again_as = (!outcome.resolves()).then(|| item.dead_again_as());
         let ink = if outcome.resolves() { Ink::Good } else { Ink::Bad };
         let word = self.out.ink(outcome.as_str(), ink);

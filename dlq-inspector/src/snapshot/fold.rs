@@ -57,7 +57,7 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use dead_letters::{Action, Entry, Outcome};
+    use dead_letters::{Action, Entry, RequeueOutcome};
 
     use super::*;
     use crate::{snapshot::letter::tests::dead, time::from_ms};
@@ -91,7 +91,7 @@ mod tests {
     fn a_letter_dies_again_whatever_is_read_first() {
         let (first, second) = (dead(1, 1), dead(1, 2));
         let requeued = (first.id, Action::Requeue { generation: 2 });
-        let again = (first.id, Action::Outcome { generation: 2, outcome: Outcome::DeadAgain });
+        let again = (first.id, Action::Outcome { generation: 2, outcome: RequeueOutcome::DeadAgain });
 
         // The new letter first, the outcome not yet written.
         let mut fold = Fold::default();

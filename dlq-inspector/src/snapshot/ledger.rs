@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dead_letters::{Action, Entry, Outcome};
+use dead_letters::{Action, Entry, RequeueOutcome};
 use uuid::Uuid;
 
 use super::State;
@@ -30,7 +30,7 @@ impl Mark {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     requeued: Option<(Mark, u32)>,
-    outcome: Option<(Mark, Outcome)>,
+    outcome: Option<(Mark, RequeueOutcome)>,
     closed: Option<(Mark, bool)>,
 }
 
@@ -55,7 +55,7 @@ impl Standing {
             (Some((requeued, _)), Some((ended, _))) if requeued.after(&ended) => State::Requeued,
             (_, Some((_, outcome))) if outcome.resolves() => State::Resolved,
             // What it became supersedes it; where nothing did, it is still the one to look at.
-            (_, Some((_, Outcome::Unplaceable))) => State::Open,
+            (_, Some((_, RequeueOutcome::Unplaceable))) => State::Open,
             (_, Some(_)) => State::DeadAgain,
         }
     }
@@ -148,7 +148,7 @@ mod tests {
 
     const REQUEUE: Action = Action::Requeue { generation: 2 };
 
-    fn outcome(outcome: Outcome) -> Action {
+    fn outcome(outcome: RequeueOutcome) -> Action {
         Action::Outcome { generation: 2, outcome }
     }
 
@@ -169,13 +169,18 @@ mod tests {
         let table: [(&[Action], State); 10] = [
             (&[], State::Open),
             (&[REQUEUE], State::Requeued),
-            (&[REQUEUE, outcome(Outcome::Applied)], State::Resolved),
-            (&[REQUEUE, outcome(Outcome::Ignored)], State::Resolved),
-            (&[REQUEUE, outcome(Outcome::DeadAgain)], State::DeadAgain),
-            (&[REQUEUE, outcome(Outcome::Unplaceable)], State::Open),
-            (&[REQUEUE, outcome(Outcome::Applied), REQUEUE], State::Requeued),
+            (&[REQUEUE, outcome(RequeueOutcome::Applied)], State::Resolved),
+            (&[REQUEUE, outcome(RequeueOutcome::Ignored)], State::Resolved),
+            (&[REQUEUE, outcome(RequeueOutcome::DeadAgain)], State::DeadAgain),
+            (&[REQUEUE, outcome(RequeueOutcome::Unplaceable)], State::Open),
+            (&[REQUEUE, outcome(RequeueOutcome::Applied), REQUEUE], State::Requeued),
             (
-                &[REQUEUE, outcome(Outcome::Applied), REQUEUE, outcome(Outcome::AlreadyApplied)],
+                &[
+                    REQUEUE,
+                    outcome(RequeueOutcome::Applied),
+                    REQUEUE,
+                    outcome(RequeueOutcome::AlreadyApplied),
+                ],
                 State::Resolved,
             ),
             (&[Action::Discard], State::Discarded),

@@ -8,8 +8,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use dead_letters::{
-    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, Offset, Outcome, TopicPartition, dlq_topic,
-    fingerprint, letter_id, requeue_topic,
+    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, Offset, RequeueOutcome, TopicPartition,
+    dlq_topic, fingerprint, letter_id, requeue_topic,
 };
 use rdkafka::{
     ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList,
@@ -139,7 +139,7 @@ impl Group {
     }
 
     /// The consumer's word on a requeued record.
-    pub(crate) fn answer(&self, id: Uuid, generation: u32, outcome: Outcome) {
+    pub(crate) fn answer(&self, id: Uuid, generation: u32, outcome: RequeueOutcome) {
         let entry = Entry {
             dlq_id: id,
             group: self.name.clone(),
@@ -165,12 +165,12 @@ impl Group {
 
     /// Plays the consumer: waits for `count` requeued records and answers each as `decide` says; a record that dies
     /// again is buried as a letter of its new generation first.
-    pub(crate) fn serve(&self, count: usize, decide: impl Fn(&Returned) -> Outcome) -> Vec<Returned> {
+    pub(crate) fn serve(&self, count: usize, decide: impl Fn(&Returned) -> RequeueOutcome) -> Vec<Returned> {
         let returned = self.returned(count);
         for record in &returned {
             let outcome = decide(record);
             let old = &record.letter;
-            if outcome == Outcome::DeadAgain {
+            if outcome == RequeueOutcome::DeadAgain {
                 let id = old.id_in(old.generation);
                 let letter = DeadLetter { id, failed_at: Utc::now(), ..old.clone() };
                 let text = |bytes: &Option<Vec<u8>>| {

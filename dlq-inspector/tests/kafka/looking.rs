@@ -1,7 +1,7 @@
 //! `topics`, `list` and `show` against a real Kafka.
 
 use crate::common::{Group, expect, inspector, run, time};
-use dead_letters::{Class, DeadLetter, Outcome, dlq_topic};
+use dead_letters::{Class, DeadLetter, RequeueOutcome, dlq_topic};
 use rdkafka::message::{Header, OwnedHeaders};
 
 #[test]
@@ -145,7 +145,7 @@ fn topics_counts_by_state() {
     let topics = ["topics", "--group", &group.name, "-o", "json"];
     let line = &expect(0, &topics).json()[0];
     assert_eq!((&line["open"], &line["requeued"], &line["resolved"]), (&1.into(), &1.into(), &0.into()));
-    group.serve(1, |_| Outcome::Applied);
+    group.serve(1, |_| RequeueOutcome::Applied);
     let line = &expect(0, &topics).json()[0];
     assert_eq!((&line["open"], &line["requeued"], &line["resolved"]), (&1.into(), &0.into(), &1.into()));
     assert_eq!(line["topic"], dlq_topic(&group.name));

@@ -10,7 +10,7 @@ use std::{
 
 use crate::common::{Group, LIMIT, Run, client, expect, inspector, run};
 use chrono::Utc;
-use dead_letters::{ACTIONS_TOPIC, Action, Entry, Outcome};
+use dead_letters::{ACTIONS_TOPIC, Action, Entry, RequeueOutcome};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use uuid::Uuid;
 
@@ -86,7 +86,7 @@ fn wait_tells_applied_and_then_already_applied() {
     let wait = ["requeue", &id, "--execute", "--wait", "-o", "json"];
 
     let child = spawn(&wait);
-    group.serve(1, |_| Outcome::Applied);
+    group.serve(1, |_| RequeueOutcome::Applied);
     let first = end(child);
     assert_eq!(first.code, Some(0), "{first:?}");
     assert_eq!(first.json().last().expect("a summary")["resolved"], 1);
@@ -96,7 +96,7 @@ fn wait_tells_applied_and_then_already_applied() {
     // By its id it may be put back again; the consumer has the last word.
     let child = spawn(&["requeue", &id, "--execute", "--wait"]);
     assert_eq!(group.returned(2).len(), 2);
-    group.answer(id.parse().expect("an id"), 2, Outcome::AlreadyApplied);
+    group.answer(id.parse().expect("an id"), 2, RequeueOutcome::AlreadyApplied);
     let second = end(child);
     assert_eq!(second.code, Some(0), "{second:?}");
     assert!(second.out.contains("already applied"), "{}", second.out);
@@ -108,7 +108,7 @@ fn a_letter_that_dies_again_is_replaced_by_the_new_one() {
     let group = Group::new();
     let id = group.bury_one(1).to_string();
     let child = spawn(&["requeue", &id, "--execute", "--wait", "-o", "json"]);
-    group.serve(1, |_| Outcome::DeadAgain);
+    group.serve(1, |_| RequeueOutcome::DeadAgain);
     let run = end(child);
     assert_eq!(run.code, Some(4), "{run:?}");
     let lines = run.json();

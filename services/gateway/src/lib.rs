@@ -1,6 +1,6 @@
 //! The HTTP edge: a stateless proxy in front of the orders service.
 //!
-//! What it adds is protection: a limit on bodies and on requests in hand, time-outs, and an answer that says what
+//! What it adds is protection: a limit on bodies and on requests in flight, time-outs, and an answer that says what
 //! happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
 //!
 //! - [`http`]: the routes. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: what it can be told.
@@ -50,7 +50,7 @@ impl Running {
         self.admin.address
     }
 
-    /// Runs until `stop`, then answers the requests in hand.
+    /// Runs until `stop`, then answers the requests in flight.
     ///
     /// # Errors
     /// When a server fails, or requests are not answered in time.

@@ -6,7 +6,7 @@ use crate::{
         Claim, Counts,
         journal::{Mark, Runs},
     },
-    partition::batch::{Fate, Slot},
+    partition::batch::{Outcome, Slot},
 };
 
 /// Where the lease moves: past the last fresh record, which come after those that waited; nowhere without one.
@@ -23,19 +23,19 @@ pub(super) fn counts<H: Handler>(slots: &[Slot<H>]) -> Counts {
     let mut counts = Counts::default();
     for slot in slots.iter().filter(|slot| slot.item.is_counted()) {
         counts.gaps += slot.item.gap;
-        let waits = matches!(slot.fate, Fate::Behind | Fate::Again(..));
+        let waits = matches!(slot.outcome, Outcome::Behind | Outcome::Again(..));
         match slot.item.parked {
             None => counts.parked += i64::from(waits),
             Some(_) if waits => continue,
             Some(_) => counts.parked -= 1,
         }
-        match slot.fate {
-            Fate::Applied => counts.applied += 1,
-            Fate::Duplicate | Fate::DeadAlready => counts.duplicate += 1,
-            Fate::Ignored => counts.ignored += 1,
-            Fate::Dead(..) => counts.dead += 1,
-            // An open fate is counted nowhere, so the check before the commit finds it.
-            Fate::Behind | Fate::Again(..) | Fate::Open => {}
+        match slot.outcome {
+            Outcome::Applied => counts.applied += 1,
+            Outcome::Duplicate | Outcome::DeadAlready => counts.duplicate += 1,
+            Outcome::Ignored => counts.ignored += 1,
+            Outcome::Dead(..) => counts.dead += 1,
+            // An open outcome is counted nowhere, so the check before the commit finds it.
+            Outcome::Behind | Outcome::Again(..) | Outcome::Open => {}
         }
     }
     counts
@@ -46,13 +46,13 @@ pub(super) fn journal<H: Handler>(slots: &[Slot<H>]) -> String {
     let mut runs = Runs::default();
     for slot in slots.iter().filter(|slot| slot.item.parked.is_none()) {
         runs.push(Mark::Gap, slot.item.gap);
-        let mark = match slot.fate {
-            Fate::Applied => Mark::Applied,
-            Fate::Duplicate | Fate::DeadAlready => Mark::Duplicate,
-            Fate::Ignored => Mark::Ignored,
-            Fate::Dead(..) => Mark::Dead,
-            Fate::Behind | Fate::Again(..) => Mark::Parked,
-            Fate::Open => continue,
+        let mark = match slot.outcome {
+            Outcome::Applied => Mark::Applied,
+            Outcome::Duplicate | Outcome::DeadAlready => Mark::Duplicate,
+            Outcome::Ignored => Mark::Ignored,
+            Outcome::Dead(..) => Mark::Dead,
+            Outcome::Behind | Outcome::Again(..) => Mark::Parked,
+            Outcome::Open => continue,
         };
         runs.push(mark, 1);
     }

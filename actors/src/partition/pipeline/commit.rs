@@ -28,7 +28,7 @@ use crate::{
     lease::{self, Advanced, Claim, Counts, RowAt},
     outbox::{Row, Rows},
     partition::{
-        batch::{Fate, Slot, Tally},
+        batch::{Outcome, Slot, Tally},
         calls::CallId,
     },
     retry::{self, ChainKey, NewParked, Retried},
@@ -98,7 +98,7 @@ async fn transact<H: Handler>(
 
     // Redis is told of what it may be asked for, and does not know.
     let finished = |slot: &&Slot<H>| {
-        matches!(slot.fate, Fate::Applied | Fate::Duplicate)
+        matches!(slot.outcome, Outcome::Applied | Outcome::Duplicate)
             && !slot.hinted
             && slot.needs_prepare(&shared.handler)
     };
@@ -116,17 +116,17 @@ async fn transact<H: Handler>(
         slow,
         old: {
             let old = || slots.iter().filter(|slot| slot.item.parked.is_some());
-            let left = old().filter(|slot| slot.fate == Fate::Behind).count();
+            let left = old().filter(|slot| slot.outcome == Outcome::Behind).count();
             (old().count() - left, left)
         },
-        all_ignored: slots.iter().all(|slot| slot.fate == Fate::Ignored),
+        all_ignored: slots.iter().all(|slot| slot.outcome == Outcome::Ignored),
     })
 }
 
 /// The server that the slot's event waits for.
 fn unreachable<H: Handler>(slot: &Slot<H>) -> Option<&Cause> {
-    match &slot.fate {
-        Fate::Again(cause, _, Tally::Unreachable) => Some(cause),
+    match &slot.outcome {
+        Outcome::Again(cause, _, Tally::Unreachable) => Some(cause),
         _ => None,
     }
 }
@@ -141,10 +141,10 @@ async fn register<H: Handler>(
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
     for slot in slots.iter_mut() {
-        // One statement must not name an id twice: a twin's fate follows from the first's.
+        // One statement must not name an id twice: a twin's outcome follows from the first's.
         // One that is dead before it was tried is registered too: its event must not be tried when it comes again.
         let judged = slot.item.verdict.is_some();
-        let event = slot.decoded.as_ref().filter(|_| judged || slot.fate == Fate::Open);
+        let event = slot.decoded.as_ref().filter(|_| judged || slot.outcome == Outcome::Open);
         let Some(event) = event.filter(|event| seen.insert(event.attempt.event_id)) else { continue };
         entries.push(Entry {
             event_id: event.attempt.event_id,
@@ -216,15 +216,15 @@ async fn close_inbox<H: Handler>(
     slots: &[Slot<H>],
     new: &HashSet<Uuid>,
 ) -> Result<(), Error> {
-    let ids = |wanted: fn(&Fate) -> bool| -> Vec<Uuid> {
-        let registered = slots.iter().filter(|slot| slot.registered && wanted(&slot.fate));
+    let ids = |wanted: fn(&Outcome) -> bool| -> Vec<Uuid> {
+        let registered = slots.iter().filter(|slot| slot.registered && wanted(&slot.outcome));
         registered
             .filter_map(|slot| Some(slot.decoded.as_ref()?.attempt.event_id))
             .filter(|id| new.contains(id))
             .collect()
     };
-    let parked = ids(|fate| matches!(fate, Fate::Behind | Fate::Again(..)));
-    let dead = ids(|fate| matches!(fate, Fate::Dead(..)));
+    let parked = ids(|outcome| matches!(outcome, Outcome::Behind | Outcome::Again(..)));
+    let dead = ids(|outcome| matches!(outcome, Outcome::Dead(..)));
     dedupe::finish(tx, group, &parked, &dead).await
 }
 
@@ -243,15 +243,15 @@ async fn park<H: Handler>(
     for slot in slots {
         let attempts = i32::try_from(slot.item.attempts()).unwrap_or(i32::MAX);
         let key = |id| ChainKey::of(slot.item.record.key.as_deref(), id);
-        let (attempts, due_at, tally, cause) = match (&slot.fate, slot.item.parked) {
-            (Fate::Behind, None) => {
+        let (attempts, due_at, tally, cause) = match (&slot.outcome, slot.item.parked) {
+            (Outcome::Behind, None) => {
                 (0, now, None, Cause::new("behind", "waits behind an earlier record of its key"))
             }
-            (Fate::Again(cause, due_at, tally), _) => {
+            (Outcome::Again(cause, due_at, tally), _) => {
                 let counted = i32::from(*tally == Tally::Failed);
                 (attempts.saturating_add(counted), *due_at, Some(*tally), cause.clone())
             }
-            (Fate::Behind, Some(_)) => continue,
+            (Outcome::Behind, Some(_)) => continue,
             (_, None) => continue,
             (_, Some(waited)) => {
                 gone.push(waited.id);

@@ -60,7 +60,7 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) shared: &'a Arc<Shared<H>>,
     pub(crate) source: &'a TopicPartition,
     pub(crate) outbox: &'a Streams,
-    /// Where the records are in hand.
+    /// Where the records are in flight.
     pub(crate) hand: &'a Lane,
     pub(crate) claim: Claim,
     pub(crate) chains: &'a Chains,

@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     handler::{Decision, Emit, Handler, Loaded},
     outbox::MAX_RECORD,
-    partition::batch::{Fate, Item, Slot, Tally},
+    partition::batch::{Item, Outcome, Slot, Tally},
     retry::{delay, patience, spread},
     settings::RetryPolicy,
 };
@@ -33,7 +33,7 @@ pub(super) struct Decided<H: Handler> {
     pub(super) emits: Vec<Vec<Emit>>,
 }
 
-/// Gives every open slot its fate.
+/// Gives every open slot its outcome.
 pub(super) fn decide<H: Handler>(
     handler: &H,
     retry: &RetryPolicy,
@@ -56,16 +56,16 @@ pub(super) fn decide<H: Handler>(
             first.entry(event.attempt.event_id).or_insert(at);
         }
         // A record that was gated, or waits again, holds its key's later ones back.
-        if let Some(event) = slot.decoded.as_ref().filter(|_| slot.fate == Fate::Open) {
+        if let Some(event) = slot.decoded.as_ref().filter(|_| slot.outcome == Outcome::Open) {
             let blocked = slot.item.record.key.as_ref().is_some_and(|key| waiting.contains(key));
             let twin = first.get(&event.attempt.event_id).map(|at| &before[*at]);
             first.entry(event.attempt.event_id).or_insert(at);
-            slot.fate = if blocked {
-                Fate::Behind
+            slot.outcome = if blocked {
+                Outcome::Behind
             } else if let Some(twin) = twin {
                 twin_fate(twin, event.payload_hash, event.attempt.event_id)
             } else if let Some(cause) = unreadable.get(&event.key) {
-                Fate::Dead(Class::Permanent, unreadable_state(cause))
+                Outcome::Dead(Class::Permanent, unreadable_state(cause))
             } else {
                 let state = decided.changed.get(&event.key).or_else(|| states.get(&event.key));
                 let decision = match slot.prepared.take().transpose() {
@@ -83,13 +83,13 @@ pub(super) fn decide<H: Handler>(
                             decided.changed.insert(event.key.clone(), state);
                         }
                         decided.emits[at] = decision.emit;
-                        Fate::Applied
+                        Outcome::Applied
                     }
                     Err(failure) => after_failure(retry, &slot.item, failure, now),
                 }
             };
         }
-        if matches!(slot.fate, Fate::Behind | Fate::Again(..))
+        if matches!(slot.outcome, Outcome::Behind | Outcome::Again(..))
             && let Some(key) = &slot.item.record.key
         {
             waiting.insert(key.clone());
@@ -103,35 +103,35 @@ pub(super) fn unreadable_state(cause: &Cause) -> Cause {
     Cause::new("unreadable-state", format!("the state of its key cannot be read: {cause}"))
 }
 
-/// The fate of a second event with an id that the batch has already seen.
-fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> Fate {
+/// The outcome of a second event with an id that the batch has already seen.
+fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> Outcome {
     let other_body = twin.decoded.as_ref().is_some_and(|event| event.payload_hash != payload_hash);
-    match twin.fate {
+    match twin.outcome {
         _ if other_body && twin.item.generation() == 1 => reused(event_id),
-        Fate::Behind | Fate::Again(..) => Fate::Behind,
-        Fate::Dead(..) | Fate::DeadAlready => Fate::DeadAlready,
-        _ => Fate::Duplicate,
+        Outcome::Behind | Outcome::Again(..) => Outcome::Behind,
+        Outcome::Dead(..) | Outcome::DeadAlready => Outcome::DeadAlready,
+        _ => Outcome::Duplicate,
     }
 }
 
 /// Tries again later, unless the event is to blame for ever, or its attempts or its time ran out.
-fn after_failure(retry: &RetryPolicy, item: &Item, failure: Failure, now: DateTime<Utc>) -> Fate {
+fn after_failure(retry: &RetryPolicy, item: &Item, failure: Failure, now: DateTime<Utc>) -> Outcome {
     match failure {
-        Failure::Permanent(cause) => Fate::Dead(Class::Permanent, cause),
+        Failure::Permanent(cause) => Outcome::Dead(Class::Permanent, cause),
         Failure::Unreachable(cause) => {
-            Fate::Again(cause, later(now, spread(retry, UNREACHABLE)), Tally::Unreachable)
+            Outcome::Again(cause, later(now, spread(retry, UNREACHABLE)), Tally::Unreachable)
         }
         Failure::NotYet(cause) => {
-            Fate::Again(cause, later(now, patience(retry, item.age(now))), Tally::NotYet)
+            Outcome::Again(cause, later(now, patience(retry, item.age(now))), Tally::NotYet)
         }
         Failure::Transient(cause) => {
             let attempts = item.attempts() + 1;
             // Its time begins with its first own failure.
             let elapsed = if attempts == 1 { Duration::ZERO } else { item.age(now) };
             if retry.attempts.is_some_and(|most| attempts >= most) || elapsed >= retry.deadline {
-                return Fate::Dead(Class::Exhausted, cause);
+                return Outcome::Dead(Class::Exhausted, cause);
             }
-            Fate::Again(cause, later(now, delay(retry, attempts)), Tally::Failed)
+            Outcome::Again(cause, later(now, delay(retry, attempts)), Tally::Failed)
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::{
     Cause,
     dedupe::Known,
     handler::Handler,
-    partition::batch::{Fate, Slot},
+    partition::batch::{Outcome, Slot},
 };
 
 /// Marks events that the batch itself or the inbox knows already. `new` are the ids that are new to the inbox, `known` what
-/// it says of the others. Only the first of an id stays open; the others are settled by [`decide`](super::decide) once its fate is known.
+/// it says of the others. Only the first of an id stays open; the others are settled by [`decide`](super::decide) once its outcome is known.
 pub(super) fn mark_duplicates<H: Handler>(
     slots: &mut [Slot<H>],
     new: &HashSet<Uuid>,
@@ -21,7 +21,7 @@ pub(super) fn mark_duplicates<H: Handler>(
 ) {
     for slot in slots {
         let judged = slot.item.verdict.is_some();
-        let Some(event) = slot.decoded.as_ref().filter(|_| judged || slot.fate == Fate::Open) else {
+        let Some(event) = slot.decoded.as_ref().filter(|_| judged || slot.outcome == Outcome::Open) else {
             continue;
         };
         if new.contains(&event.attempt.event_id) {
@@ -29,18 +29,19 @@ pub(super) fn mark_duplicates<H: Handler>(
         }
         let Some(known) = known.get(&event.attempt.event_id) else { continue };
         let generation = slot.item.generation();
-        slot.fate = if generation == 1 && known.generation == 1 && known.payload_hash != event.payload_hash {
+        slot.outcome = if generation == 1 && known.generation == 1 && known.payload_hash != event.payload_hash
+        {
             reused(event.attempt.event_id)
         } else if known.dead {
-            Fate::DeadAlready
+            Outcome::DeadAlready
         } else {
-            Fate::Duplicate
+            Outcome::Duplicate
         };
     }
 }
 
-/// The fate of an event whose id came with another body before.
-pub(super) fn reused(event_id: Uuid) -> Fate {
+/// The outcome of an event whose id came with another body before.
+pub(super) fn reused(event_id: Uuid) -> Outcome {
     let message = format!("event id {event_id} came before with another body: ids must not be reused");
-    Fate::Dead(Class::Permanent, Cause::new("event-id-reused", message))
+    Outcome::Dead(Class::Permanent, Cause::new("event-id-reused", message))
 }

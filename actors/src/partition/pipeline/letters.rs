@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use dead_letters::{
-    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, Outcome, Truncated, dlq_topic, fingerprint,
-    letter_id,
+    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, RequeueOutcome, Truncated, dlq_topic,
+    fingerprint, letter_id,
 };
 use metrics::counter;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::{
     handler::{Emit, Handler},
     metrics::DEAD_LETTERS,
     partition::{
-        batch::{Fate, Slot, Tally},
+        batch::{Outcome, Slot, Tally},
         shared::Shared,
     },
     record::Record,
@@ -25,7 +25,7 @@ const MAX_SHOWN: usize = 256;
 
 /// The dead letter of a slot that died.
 pub(crate) fn dead<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>, now: DateTime<Utc>) -> Option<Emit> {
-    let Fate::Dead(class, cause) = &slot.fate else { return None };
+    let Outcome::Dead(class, cause) = &slot.outcome else { return None };
     let tried = match class {
         Class::Poison => 0,
         // Dead before it was tried again.
@@ -98,12 +98,12 @@ pub(crate) fn outcome<H: Handler>(
 ) -> Option<Emit> {
     let waited = slot.item.parked?;
     let dlq_id = waited.requeued_from?;
-    let outcome = match slot.fate {
-        Fate::Applied => Outcome::Applied,
-        Fate::Duplicate => Outcome::AlreadyApplied,
-        Fate::Ignored => Outcome::Ignored,
-        Fate::Dead(..) | Fate::DeadAlready => Outcome::DeadAgain,
-        Fate::Behind | Fate::Again(..) | Fate::Open => return None,
+    let outcome = match slot.outcome {
+        Outcome::Applied => RequeueOutcome::Applied,
+        Outcome::Duplicate => RequeueOutcome::AlreadyApplied,
+        Outcome::Ignored => RequeueOutcome::Ignored,
+        Outcome::Dead(..) | Outcome::DeadAlready => RequeueOutcome::DeadAgain,
+        Outcome::Behind | Outcome::Again(..) | Outcome::Open => return None,
     };
     Some(told(context.shared, dlq_id, waited.generation, outcome, None, now))
 }
@@ -113,7 +113,7 @@ pub(crate) fn told<H: Handler>(
     shared: &Shared<H>,
     dlq_id: Uuid,
     generation: u32,
-    outcome: Outcome,
+    outcome: RequeueOutcome,
     reason: Option<String>,
     now: DateTime<Utc>,
 ) -> Emit {
@@ -177,7 +177,7 @@ fn beginning(word: &str) -> &str {
 pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
     for slot in slots {
         let failed_before = slot.item.attempts() > 0;
-        if slot.fate == Fate::Applied && !failed_before && slot.item.generation() == 1 {
+        if slot.outcome == Outcome::Applied && !failed_before && slot.item.generation() == 1 {
             continue;
         }
         let record = &slot.item.record;
@@ -185,14 +185,14 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
         let correlation_id = slot.correlation_id().unwrap_or_default();
         let correlation_id = beginning(&correlation_id);
         let (topic, partition, offset) = (&*record.source.topic, record.source.partition, record.offset.0);
-        match &slot.fate {
-            Fate::Again(cause, due_at, Tally::Failed) => {
+        match &slot.outcome {
+            Outcome::Again(cause, due_at, Tally::Failed) => {
                 let now = slot.decoded.as_ref().map_or(*due_at, |event| event.attempt.now);
                 let backoff_ms = (*due_at - now).num_milliseconds().max(0);
                 tracing::warn!(topic, partition, offset, %event_id, %correlation_id, attempt = slot.item.attempts() + 1,
                     backoff_ms, code = &*cause.code, error = cause.message, "attempt failed; trying again");
             }
-            Fate::Dead(class, cause) => {
+            Outcome::Dead(class, cause) => {
                 died(
                     context.shared,
                     record,
@@ -202,9 +202,9 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
                     (event_id, correlation_id),
                 );
             }
-            Fate::Applied => tracing::info!(topic, partition, offset, %event_id, %correlation_id,
+            Outcome::Applied => tracing::info!(topic, partition, offset, %event_id, %correlation_id,
                 attempt = slot.item.attempts() + 1, generation = slot.item.generation(), "applied after failing before"),
-            Fate::Duplicate if slot.item.generation() > 1 => {
+            Outcome::Duplicate if slot.item.generation() > 1 => {
                 tracing::info!(topic, partition, offset, %event_id, %correlation_id, "requeued, and applied before");
             }
             _ => {}

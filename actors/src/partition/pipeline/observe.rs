@@ -7,7 +7,7 @@ use dead_letters::{Class, fingerprint};
 use crate::{
     Cause,
     handler::Handler,
-    partition::batch::{Fate, Slot, Tally},
+    partition::batch::{Outcome, Slot, Tally},
     retry::{Circuit, Observation, Systemic},
 };
 
@@ -23,7 +23,8 @@ pub(super) fn observe<H: Handler>(circuit: &Circuit, slots: &[Slot<H>]) -> Vec<O
 fn observation<H: Handler>(slot: &Slot<H>) -> Option<Observation> {
     let event = slot.decoded.as_ref().filter(|_| slot.item.verdict.is_none())?;
     let failed = failure(slot).map(of_cause);
-    let tried = failed.is_some() || matches!(slot.fate, Fate::Applied | Fate::Dead(Class::Permanent, _));
+    let tried =
+        failed.is_some() || matches!(slot.outcome, Outcome::Applied | Outcome::Dead(Class::Permanent, _));
     let mut key = DefaultHasher::new();
     event.key.hash(&mut key);
     tried.then(|| Observation { key: key.finish(), failed })
@@ -31,9 +32,9 @@ fn observation<H: Handler>(slot: &Slot<H>) -> Option<Observation> {
 
 /// The transient failure that the slot's attempt ended with.
 fn failure<H: Handler>(slot: &Slot<H>) -> Option<&Cause> {
-    match &slot.fate {
-        Fate::Again(cause, _, Tally::Failed) => Some(cause),
-        Fate::Dead(Class::Exhausted, cause) if slot.item.verdict.is_none() => Some(cause),
+    match &slot.outcome {
+        Outcome::Again(cause, _, Tally::Failed) => Some(cause),
+        Outcome::Dead(Class::Exhausted, cause) if slot.item.verdict.is_none() => Some(cause),
         _ => None,
     }
 }

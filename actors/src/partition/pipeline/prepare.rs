@@ -25,7 +25,7 @@ use crate::{
     failure::Failure,
     handler::{Handler, Loaded, Lock},
     partition::{
-        batch::{Fate, Slot, Tally},
+        batch::{Outcome, Slot, Tally},
         calls::{CallId, Task},
     },
 };
@@ -192,12 +192,12 @@ fn leave<H: Handler>(
     let again = context.shared.clock.now() + LOST;
     for Waited { at, id, task, .. } in waited {
         context.calls.lock().keep(id, task);
-        slots[at].fate =
-            Fate::Again(Cause::new("slow", "its external call takes its time"), again, Tally::Slow);
+        slots[at].outcome =
+            Outcome::Again(Cause::new("slow", "its external call takes its time"), again, Tally::Slow);
     }
     let (old, new): (Vec<usize>, Vec<usize>) = left.iter().partition(|at| slots[**at].item.parked.is_some());
     // Those stay where they are, with what follows them.
-    old.into_iter().for_each(|at| slots[at].fate = Fate::Behind);
+    old.into_iter().for_each(|at| slots[at].outcome = Outcome::Behind);
     if let Some(first) = new.into_iter().min() {
         slots.truncate(first);
     }

@@ -75,7 +75,7 @@ pub struct RuntimeArgs {
     /// Actors one record may kill before it is a dead letter [default: 3].
     #[arg(long, env, value_parser = value_parser!(u32).range(1..))]
     pub crash_limit: Option<u32>,
-    /// Processes that may end without a word while they try one record alone before it is a dead letter [default: 5].
+    /// Processes that may die (unclean shutdown) while they try one record alone before it is a dead letter [default: 5].
     #[arg(long, env, value_parser = value_parser!(u32).range(1..))]
     pub death_limit: Option<u32>,
     /// Restarts of an actor without progress in a period before its partition halts [default: 10].

@@ -121,37 +121,38 @@ fn slot(planned: &Planned, offset: i64, now: DateTime<Utc>) -> Slot<Sums> {
     Slot::decode(&Sums, Item::fresh(taken), now)
 }
 
-/// The kind of a fate: the time of a next attempt has jitter.
-fn kind(fate: &Fate) -> String {
-    match fate {
-        Fate::Again(cause, ..) => format!("again {cause}"),
+/// The kind of a outcome: the time of a next attempt has jitter.
+fn kind(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Again(cause, ..) => format!("again {cause}"),
         other => format!("{other:?}"),
     }
 }
 
-type Outcome = (Vec<String>, BTreeMap<u8, i64>, i64, Vec<Emit>);
+type Folded = (Vec<String>, BTreeMap<u8, i64>, i64, Vec<Emit>);
 
-fn folded(events: &[Planned], now: DateTime<Utc>) -> Outcome {
+fn folded(events: &[Planned], now: DateTime<Utc>) -> Folded {
     let mut slots: Vec<_> = (0..).zip(events).map(|(at, event)| slot(event, at, now)).collect();
     let loaded = Loaded::new(HashMap::new(), 0);
     let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
     let decided = decided.expect("nothing is unreachable");
-    let fates = slots.iter().map(|slot| kind(&slot.fate)).collect();
+    let fates = slots.iter().map(|slot| kind(&slot.outcome)).collect();
     (fates, decided.changed, decided.shared, decided.emits.concat())
 }
 
-fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Outcome {
+fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Folded {
     let (mut fates, mut states, mut shared, mut emits) = (Vec::new(), BTreeMap::new(), 0, Vec::new());
     // What the inbox and the chains say between batches of one.
-    let (mut inbox, mut chained): (HashMap<u128, Fate>, Vec<u8>) = Default::default();
+    let (mut inbox, mut chained): (HashMap<u128, Outcome>, Vec<u8>) = Default::default();
     for (at, event) in (0..).zip(events) {
         if chained.contains(&event.key) {
-            fates.push(kind(&Fate::Behind));
+            fates.push(kind(&Outcome::Behind));
             continue;
         }
         if let Some(before) = inbox.get(&event.id) {
-            let fate = if matches!(before, Fate::Dead(..)) { Fate::DeadAlready } else { Fate::Duplicate };
-            fates.push(kind(&fate));
+            let outcome =
+                if matches!(before, Outcome::Dead(..)) { Outcome::DeadAlready } else { Outcome::Duplicate };
+            fates.push(kind(&outcome));
             continue;
         }
         let mut slots = [slot(event, at, now)];
@@ -159,12 +160,12 @@ fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Outcome {
         let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
         let decided = decided.expect("nothing is unreachable");
         let [slot] = slots;
-        if matches!(slot.fate, Fate::Again(..)) {
+        if matches!(slot.outcome, Outcome::Again(..)) {
             chained.push(event.key);
         } else {
-            inbox.insert(event.id, slot.fate.clone());
+            inbox.insert(event.id, slot.outcome.clone());
         }
-        fates.push(kind(&slot.fate));
+        fates.push(kind(&slot.outcome));
         states.extend(decided.changed);
         shared = decided.shared;
         emits.extend(decided.emits.concat());
@@ -191,29 +192,29 @@ fn failed_before(attempts: u32, since: DateTime<Utc>, after: i64) -> Item {
 fn retries_end_by_time_and_time_in_which_it_was_due_and_nobody_ran_it_does_not_count() {
     let policy = RetryPolicy { deadline: Duration::from_secs(60), ..RetryPolicy::default() };
     let since = Utc::now();
-    let fate = |item: &Item, seconds, failure: fn(&'static str, &'static str) -> Failure| {
+    let outcome = |item: &Item, seconds, failure: fn(&'static str, &'static str) -> Failure| {
         let now = since + chrono::Duration::seconds(seconds);
         match after_failure(&policy, item, failure("code", "why"), now) {
-            Fate::Again(_, due_at, tally) => Ok((tally, (due_at - now).num_milliseconds())),
-            Fate::Dead(class, _) => Err(class),
+            Outcome::Again(_, due_at, tally) => Ok((tally, (due_at - now).num_milliseconds())),
+            Outcome::Dead(class, _) => Err(class),
             other => panic!("{other:?}"),
         }
     };
     // Of 159 seconds a hundred did not count.
     let item = failed_before(1_000, since, 159);
-    assert!(matches!(fate(&item, 159, Failure::transient), Ok((Tally::Failed, 30_000..=60_000))));
+    assert!(matches!(outcome(&item, 159, Failure::transient), Ok((Tally::Failed, 30_000..=60_000))));
     // An hour in which the process was gone.
-    assert!(fate(&item, 3_600, Failure::transient).is_ok());
+    assert!(outcome(&item, 3_600, Failure::transient).is_ok());
     let item = failed_before(1_000, since, 160);
-    assert_eq!(fate(&item, 160, Failure::transient), Err(Class::Exhausted));
+    assert_eq!(outcome(&item, 160, Failure::transient), Err(Class::Exhausted));
     // What waits for something else is not counted, however long.
     assert!(matches!(
-        fate(&failed_before(5, since, 3_600), 3_600, Failure::not_yet),
+        outcome(&failed_before(5, since, 3_600), 3_600, Failure::not_yet),
         Ok((Tally::NotYet, 40_000..=60_000))
     ));
-    assert!(matches!(fate(&item, 3_600, Failure::unreachable), Ok((Tally::Unreachable, 1..=3_000))));
+    assert!(matches!(outcome(&item, 3_600, Failure::unreachable), Ok((Tally::Unreachable, 1..=3_000))));
     // Its own time begins with its first own failure.
-    assert!(fate(&failed_before(0, since, 3_600), 3_600, Failure::transient).is_ok());
+    assert!(outcome(&failed_before(0, since, 3_600), 3_600, Failure::transient).is_ok());
 }
 
 proptest! {
