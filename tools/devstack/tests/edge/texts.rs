@@ -15,6 +15,8 @@ use crate::SETTINGS;
 const MAX_LINE: usize = 4_096;
 /// A card number that stands in each of these records.
 const SECRET: &str = "4111111111111111";
+/// So much of it is no chance: four digits of it are in one of a few hundred ids.
+const PART: &str = "41111111";
 
 fn created(correlation: &str, token: &str, version: &str) -> String {
     let (event, order) = (Uuid::new_v4(), Uuid::new_v4());
@@ -56,7 +58,7 @@ fn no_value_of_a_record_is_in_an_error_and_no_line_is_long() -> Result<()> {
             for group in [PAYMENTS_GROUP, DELIVERY_GROUP] {
                 let letter = trial.dead(group, &key).await?;
                 let error = &letter.error;
-                ensure!(error.contains(&format!("`{field}`")) && !error.contains("4111"), "{group}: {error}");
+                ensure!(error.contains(&format!("`{field}`")) && !error.contains(PART), "{group}: {error}");
             }
         }
         for (log, from) in logs(trial).into_iter().zip(before) {
@@ -71,7 +73,7 @@ fn no_value_of_a_record_is_in_an_error_and_no_line_is_long() -> Result<()> {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
             let text = String::from_utf8_lossy(&fs::read(&log)?[from..]).into_owned();
-            ensure!(!text.contains("4111"), "a value of a record is in {}", log.display());
+            ensure!(!text.contains(PART), "a value of a record is in {}", log.display());
         }
         Ok(())
     })
