@@ -1,13 +1,13 @@
 //! The audit of one consumer group.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fmt,
     time::{Duration, Instant},
 };
 
 use actors::journal::Mark;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use chrono::{DateTime, Utc};
 use dead_letters::{KafkaSettings, TopicPartition, requeue_topic};
 use tokio_postgres::Client;
@@ -74,6 +74,7 @@ pub async fn audit(scope: &Scope, database: Client) -> Result<GroupAudit> {
     };
     // Where the leases are comes first: whatever moves on from there is not asked for.
     let (leases, now) = auditor.tables.leases().await?;
+    check_scope(scope, leases.iter().map(|lane| &*lane.source.topic).collect())?;
     let cutoff = now - chrono::Duration::from_std(scope.retention.saturating_sub(MARGIN))?;
     let (lanes, unread) = lanes(scope, leases).await?;
     for (source, unread) in &unread {
@@ -93,6 +94,29 @@ pub async fn audit(scope: &Scope, database: Client) -> Result<GroupAudit> {
     // Closing a client waits for its threads.
     tokio::task::spawn_blocking(move || drop(reader)).await?;
     Ok(audit)
+}
+
+/// What nobody asked for is not proved, and what does not exist proves nothing: the topics named have to be those that the group has
+/// leases on.
+fn check_scope(scope: &Scope, leased: BTreeSet<&str>) -> Result<()> {
+    let Scope { group, topics, .. } = scope;
+    let requeue = requeue_topic(group);
+    let read: BTreeSet<&str> = leased.into_iter().filter(|topic| *topic != requeue).collect();
+    ensure!(
+        !read.is_empty(),
+        "group {group} has no lease in this database: is that the group's name, is this its database, and has it ever run?"
+    );
+    let read_by_it = || read.iter().copied().collect::<Vec<_>>().join(", ");
+    if let Some(topic) = topics.iter().find(|topic| !read.contains(topic.as_str())) {
+        bail!("group {group} has no lease on topic {topic}; it has leases on {}", read_by_it());
+    }
+    if let Some(topic) = read.iter().find(|topic| !topics.iter().any(|named| named == *topic)) {
+        bail!(
+            "group {group} has leases on topic {topic} too, which was not named; it has leases on {}",
+            read_by_it()
+        );
+    }
+    Ok(())
 }
 
 /// The leases of what the group reads, in order, each with what is left of its partition; and those whose partition does not answer.
@@ -311,4 +335,35 @@ struct Journal {
     cover: Cover,
     /// Where the next page begins; nothing after the last one.
     after: Option<Place>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_audit_of_nothing_proves_nothing() {
+        let scope = Scope {
+            group: "g".into(),
+            topics: vec!["a".into(), "b".into()],
+            kafka: KafkaSettings::default(),
+            retention: Duration::ZERO,
+            event: Arc::new(|_| None),
+        };
+        let said = |leased: &[&str]| {
+            check_scope(&scope, leased.iter().copied().collect()).err().map(|error| error.to_string())
+        };
+        assert_eq!(said(&["a", "b", "g.requeue"]), None);
+        for (leased, why) in [
+            (&[][..], "has no lease in this database"),
+            (&["g.requeue"], "has no lease in this database"),
+            (&["a"], "no lease on topic b; it has leases on a"),
+            (&["a", "b", "c"], "leases on topic c too, which was not named"),
+        ] {
+            let said = said(leased).expect("refused");
+            assert!(said.contains(why), "{leased:?}: {said}");
+        }
+    }
 }

@@ -60,7 +60,9 @@ impl Tables {
                               from offset_journal where consumer = $1 group by topic, partition) noted
                         on (noted.topic, noted.partition) = (lease.topic, lease.partition)
                    where lease.consumer = $1";
-        let rows = self.client.query(sql, &[&self.group]).await?;
+        let rows = self.client.query(sql, &[&self.group]).await;
+        let rows = rows
+            .context("the runtime's tables cannot be read: is this the database of the group's service?")?;
         let now = rows.first().map_or_else(Utc::now, |row| row.get(9));
         let lane = |row: &tokio_postgres::Row| Lane {
             source: TopicPartition::new(row.get::<_, &str>(0), row.get(1)),

@@ -11,6 +11,9 @@ use dead_letters::KafkaSettings;
 /// Three days, as long as services remember outcomes unless they are told otherwise.
 const RETENTION_S: u64 = 3 * 24 * 60 * 60;
 
+/// Longer waits are said.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// Reads a consumer group's topics again and proves that every offset it is past has an outcome, without believing a counter.
 ///
 /// Needs to read the topics, the group's dead letters and dlq.actions, and the group's database. It changes nothing, joins no
@@ -54,13 +57,13 @@ struct Cli {
     #[arg(long, env = "INBOX_RETENTION_S", default_value_t = RETENTION_S)]
     retention: u64,
     /// Where a record's JSON has the event's id, a JSON pointer
-    #[arg(long, default_value = "/event_id")]
+    #[arg(long, default_value = "/event_id", value_parser = pointer)]
     event_id: String,
     /// Where it says when that happened, RFC 3339
-    #[arg(long, default_value = "/occurred_at")]
+    #[arg(long, default_value = "/occurred_at", value_parser = pointer)]
     occurred_at: String,
     /// Where it has its correlation id
-    #[arg(long, default_value = "/correlation_id")]
+    #[arg(long, default_value = "/correlation_id", value_parser = pointer)]
     correlation_id: String,
     /// How to show it
     #[arg(short, long, default_value = "table")]
@@ -71,6 +74,13 @@ struct Cli {
 enum Output {
     Table,
     Json,
+}
+
+fn pointer(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("a JSON pointer begins with /, such as /event_id or /meta/id".to_owned()),
+    }
 }
 
 #[tokio::main]
@@ -93,7 +103,14 @@ async fn run(cli: Cli) -> Result<bool> {
         client_cert: cli.database_tls_client_cert,
         client_key: cli.database_tls_client_key,
     };
-    let database = Database::new(&cli.database_url, "audit", &files)?.client().await?;
+    let database = Database::new(&cli.database_url, "audit", &files)?;
+    let database = tokio::select! {
+        client = database.client() => client?,
+        () = tokio::time::sleep(SILENCE) => {
+            eprintln!("waiting up to a minute for PostgreSQL to answer");
+            database.client().await?
+        }
+    };
     let Cli { event_id: id, occurred_at, correlation_id, .. } = cli;
     let scope = Scope {
         group: cli.group,

@@ -21,7 +21,12 @@ pub type Reach = BTreeMap<(String, i32), Result<(i64, i64), KafkaError>>;
 /// When Kafka does not answer.
 pub fn reach(kafka: &KafkaSettings, topics: &[String]) -> Result<Reach> {
     let consumer: BaseConsumer = reading(kafka).create().context("no consumer can be made")?;
-    let metadata = consumer.fetch_metadata(None, LIMIT).context("Kafka's metadata cannot be read")?;
+    let metadata = consumer.fetch_metadata(None, LIMIT).with_context(|| {
+        format!(
+            "Kafka at {} does not answer: check its address, and the properties it is reached with",
+            kafka.brokers
+        )
+    })?;
     let mut reach = Reach::new();
     for topic in metadata.topics().iter().filter(|topic| topics.iter().any(|name| name == topic.name())) {
         for partition in topic.partitions() {

@@ -37,7 +37,7 @@ async fn clean(trial: &Trial) -> Result<Audit> {
 }
 
 /// What the program says of payments, which knows nothing of this stack: its exit code, and what it prints.
-async fn program(trial: &Trial) -> Result<(Option<i32>, String)> {
+async fn program(trial: &Trial, group: &str) -> Result<(Option<i32>, String)> {
     let (brokers, database) = (trial.stack.url(KAFKA_BROKERS)?, trial.stack.url("PAYMENTS_DATABASE_URL")?);
     let output = Command::new(paths::binaries()?.join("audit"))
         .args([
@@ -90,7 +90,7 @@ async fn inbox_row(trial: &Trial, payments: &Client, event: Uuid, place: (i32, i
                  returning dead, generation, payload_hash, processed_at";
     let row = payments.query_one(taken, &[&PAYMENTS_GROUP, &event]).await.context("it was not applied")?;
     let audit = audited(trial).await?;
-    let (code, said) = program(trial).await?;
+    let (code, said) = program(trial, PAYMENTS_GROUP).await?;
     let back = "insert into inbox (consumer, event_id, dead, generation, payload_hash, processed_at)
                 values ($1, $2, $3, $4, $5, $6)";
     let (dead, generation): (bool, i32) = (row.get(0), row.get(1));
@@ -154,7 +154,10 @@ fn the_audit_proves_every_offset_and_names_the_first_that_has_no_outcome() -> Re
         inbox_row(trial, &payments, event, place).await?;
         journal_row(trial, &payments, place).await?;
         clean(trial).await?;
-        let (code, said) = program(trial).await?;
+        // What it was not asked the right way it does not prove.
+        let (code, said) = program(trial, DELIVERY_GROUP).await?;
+        ensure!(code == Some(3) && said.contains("has no lease in this database"), "{code:?}: {said}");
+        let (code, said) = program(trial, PAYMENTS_GROUP).await?;
         ensure!(code == Some(0) && said.contains("every offset has an outcome"), "{code:?}: {said}");
         Ok(())
     })
