@@ -46,7 +46,7 @@ async fn program(trial: &Trial, group: &str) -> Result<(Option<i32>, String)> {
             "--database-url",
             database,
             "--group",
-            PAYMENTS_GROUP,
+            group,
             "--topic",
             ORDERS,
         ])
