@@ -40,16 +40,7 @@ async fn clean(trial: &Trial) -> Result<Audit> {
 async fn program(trial: &Trial, group: &str) -> Result<(Option<i32>, String)> {
     let (brokers, database) = (trial.stack.url(KAFKA_BROKERS)?, trial.stack.url("PAYMENTS_DATABASE_URL")?);
     let output = Command::new(paths::binaries()?.join("audit"))
-        .args([
-            "--brokers",
-            brokers,
-            "--database-url",
-            database,
-            "--group",
-            group,
-            "--topic",
-            ORDERS,
-        ])
+        .args(["--brokers", brokers, "--database-url", database, "--group", group, "--topic", ORDERS])
         .output()
         .await?;
     let said = [output.stdout, output.stderr].concat();
