@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dead_letters::KafkaSettings;
+use dead_letters::{KafkaSettings, batch_named, end_of_batch, is_unreadable};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -120,7 +120,7 @@ impl Visitor {
                 let Stop::Bad { batch, why } = stop else { return Ok(()) };
                 let bad = at.max(batch.unwrap_or_default());
                 at = bad;
-                let past = end_of_batch(bad, end, |offset| {
+                let past = end_of_batch::<anyhow::Error>(bad, end, |offset| {
                     self.seek(topic, partition, offset)?;
                     Ok(match self.run(|_| false)? {
                         Stop::Bad { batch: other, .. } => other != batch,
@@ -161,9 +161,9 @@ impl Visitor {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Stop::Done),
-                Some(Err(error)) if stays(&error) => {
+                Some(Err(error)) if is_unreadable(&error) => {
                     let why = self.said().unwrap_or_else(|| error.to_string());
-                    return Ok(Stop::Bad { batch: batch(&why), why });
+                    return Ok(Stop::Bad { batch: batch_named(&why), why });
                 }
                 // A broker that comes back answers soon; one that does not ends in the stall below.
                 Some(Err(_)) | None => {}
@@ -177,73 +177,5 @@ impl Visitor {
 
     fn said(&self) -> Option<String> {
         self.0.context().0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Troubles with the bytes of a batch, which nobody mends by trying again.
-fn stays(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::BadMessage
-                | RDKafkaErrorCode::BadCompression
-                | RDKafkaErrorCode::NotImplemented
-                | RDKafkaErrorCode::Underflow
-                | RDKafkaErrorCode::InvalidMessage
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::UnsupportedCompressionType
-        )
-    )
-}
-
-/// Where the batch begins, from the client's own words: `Decompression (codec 0x3) of message at 7 of 512 bytes failed: …`.
-fn batch(why: &str) -> Option<i64> {
-    why.split_once(" at ")?.1.trim_start_matches("offset ").split(' ').next()?.parse().ok()
-}
-
-/// The first offset past the batch that `bad` lies in; `end` if there is none before. `beyond` says whether an offset lies past that
-/// batch. Steps get longer and then shorter, so that a batch of any size takes few of them.
-fn end_of_batch(bad: i64, end: i64, mut beyond: impl FnMut(i64) -> Result<bool>) -> Result<i64> {
-    let (mut bad, mut step) = (bad, 1);
-    let mut past = loop {
-        let tried = bad.saturating_add(step).min(end);
-        if tried >= end || beyond(tried)? {
-            break tried.max(bad + 1);
-        }
-        (bad, step) = (tried, step.saturating_mul(2));
-    };
-    while past - bad > 1 {
-        let middle = bad + (past - bad) / 2;
-        if beyond(middle)? {
-            past = middle;
-        } else {
-            bad = middle;
-        }
-    }
-    Ok(past)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_batch_is_found_in_few_steps_and_its_beginning_in_the_clients_words() {
-        for (bad, past, end) in [(0, 1, 10), (5, 8, 8), (5, 8, 20), (100, 1_100, 50_000), (7, 9, 8)] {
-            let mut asked = 0;
-            let found = end_of_batch(bad, end, |offset| {
-                asked += 1;
-                Ok(offset >= past)
-            });
-            assert_eq!(found.expect("answered"), past.min(end), "{bad} {past} {end}");
-            assert!(asked <= 24, "{asked} for {} offsets", past - bad);
-        }
-        assert_eq!(
-            batch("Decompression (codec 0x3) of message at 7 of 512 bytes failed: Local: Bad"),
-            Some(7)
-        );
-        assert_eq!(batch("MessageSet at offset 12 (77 bytes) failed CRC32C check"), Some(12));
-        assert_eq!(batch("Local: Not implemented"), None);
     }
 }

@@ -12,6 +12,7 @@ mod headers;
 mod ledger;
 mod letter;
 mod place;
+mod unreadable;
 
 pub use self::{
     client::{KafkaSettings, PropertyError, client_config},
@@ -22,4 +23,5 @@ pub use self::{
     ledger::{Action, Entry, RequeueOutcome},
     letter::{ACTIONS_TOPIC, Class, LETTER_MAX, MAX_ERROR, dlq_topic, group_of, letter_id, requeue_topic},
     place::{NextOffset, Offset, TopicPartition},
+    unreadable::{batch_named, end_of_batch, is_unreadable},
 };

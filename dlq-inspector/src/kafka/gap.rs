@@ -5,6 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use dead_letters::batch_named;
+
 /// Offsets that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -62,38 +64,10 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
-    /// From the client's own words, such as `Decompression (codec 0x3) of message at 7 of 512 bytes failed: …`.
+    /// From the client's own words.
     pub(super) fn new(why: String) -> Self {
-        let digits =
-            why.split_once(" at ").map(|(_, rest)| rest.trim_start_matches("offset ").split(' ').next());
-        Self { batch: digits.flatten().and_then(|digits| digits.parse().ok()), why }
+        Self { batch: batch_named(&why), why }
     }
-}
-
-/// The first offset past the batch that `bad` lies in; `end` if there is none before. `beyond` says whether an offset lies past that
-/// batch. Steps get longer and then shorter, so that a batch of any size takes few of them.
-pub(super) fn end_of_batch(
-    bad: i64,
-    end: i64,
-    mut beyond: impl FnMut(i64) -> anyhow::Result<bool>,
-) -> anyhow::Result<i64> {
-    let (mut bad, mut step) = (bad, 1);
-    let mut past = loop {
-        let tried = bad.saturating_add(step).min(end);
-        if tried >= end || beyond(tried)? {
-            break tried.max(bad + 1);
-        }
-        (bad, step) = (tried, step.saturating_mul(2));
-    };
-    while past - bad > 1 {
-        let middle = bad + (past - bad) / 2;
-        if beyond(middle)? {
-            past = middle;
-        } else {
-            bad = middle;
-        }
-    }
-    Ok(past)
 }
 
 #[cfg(test)]
@@ -122,32 +96,5 @@ mod tests {
         gaps.note(gap(Some(7), Some(8)));
         gaps.note(gap(Some(9), Some(10)));
         assert_eq!(gaps.all().len(), 2);
-    }
-
-    #[test]
-    fn the_client_says_where_the_batch_begins() {
-        for (why, batch) in [
-            ("Decompression (codec 0x3) of message at 7 of 512 bytes failed: Local: Bad", Some(7)),
-            ("MessageSet at offset 12 (77 bytes) failed CRC32C check", Some(12)),
-            ("Local: Not implemented", None),
-            ("nothing at all", None),
-        ] {
-            assert_eq!(Unreadable::new(why.into()).batch, batch, "{why}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_batch_that_cannot_be_read_is_found_in_few_steps() {
-        for (bad, good, end) in
-            [(0, 1, 10), (5, 8, 8), (5, 8, 20), (100, 1_100, 50_000), (7, 8, 8), (3, 90, 90)]
-        {
-            let mut asked = 0;
-            let found = end_of_batch(bad, end, |offset| {
-                asked += 1;
-                Ok(offset >= good)
-            });
-            assert_eq!(found.expect("answered"), good.min(end), "{bad} {good} {end}");
-            assert!(asked <= 24, "{asked} for {} offsets", good - bad);
-        }
     }
 }

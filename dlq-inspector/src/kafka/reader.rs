@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use dead_letters::Headers;
+use dead_letters::{Headers, end_of_batch, is_unreadable};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -182,7 +182,7 @@ impl<'k> Reader<'k> {
             })?;
             let Event::Unreadable(first) = event else { return Ok(()) };
             let bad = self.position(partition).max(first.batch.unwrap_or_default());
-            let past = super::gap::end_of_batch(bad, end, |offset| {
+            let past = end_of_batch::<anyhow::Error>(bad, end, |offset| {
                 self.seek(partition, offset)?;
                 Ok(match self.settled(|_| false)? {
                     Event::Unreadable(other) => other.batch != first.batch,
@@ -256,7 +256,7 @@ impl<'k> Reader<'k> {
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Event::End(partition)),
             Some(Err(error)) if passes(&error) => Ok(Event::Nothing),
-            Some(Err(error)) if stays(&error) => {
+            Some(Err(error)) if is_unreadable(&error) => {
                 let why = self.complaints.last().unwrap_or_else(|| error.to_string());
                 Ok(Event::Unreadable(super::gap::Unreadable::new(why)))
             }
@@ -290,23 +290,6 @@ fn passes(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
                 // This tool belongs to no group, so what it may do with one does not matter.
                 | RDKafkaErrorCode::GroupAuthorizationFailed
-        )
-    )
-}
-
-/// Troubles with the bytes of one batch, which nobody mends by trying again.
-fn stays(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::BadMessage
-                | RDKafkaErrorCode::BadCompression
-                | RDKafkaErrorCode::NotImplemented
-                | RDKafkaErrorCode::Underflow
-                | RDKafkaErrorCode::InvalidMessage
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::UnsupportedCompressionType
         )
     )
 }
