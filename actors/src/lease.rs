@@ -19,7 +19,7 @@ use tokio_postgres::{Row, types::ToSql};
 pub(crate) use self::{
     admin::{place, reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Intent, Place, claim, remember, write_intent},
-    progress::{Marks, Progress, write_caught_up},
+    progress::{CaughtUp, Marks, Progress, write_caught_up},
     row::RowAt,
 };
 use crate::record::Record;

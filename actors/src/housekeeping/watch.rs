@@ -20,7 +20,7 @@ use crate::{
     connection::{Connection, Trouble},
     consumer::ConsumerPair,
     lane::LaneKind,
-    lease::{self, Marks},
+    lease::{self, CaughtUp, Marks},
     observed::Observed,
     retry::{self, CameDue},
     settings::GroupSettings,
@@ -109,7 +109,12 @@ impl Watch {
             connection.read(limits, self.pauses(client)).await?;
         }
         if state.noted.elapsed() >= self.at_most(PROGRESS_EVERY) {
-            connection.write(limits, self.note_progress(client, state)).await?;
+            let caught_up = self.caught_up(state);
+            if !caught_up.is_empty() {
+                let note = lease::write_caught_up(client, &self.settings.group, &caught_up);
+                let written = connection.write(limits, note).await?;
+                state.marks.written(state.noted, &written);
+            }
         }
         if state.round.is_multiple_of(ACCOUNTS_EVERY) {
             connection.read(limits, self.accounts(client)).await?;
@@ -143,15 +148,11 @@ impl Watch {
 
     /// Up to when the lanes here have handled everything. What lies in a requeue topic was dead, and is remembered for longer than
     /// that topic keeps it.
-    async fn note_progress(&self, client: &Client, state: &mut State) -> Result<(), Error> {
+    fn caught_up(&self, state: &mut State) -> Vec<CaughtUp> {
         state.noted = Instant::now();
         let lanes = self.consumers.lanes();
         let sources = lanes.iter().filter(|lane| lane.kind == LaneKind::Source);
-        let caught_up =
-            state.marks.look(state.noted, sources.map(|lane| (lane.source.clone(), lane.progress())));
-        let written = lease::write_caught_up(client, &self.settings.group, &caught_up).await?;
-        state.marks.written(state.noted, &written);
-        Ok(())
+        state.marks.look(state.noted, sources.map(|lane| (lane.source.clone(), lane.progress())))
     }
 
     /// Offsets of each lease without an outcome, and whether its count of waiting records is the table's.

@@ -100,9 +100,6 @@ pub(crate) async fn write_caught_up(
     consumer: &str,
     lanes: &[CaughtUp],
 ) -> Result<Vec<TopicPartition>, Error> {
-    if lanes.is_empty() {
-        return Ok(Vec::new());
-    }
     let statement = client
         .prepare_cached(
             "WITH free AS MATERIALIZED (
