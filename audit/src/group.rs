@@ -123,10 +123,10 @@ fn check_scope(scope: &Scope, leased: BTreeSet<&str>) -> Result<()> {
 async fn lanes(scope: &Scope, leases: Vec<Lane>) -> Result<(Vec<Lane>, Vec<(TopicPartition, Unread)>)> {
     let requeue = requeue_topic(&scope.group);
     let names: Vec<String> = scope.topics.iter().cloned().chain([requeue.clone()]).collect();
-    let (kafka, wanted) = (scope.kafka.clone(), names.clone());
-    let reach = tokio::task::spawn_blocking(move || reach(&kafka, &wanted)).await??;
+    let kafka = scope.kafka.clone();
+    let reach = tokio::task::spawn_blocking(move || reach(&kafka, &names)).await??;
     let (mut lanes, mut unread) = (Vec::new(), Vec::new());
-    for mut lane in leases.into_iter().filter(|lane| names.iter().any(|name| **name == *lane.source.topic)) {
+    for mut lane in leases {
         let answer = reach.get(&(lane.source.topic.to_string(), lane.source.partition));
         let answer = answer.with_context(|| {
             format!(

@@ -139,10 +139,10 @@ fn kafka(cli: &Cli) -> Result<KafkaSettings> {
         None => Vec::new(),
     };
     for property in &cli.properties {
-        match property.split_once('=') {
-            Some((name, value)) => properties.push((name.trim().to_owned(), value.trim().to_owned())),
+        match KafkaSettings::read_properties(property) {
+            Ok(pair) if !pair.is_empty() => properties.extend(pair),
             // What there is may be a password.
-            None => bail!("-X takes NAME=VALUE"),
+            _ => bail!("-X takes NAME=VALUE"),
         }
     }
     let kafka = KafkaSettings { brokers: cli.brokers.clone(), properties };
