@@ -177,6 +177,7 @@ impl Assignment {
         free
     }
 
+    /// Another commit may be sent.
     pub(super) fn commit_answered(&self) {
         *self.committing.lock() = None;
     }

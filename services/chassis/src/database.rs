@@ -157,6 +157,9 @@ impl Database {
             let lock = take_lock(&mut locking).await.map_err(DatabaseError::Lock)?;
             let mut client = self.client().await?;
             apply(&mut client, actors::migrations(), actors::HISTORY).await?;
+            // During a deploy an old version starts beside a new one: it finds migrations that it does not know.
+            let mut own = own.set_abort_missing(false);
+            own.set_migration_table_name(SERVICE_HISTORY);
             apply(&mut client, own, SERVICE_HISTORY).await?;
             lock.rollback().await.map_err(DatabaseError::Lock)
         };
@@ -234,9 +237,6 @@ async fn take_lock(client: &mut Client) -> Result<tokio_postgres::Transaction<'_
 }
 
 async fn apply(client: &mut Client, runner: Runner, history: &'static str) -> Result<(), DatabaseError> {
-    // During a deploy an old version starts beside a new one: it finds migrations that it does not know.
-    let mut runner = runner.set_abort_missing(false);
-    runner.set_migration_table_name(history);
     let report =
         runner.run_async(client).await.map_err(|source| DatabaseError::Migrate { history, source })?;
     for migration in report.applied_migrations() {

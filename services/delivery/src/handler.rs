@@ -60,15 +60,6 @@ impl Handler for Deliveries {
         body.envelope.event.order_id()
     }
 
-    async fn prepare(
-        &self,
-        _attempt: &Attempt,
-        _body: &Inbound,
-        _assignment: Option<&Assignment>,
-    ) -> Result<(), Failure> {
-        Ok(())
-    }
-
     async fn load<C: GenericClient>(
         &self,
         client: &C,

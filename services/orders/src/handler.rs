@@ -49,10 +49,6 @@ impl Handler for Orders {
         body.envelope.event.order_id()
     }
 
-    async fn prepare(&self, _: &Attempt, _: &Inbound, _: Option<&Order>) -> Result<(), Failure> {
-        Ok(())
-    }
-
     async fn load<C: GenericClient>(
         &self,
         client: &C,

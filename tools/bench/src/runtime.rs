@@ -73,10 +73,6 @@ impl Handler for Totals {
         body.key
     }
 
-    async fn prepare(&self, _: &Attempt, _: &Event, _: Option<&Total>) -> Result<(), Failure> {
-        Ok(())
-    }
-
     /// Nothing: a total is written as an increment, as in the hand-written code.
     async fn load<C: GenericClient>(&self, _: &C, _: &[u32], _: Lock) -> LoadResult<Self> {
         Ok(Loaded::new(HashMap::new(), ()))

@@ -42,7 +42,7 @@ pub struct RuntimeArgs {
     /// A member silent for this long loses its partitions, milliseconds [default: 6000].
     #[arg(long, env, value_parser = value_parser!(u64).range(1_000..=300_000))]
     pub session_timeout_ms: Option<u64>,
-    /// Time a leaving partition's batch in hand is given, milliseconds; at most 0.6 of the session time-out [default: 3500].
+    /// Time a leaving partition's batch in flight is given, milliseconds; at most 0.6 of the session time-out [default: 3500].
     #[arg(long, env)]
     pub drain_ms: Option<u64>,
     /// Most records in one batch transaction [default: 500].

@@ -62,10 +62,6 @@ impl Handler for Sums {
         body.key
     }
 
-    async fn prepare(&self, _: &Attempt, _: &Planned, _: Option<&i64>) -> Result<(), Failure> {
-        Ok(())
-    }
-
     async fn load<C: GenericClient>(&self, _: &C, _: &[u8], _: Lock) -> LoadResult<Self> {
         unreachable!("states are given")
     }
