@@ -1,12 +1,17 @@
 //! A customer of the platform: what tests, demo and bench ask the gateway.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::topics::partition_of;
 
 /// States in which nothing more happens to an order.
 pub const TERMINAL: [&str; 2] = ["COMPLETED", "CANCELLED"];
@@ -116,6 +121,20 @@ impl Gateway {
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// Places orders until each of the `partitions` of their topic has one, all of it within `limit`.
+    pub async fn place_on_each(&self, partitions: i32, limit: Duration) -> Result<Vec<Uuid>> {
+        let start = Instant::now();
+        let mut placed = Vec::new();
+        let mut missing: BTreeSet<i32> = (0..partitions).collect();
+        while !missing.is_empty() {
+            let left = limit.saturating_sub(start.elapsed());
+            let order = self.place_eventually("tok_ok", 1_000, left).await?;
+            missing.remove(&partition_of(order.to_string().as_bytes(), partitions));
+            placed.push(order);
+        }
+        Ok(placed)
     }
 
     /// The order as it is now.

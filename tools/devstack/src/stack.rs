@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::{
     names::{self, DATABASES, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
     paths,
-    process::Lifetime,
+    process::{Lifetime, ProcessId},
     servers::{Home, kafka, postgres},
     state::{Entry, Lock, State},
 };
@@ -150,6 +150,12 @@ impl Stack {
     pub fn log(&self, role: Role, instance: u32) -> PathBuf {
         let label = self.state.entry(role, instance).map_or_else(|| role.to_string(), Entry::label);
         self.dir.join("logs").join(format!("{label}.log"))
+    }
+
+    /// The process of an instance, whether it still runs or not.
+    pub fn process(&self, role: Role, instance: u32) -> Result<ProcessId> {
+        let process = self.state.entry(role, instance).and_then(|entry| entry.process);
+        process.with_context(|| format!("{role} was never started"))
     }
 
     /// Where a server of it lives.

@@ -15,7 +15,6 @@ use crate::{
     gateway::Gateway,
     inspector::{DeadLetter, Inspector},
     names::{KAFKA_BROKERS, Role},
-    process::ProcessId,
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},
     topics,
@@ -140,21 +139,6 @@ impl Trial {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-    }
-
-    /// Starts an instance anew with other variables.
-    pub async fn restart_with(&mut self, role: Role, variables: &[(&str, &str)]) -> Result<()> {
-        for (name, value) in variables {
-            self.stack.set_variable(role, name, value);
-        }
-        ensure!(self.stack.stop(role, 1).await?, "{role} did not end when asked");
-        self.stack.start(role, 1).await
-    }
-
-    /// The process of a role's first instance.
-    pub fn process(&self, role: Role) -> Result<ProcessId> {
-        let process = self.stack.state().entry(role, 1).and_then(|entry| entry.process);
-        process.with_context(|| format!("{role} was never started"))
     }
 
     /// What does not work as it should, as a service's `/readyz` says.

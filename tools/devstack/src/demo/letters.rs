@@ -47,12 +47,7 @@ impl Demo {
         let letter = self.dead(&id.to_string(), &["--state", "open"]).await?;
         println!("   dead: {} ({})", letter.class, letter.error);
         println!("   payments is restarted with PROVIDER_MAX_AMOUNT_CENTS={RAISED}");
-        self.stack.set_variable(Role::Payments, "PROVIDER_MAX_AMOUNT_CENTS", RAISED);
-        ensure!(
-            self.stack.stop(Role::Payments, 1).await?,
-            "payments did not drain in time when asked to end"
-        );
-        self.stack.start(Role::Payments, 1).await?;
+        self.stack.restart_with(Role::Payments, 1, &[("PROVIDER_MAX_AMOUNT_CENTS", RAISED)]).await?;
 
         let short = &letter.id[..8];
         self.print(&["requeue", short]).await?;

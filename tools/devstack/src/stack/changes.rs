@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use futures_util::{
     future::{join_all, try_join_all},
     stream::{FuturesUnordered, StreamExt},
@@ -243,9 +243,7 @@ impl Stack {
 
     /// Kills an instance as `kill -9` does.
     pub async fn kill(&mut self, role: Role, instance: u32) -> Result<()> {
-        let process = self.state.entry(role, instance).and_then(|entry| entry.process);
-        let process = process.with_context(|| format!("{role} was never started"))?;
-        process.end(Signal::KILL, std::time::Duration::from_secs(5)).await?;
+        self.process(role, instance)?.end(Signal::KILL, std::time::Duration::from_secs(5)).await?;
         Ok(())
     }
 
@@ -256,6 +254,20 @@ impl Stack {
             Ok(_) => Ok(()),
             Err(error) => Err(self.undone(&before, error).await),
         }
+    }
+
+    /// Starts an instance anew with other variables.
+    pub async fn restart_with(
+        &mut self,
+        role: Role,
+        instance: u32,
+        variables: &[(&str, &str)],
+    ) -> Result<()> {
+        for (name, value) in variables {
+            self.set_variable(role, name, value);
+        }
+        ensure!(self.stop(role, instance).await?, "{role} did not end in time when asked");
+        self.start(role, instance).await
     }
 
     /// Says at which port Kafka's clients find somebody who hands on to it; from its next start on.

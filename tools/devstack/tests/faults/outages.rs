@@ -32,7 +32,7 @@ async fn payments(trial: &mut Trial, share: &str) -> Result<()> {
         ("PROVIDER_TRANSIENT_RATE", share),
         ("PROVIDER_DECLINE_RATE", "0"),
     ];
-    trial.restart_with(Role::Payments, &variables).await
+    trial.stack.restart_with(Role::Payments, 1, &variables).await
 }
 
 /// Does `work` with payments as [`payments`] starts it. Whatever came of it, the next test finds payments as it is by default.
@@ -52,7 +52,7 @@ async fn with_payments(
         ("PROVIDER_TRANSIENT_RATE", "0"),
         ("PROVIDER_DECLINE_RATE", "0.2"),
     ];
-    let restored = trial.restart_with(Role::Payments, &defaults).await;
+    let restored = trial.stack.restart_with(Role::Payments, 1, &defaults).await;
     done.and(restored)
 }
 
@@ -172,7 +172,7 @@ impl Gone {
     async fn happens(self, trial: &mut Trial) -> Result<()> {
         match self {
             Self::Kafka => {
-                let kafka = trial.process(Role::Kafka)?;
+                let kafka = trial.stack.process(Role::Kafka, 1)?;
                 kafka.signal(Signal::STOP)?;
                 tokio::time::sleep(2 * DEADLINE).await;
                 kafka.signal(Signal::CONT)

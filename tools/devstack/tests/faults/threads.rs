@@ -1,7 +1,6 @@
 //! One thread of a process stands still, and all others go on: the status says so, and nothing is lost by it.
 
 use std::{
-    collections::BTreeSet,
     fs,
     sync::mpsc,
     thread,
@@ -12,7 +11,6 @@ use anyhow::{Context, Result, anyhow, ensure};
 use contracts::topics::PARTITIONS;
 use devstack::{
     names::Role,
-    topics::partition_of,
     trial::{self, Condition, Trial},
 };
 use nix::{
@@ -101,18 +99,6 @@ fn threads(pid: u32, name: &str) -> Result<Vec<Pid>> {
     Ok(found.into_iter().map(Pid::from_raw).collect())
 }
 
-/// Places an order on each partition.
-async fn place(trial: &Trial) -> Result<Vec<Uuid>> {
-    let mut placed = Vec::new();
-    let mut missing: BTreeSet<i32> = (0..PARTITIONS).collect();
-    while !missing.is_empty() {
-        let order = trial.gateway.place_eventually("tok_ok", 500, trial::SOON).await?;
-        missing.remove(&partition_of(order.to_string().as_bytes(), PARTITIONS));
-        placed.push(order);
-    }
-    Ok(placed)
-}
-
 /// How many of them have not ended.
 async fn open(trial: &Trial, placed: &[Uuid]) -> Result<usize> {
     let mut open = 0;
@@ -142,7 +128,7 @@ async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<()> {
     // Long enough for a session to end by it.
     tokio::time::sleep(STANDS).await;
     let start = Instant::now();
-    let placed = place(trial).await?;
+    let placed = trial.gateway.place_on_each(PARTITIONS, trial::SOON).await?;
     let ended = all_end(trial, &placed, SHOWN).await?;
     let said = trial.degraded(Role::Payments).await?;
     println!(
@@ -175,7 +161,7 @@ async fn an_order_ends(trial: &Trial) -> Result<()> {
 /// Stops a thread of payments, once nothing of it is degraded.
 async fn stop_of_payments(trial: &Trial, name: &str) -> Result<Option<Stopped>> {
     trial.until_degraded(Role::Payments, "at rest", trial::SOON, <[Condition]>::is_empty).await?;
-    stop(threads(trial.process(Role::Payments)?.pid, name)?[0])
+    stop(threads(trial.stack.process(Role::Payments, 1)?.pid, name)?[0])
 }
 
 #[test]
@@ -208,7 +194,7 @@ fn a_producer_whose_thread_stands_still_is_named_and_replaced() -> Result<()> {
 #[test]
 fn a_thread_of_the_kafka_client_that_stands_still_harms_nobody_unseen() -> Result<()> {
     trial::run(load::SETTINGS, async |trial| {
-        let mut drawn = threads(trial.process(Role::Payments)?.pid, "rdk:")?;
+        let mut drawn = threads(trial.stack.process(Role::Payments, 1)?.pid, "rdk:")?;
         drawn.shuffle(&mut rand::rng());
         if !load::all() {
             drawn.truncate(SAMPLE);

@@ -1,7 +1,7 @@
 //! One round: Kafka goes away from a system at rest, comes back, and one order on each partition has to end soon.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use devstack::{gateway::Gateway, names::Role, process::ProcessId, stack::Stack, topics::partition_of};
+use devstack::{gateway::Gateway, names::Role, stack::Stack, topics::partition_of};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -85,7 +85,12 @@ impl Round {
             // Whatever was seen, Kafka comes back, and what follows is looked at too.
             self.come_back(stack, proxy).await?;
             let back = Instant::now();
-            let orders = async { all_end(gateway, &place(gateway, back).await?, back).await };
+            let orders = async {
+                let left = SOON.saturating_sub(back.elapsed());
+                let placed =
+                    gateway.place_on_each(PARTITIONS, left).await.context("no order can be placed")?;
+                all_end(gateway, &placed, back).await
+            };
             let (orders, calm) = tokio::join!(orders, watch.calm(back));
             let wrong: Vec<String> = [away, orders, calm]
                 .into_iter()
@@ -101,7 +106,7 @@ impl Round {
 
     async fn leave(self, stack: &mut Stack, proxy: &Proxy) -> Result<()> {
         match self.absence {
-            Absence::Frozen => kafka(stack)?.signal(Signal::STOP),
+            Absence::Frozen => stack.process(Role::Kafka, 1)?.signal(Signal::STOP),
             Absence::Killed => stack.kill(Role::Kafka, 1).await,
             Absence::Stopped => stack.stop(Role::Kafka, 1).await.map(drop),
             Absence::Refused => {
@@ -117,7 +122,7 @@ impl Round {
 
     async fn come_back(self, stack: &mut Stack, proxy: &Proxy) -> Result<()> {
         match self.absence {
-            Absence::Frozen => kafka(stack)?.signal(Signal::CONT),
+            Absence::Frozen => stack.process(Role::Kafka, 1)?.signal(Signal::CONT),
             Absence::Killed | Absence::Stopped => stack.start(Role::Kafka, 1).await,
             Absence::Refused | Absence::Swallowed => {
                 proxy.set(Mode::Pass);
@@ -132,26 +137,6 @@ impl fmt::Display for Round {
         let seconds = self.time.as_secs_f64();
         write!(f, "Kafka is {:?} for {seconds:.1} s, {} busy threads beside it", self.absence, self.busy)
     }
-}
-
-fn kafka(stack: &Stack) -> Result<ProcessId> {
-    let kafka = stack.state().entry(Role::Kafka, 1).and_then(|entry| entry.process);
-    kafka.context("Kafka was never started")
-}
-
-/// Places orders until each partition of `orders` has one.
-async fn place(gateway: &Gateway, back: Instant) -> Result<Vec<Uuid>> {
-    let mut placed = Vec::new();
-    let mut missing: BTreeSet<i32> = (0..PARTITIONS).collect();
-    while !missing.is_empty() {
-        let order = gateway
-            .place_eventually("tok_ok", 1_000, SOON.saturating_sub(back.elapsed()))
-            .await
-            .context("no order can be placed")?;
-        missing.remove(&partition_of(order.to_string().as_bytes(), PARTITIONS));
-        placed.push(order);
-    }
-    Ok(placed)
 }
 
 /// Every order is COMPLETED soon after Kafka was back; those that are not are named with their partitions.
