@@ -11,8 +11,9 @@
 use std::{collections::HashMap, env, error::Error, future::Future, time::Duration};
 
 use actors::{
-    Attempt, Cause, Decision, Decoded, Deps, Emit, Event, Failure, Group, GroupSettings, Handler, Headers,
-    Hints, KafkaSettings, LoadResult, Loaded, Lock, Publisher, Record, Rejection, TopicSpec,
+    Attempt, Cause, Change, Decision, Decoded, Deps, Emit, Event, Failure, Group, GroupSettings, Handler,
+    Headers, Hints, KafkaSettings, LoadResult, Loaded, Lock, Publisher, Record, Rejection, SaveResult,
+    TopicSpec,
 };
 use deadpool_postgres::{GenericClient, Manager, Pool};
 use tokio_postgres::NoTls;
@@ -82,7 +83,7 @@ impl Handler for Counter {
         (key, number): &Self::Body,
         count: Option<&i64>,
         (): &mut (),
-        _: Option<()>,
+        _: Option<&()>,
     ) -> Result<Decision<i64>, Failure> {
         let count = count.unwrap_or(&0).checked_add(*number);
         let count = count.ok_or_else(|| Failure::permanent("overflow", "the sum is beyond 64 bits"))?;
@@ -92,7 +93,7 @@ impl Handler for Counter {
             value: Some(count.to_string().into_bytes()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Some(count), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(count), emit: vec![emit] })
     }
 
     async fn save<C: GenericClient>(
@@ -100,7 +101,7 @@ impl Handler for Counter {
         client: &C,
         changed: Vec<(String, i64)>,
         (): (),
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> SaveResult<Self> {
         let sql = "INSERT INTO clicks (key, count) SELECT * FROM unnest($1::text[], $2::bigint[])
                    ON CONFLICT (key) DO UPDATE SET count = excluded.count";
         let (keys, counts): (Vec<String>, Vec<i64>) = changed.into_iter().unzip();

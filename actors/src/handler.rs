@@ -1,6 +1,6 @@
 //! What a service implements.
 
-use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, hash::Hash, time::Duration};
 
 use chrono::{DateTime, Utc};
 use dead_letters::Headers;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     failure::{Cause, Failure, Rejection},
     record::Record,
+    simple::OneByOne,
 };
 
 /// A decoded record.
@@ -76,19 +77,66 @@ impl Emit {
     }
 }
 
-/// What became of an event: the new state, if it changed, and what is to be published.
+/// What an event does to the state of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<S> {
+    /// Nothing.
+    Keep,
+    /// This is the state from now on.
+    Save(S),
+    /// There is none from now on: for the next event it is as if there had never been one.
+    Delete,
+}
+
+impl<S> Change<S> {
+    /// The state to save, if there is one.
+    pub fn saved(self) -> Option<S> {
+        match self {
+            Self::Save(state) => Some(state),
+            Self::Keep | Self::Delete => None,
+        }
+    }
+}
+
+impl<S> From<Option<S>> for Change<S> {
+    /// `None` keeps what is there.
+    fn from(changed: Option<S>) -> Self {
+        changed.map_or(Self::Keep, Self::Save)
+    }
+}
+
+/// What became of an event: what it does to the state, and what is to be published.
+///
+/// ```
+/// use actors::{Change, Decision};
+///
+/// let grown: Decision<u32> = Decision::save(3);
+/// assert_eq!(grown.state, Change::Save(3));
+/// assert_eq!(Decision::<u32>::nothing().state, Change::Keep);
+/// assert_eq!(Decision::<u32>::delete().state, Change::Delete);
+/// ```
 #[derive(Debug)]
 pub struct Decision<S> {
-    /// The state to save; `None` when nothing changed.
-    pub state: Option<S>,
+    /// What becomes of the state.
+    pub state: Change<S>,
     /// Published in order, after the commit.
     pub emit: Vec<Emit>,
 }
 
 impl<S> Decision<S> {
-    /// Nothing changed and nothing is to be said.
+    /// Nothing changes and nothing is emitted.
     pub fn nothing() -> Self {
-        Self { state: None, emit: Vec::new() }
+        Self { state: Change::Keep, emit: Vec::new() }
+    }
+
+    /// The state changes, and nothing is emitted.
+    pub fn save(state: S) -> Self {
+        Self { state: Change::Save(state), emit: Vec::new() }
+    }
+
+    /// The state goes, and nothing is emitted.
+    pub fn delete() -> Self {
+        Self { state: Change::Delete, emit: Vec::new() }
     }
 }
 
@@ -115,6 +163,44 @@ impl<K, S, Shared> Loaded<K, S, Shared> {
 pub type LoadResult<H> =
     Result<Loaded<<H as Handler>::Key, <H as Handler>::State, <H as Handler>::Shared>, tokio_postgres::Error>;
 
+/// Why [`Handler::save`] or [`Handler::delete`] did not write what changed.
+#[derive(Debug)]
+pub enum SaveError<K> {
+    /// PostgreSQL said no. A value's fault is one event's, which is looked for and dies alone; a server's is waited out; that of a
+    /// table which does not fit halts the partition.
+    Sql(tokio_postgres::Error),
+    /// The states of these keys cannot be written, each for its reason: their events fail so, and those of other keys go on as
+    /// if they had not been there. What was written before is rolled back.
+    Keys(HashMap<K, Failure>),
+}
+
+impl<K> From<tokio_postgres::Error> for SaveError<K> {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl<K> fmt::Display for SaveError<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sql(error) => error.fmt(f),
+            Self::Keys(keys) => write!(f, "the states of {} keys cannot be written", keys.len()),
+        }
+    }
+}
+
+impl<K: fmt::Debug> std::error::Error for SaveError<K> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Sql(error) => std::error::Error::source(error),
+            Self::Keys(_) => None,
+        }
+    }
+}
+
+/// What [`Handler::save`] and [`Handler::delete`] give.
+pub type SaveResult<H> = Result<(), SaveError<<H as Handler>::Key>>;
+
 /// Whether [`Handler::load`] locks what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
@@ -126,7 +212,7 @@ pub enum Lock {
 
 /// What a service implements.
 ///
-/// A batch of records passes through five functions, each allowed one thing:
+/// A batch of records passes through these functions, each allowed one thing:
 ///
 /// | step | may | may not |
 /// |---|---|---|
@@ -134,12 +220,13 @@ pub enum Lock {
 /// | [`Handler::load`] | read rows, lock them when told to | write |
 /// | [`Handler::prepare`] | call other systems, idempotently and with a time-out | touch the database |
 /// | [`Handler::decide`] | compute | await, read a clock |
-/// | [`Handler::save`] | write rows | decide |
+/// | [`Handler::save`], [`Handler::delete`] | write rows | decide |
 ///
 /// The runtime calls `load` without locks, then `prepare` for each event that asks for it (keys side by side, events of
 /// one key in order), then opens the one transaction in which it calls `load` with locks, `decide` for each event in
-/// offset order, and `save` once. Everything a handler does in the transaction happens exactly once; what `prepare`
-/// does may happen more than once and must therefore be idempotent.
+/// offset order, and `delete` and `save` once. Everything a handler does in the transaction happens exactly once; what `prepare`
+/// does may happen more than once and must therefore be idempotent. A transaction that is rolled back is done again from `load`
+/// on, with `decide`.
 ///
 /// **Two keys, and what each orders.** Records of one *record key* are in one partition, and wait behind each other while one of them is
 /// retried. [`Handler::key`] names the *state* that an event changes: what is loaded, locked and saved. Let the state follow from the
@@ -147,7 +234,7 @@ pub enum Lock {
 /// may come from several partitions: they still take turns, by the lock on its row, but in no promised order, and a retried one does
 /// not hold the others back.
 ///
-/// `examples/counter.rs` is a whole service.
+/// `examples/counter.rs` is a whole service. Who does not need sets has [`SimpleHandler`](crate::SimpleHandler).
 pub trait Handler: Send + Sync + 'static {
     /// The decoded body of an event.
     type Body: Send + Sync;
@@ -201,21 +288,47 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = LoadResult<Self>> + Send;
 
     /// Decides what the event changes. Pure: the same arguments give the same answer. On `Err`, `shared` must be as it
-    /// was. `prepared` is `None` where the event did not ask for `prepare`.
+    /// was. `prepared` is `None` where the event did not ask for `prepare`. Called again when its batch is rolled back.
     fn decide(
         &self,
         attempt: &Attempt,
         body: &Self::Body,
         state: Option<&Self::State>,
         shared: &mut Self::Shared,
-        prepared: Option<Self::Prepared>,
+        prepared: Option<&Self::Prepared>,
     ) -> Result<Decision<Self::State>, Failure>;
 
     /// Writes the changed states, one per key, and the shared rows, set-based.
+    ///
+    /// # Errors
+    /// See [`SaveError`], which `?` makes of an error of PostgreSQL's.
     fn save<C: GenericClient>(
         &self,
         client: &C,
         changed: Vec<(Self::Key, Self::State)>,
         shared: Self::Shared,
-    ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
+    ) -> impl Future<Output = SaveResult<Self>> + Send;
+
+    /// Deletes the states of `keys`, in one statement, before [`Handler::save`].
+    ///
+    /// Not needed by handlers that never answer [`Change::Delete`]: the default fails each key for ever.
+    ///
+    /// # Errors
+    /// See [`SaveError`].
+    fn delete<C: GenericClient>(
+        &self,
+        _client: &C,
+        keys: &[Self::Key],
+    ) -> impl Future<Output = SaveResult<Self>> + Send {
+        let cause = Cause::new("no-delete", format!("{} deletes a state and has no delete", self.name()));
+        let failure = Failure::Permanent(cause);
+        let keys = keys.iter().map(|key| (key.clone(), failure.clone())).collect();
+        std::future::ready(Err(SaveError::Keys(keys)))
+    }
+
+    /// How a [`SimpleHandler`](crate::SimpleHandler) stands in for all of it.
+    #[doc(hidden)]
+    fn one_by_one(&self) -> Option<&dyn OneByOne<Self::Body>> {
+        None
+    }
 }

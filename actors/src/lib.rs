@@ -35,6 +35,7 @@ mod record;
 mod retry;
 mod schema;
 mod settings;
+mod simple;
 mod sql;
 mod status;
 
@@ -53,12 +54,16 @@ pub use self::{
     dedupe::Hints,
     failure::{Cause, Failure, MAX_MESSAGE, Rejection},
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
-    handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock},
+    handler::{
+        Attempt, Change, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock, SaveError,
+        SaveResult,
+    },
     kafka::{TopicSpec, ensure_topics, group_topics},
     lease::journal,
     outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
     record::Record,
     schema::{HISTORY, migrations},
     settings::{CircuitSettings, GroupSettings, RestartSettings, RetentionSettings, RetryPolicy},
+    simple::{HandleError, Simple, SimpleHandler},
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus, WhichParked},
 };

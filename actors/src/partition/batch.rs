@@ -148,6 +148,8 @@ pub(crate) struct Slot<H: Handler> {
     /// Redis believes it was done; its external call is skipped.
     pub(crate) hinted: bool,
     pub(crate) prepared: Option<Result<H::Prepared, Failure>>,
+    /// Why what its event changed could not be written, when the batch was tried before.
+    pub(crate) refused: Option<Failure>,
 }
 
 /// A slot's event.
@@ -168,6 +170,7 @@ impl<H: Handler> Slot<H> {
             registered: false,
             hinted: false,
             prepared: None,
+            refused: None,
             item,
         };
         if let Some((class, cause)) = slot.item.verdict.clone() {

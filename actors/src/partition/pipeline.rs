@@ -8,11 +8,13 @@ mod commit;
 mod context;
 mod decide;
 mod dedupe;
+mod effects;
 mod errors;
 pub(crate) mod letters;
 mod measure;
 mod observe;
 mod prepare;
+mod redo;
 
 use std::{collections::HashSet, time::Instant};
 
@@ -20,10 +22,13 @@ use metrics::histogram;
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
-use self::errors::stopping;
 pub(crate) use self::{
     context::{Committed, Context, Waiting},
     errors::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
+};
+use self::{
+    errors::stopping,
+    redo::{Aborted, Care},
 };
 use super::{
     batch::{Item, Outcome, Slot, cut},
@@ -67,7 +72,19 @@ pub(crate) async fn run<H: Handler>(
             acquire(context.shared).await?
         }
     };
-    let committed = commit::commit(context, &mut slots).await?;
+    let open: Vec<bool> = slots.iter().map(|slot| slot.outcome == Outcome::Open).collect();
+    let mut care = Care::None;
+    // Each time the batch is smaller, or more is known of it: at the most as often as it has events.
+    let committed = loop {
+        match commit::commit(context, &mut slots, care).await {
+            Ok(committed) => break committed,
+            Err(Aborted::Failed(error)) => return Err(error),
+            Err(Aborted::Redo(redo)) => {
+                redo.apply(&mut slots, &open, &mut care);
+                context.hand.keep_in_flight(slots.len());
+            }
+        }
+    };
     drop(permit);
     failpoint!(BatchCommitted);
     measure::count(context, &slots);

@@ -17,6 +17,8 @@ mod outage;
 mod outbox;
 mod owners;
 mod pace;
+mod saving;
+mod simple;
 mod support;
 mod systemic;
 mod time;

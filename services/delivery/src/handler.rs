@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use actors::{Attempt, Decision, Decoded, Failure, Handler, Loaded, Lock, Record, Rejection};
+use actors::{Attempt, Decision, Decoded, Failure, Handler, LoadResult, Lock, Record, Rejection, SaveResult};
 use chassis::events::{self, Inbound};
 use contracts::Event;
 use deadpool_postgres::GenericClient;
 use metrics::counter;
-use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::{
@@ -60,12 +59,7 @@ impl Handler for Deliveries {
         body.envelope.event.order_id()
     }
 
-    async fn load<C: GenericClient>(
-        &self,
-        client: &C,
-        keys: &[Uuid],
-        lock: Lock,
-    ) -> Result<Loaded<Uuid, Assignment, Couriers>, Error> {
+    async fn load<C: GenericClient>(&self, client: &C, keys: &[Uuid], lock: Lock) -> LoadResult<Self> {
         store::load(client, keys, lock).await
     }
 
@@ -75,7 +69,7 @@ impl Handler for Deliveries {
         body: &Inbound,
         assignment: Option<&Assignment>,
         couriers: &mut Couriers,
-        _prepared: Option<()>,
+        _prepared: Option<&()>,
     ) -> Result<Decision<Assignment>, Failure> {
         let this_try = Try {
             age: attempt.age,
@@ -89,7 +83,7 @@ impl Handler for Deliveries {
             },
         )?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
-        Ok(Decision { state: outcome.assignment, emit })
+        Ok(Decision { state: outcome.assignment.into(), emit })
     }
 
     async fn save<C: GenericClient>(
@@ -97,7 +91,7 @@ impl Handler for Deliveries {
         client: &C,
         changed: Vec<(Uuid, Assignment)>,
         couriers: Couriers,
-    ) -> Result<(), Error> {
+    ) -> SaveResult<Self> {
         store::save(client, &changed, &couriers).await?;
         for (_, assignment) in &changed {
             counter!(ASSIGNMENTS, "result" => result(&assignment.status)).increment(1);

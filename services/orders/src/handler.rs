@@ -1,6 +1,8 @@
 //! Joins what payments and delivery say to the domain.
 
-use actors::{Attempt, Decision, Decoded, Failure, Handler, Loaded, Lock, Record, Rejection};
+use actors::{
+    Attempt, Change, Decision, Decoded, Failure, Handler, LoadResult, Lock, Record, Rejection, SaveResult,
+};
 use chassis::events::{self, Inbound};
 use chrono::{DateTime, Utc};
 use contracts::{Event, OrderCancelled, OrderCompleted, RefundRequested, topics};
@@ -49,12 +51,7 @@ impl Handler for Orders {
         body.envelope.event.order_id()
     }
 
-    async fn load<C: GenericClient>(
-        &self,
-        client: &C,
-        keys: &[Uuid],
-        lock: Lock,
-    ) -> Result<Loaded<Uuid, Order, ()>, tokio_postgres::Error> {
+    async fn load<C: GenericClient>(&self, client: &C, keys: &[Uuid], lock: Lock) -> LoadResult<Self> {
         store::load(client, keys, lock == Lock::ForUpdate).await
     }
 
@@ -64,7 +61,7 @@ impl Handler for Orders {
         body: &Inbound,
         state: Option<&Order>,
         _shared: &mut (),
-        _prepared: Option<()>,
+        _prepared: Option<&()>,
     ) -> Result<Decision<Order>, Failure> {
         let event = &body.envelope.event;
         let Some(order) = state else {
@@ -84,7 +81,7 @@ impl Handler for Orders {
             order.news.push(Entry::new(&said, attempt.now, order.fate.version));
             emit.push(events::emit(&said, body.traceparent.as_deref()));
         }
-        Ok(Decision { state: Some(order), emit })
+        Ok(Decision { state: Change::Save(order), emit })
     }
 
     async fn save<C: GenericClient>(
@@ -92,7 +89,7 @@ impl Handler for Orders {
         client: &C,
         changed: Vec<(Uuid, Order)>,
         _shared: (),
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> SaveResult<Self> {
         store::save(client, &changed).await?;
         // Counted before the commit: a batch that is redone counts twice, which a metric can bear.
         for (_, order) in changed.iter().filter(|(_, order)| order.ended) {

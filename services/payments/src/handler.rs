@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use actors::{
-    Attempt, Breaker, Call as Calling, Cause, Decision, Decoded, Failure, Handler, Loaded, Lock, Record,
-    Rejection,
+    Attempt, Breaker, Call as Calling, Cause, Decision, Decoded, Failure, Handler, LoadResult, Lock, Record,
+    Rejection, SaveResult,
 };
 use chassis::events::{self, Inbound};
 use contracts::Event;
 use deadpool_postgres::GenericClient;
 use metrics::counter;
-use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::{
@@ -132,12 +131,7 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         Ok(answer)
     }
 
-    async fn load<C: GenericClient>(
-        &self,
-        client: &C,
-        keys: &[Uuid],
-        lock: Lock,
-    ) -> Result<Loaded<Uuid, Payment, ()>, Error> {
+    async fn load<C: GenericClient>(&self, client: &C, keys: &[Uuid], lock: Lock) -> LoadResult<Self> {
         store::load(client, keys, lock).await
     }
 
@@ -147,12 +141,12 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         body: &Inbound,
         payment: Option<&Payment>,
         _shared: &mut (),
-        prepared: Option<Answer>,
+        prepared: Option<&Answer>,
     ) -> Result<Decision<Payment>, Failure> {
-        let answer = prepared.unwrap_or(Answer::NotAsked);
+        let answer = prepared.cloned().unwrap_or(Answer::NotAsked);
         let outcome = domain::decide(&body.envelope.event, payment, answer, attempt.now).map_err(refused)?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
-        Ok(Decision { state: outcome.payment, emit })
+        Ok(Decision { state: outcome.payment.into(), emit })
     }
 
     async fn save<C: GenericClient>(
@@ -160,7 +154,7 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         client: &C,
         changed: Vec<(Uuid, Payment)>,
         _shared: (),
-    ) -> Result<(), Error> {
+    ) -> SaveResult<Self> {
         if changed.is_empty() {
             return Ok(());
         }

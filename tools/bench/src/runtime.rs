@@ -8,12 +8,12 @@ use std::{
 };
 
 use actors::{
-    Attempt, Cause, Decision, Decoded, Deps, Emit, Event as Decodable, Failure, Group, GroupSettings,
+    Attempt, Cause, Change, Decision, Decoded, Deps, Emit, Event as Decodable, Failure, Group, GroupSettings,
     Handler, Headers, Hints, KafkaSettings, LoadResult, Loaded, Lock, Publisher, Record, Rejection,
+    SaveResult,
 };
 use anyhow::{Context, Result, ensure};
 use deadpool_postgres::{GenericClient, Pool};
-use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::{
@@ -84,7 +84,7 @@ impl Handler for Totals {
         body: &Event,
         state: Option<&Total>,
         (): &mut (),
-        _: Option<()>,
+        _: Option<&()>,
     ) -> Result<Decision<Total>, Failure> {
         match body.fails {
             Fails::ForEver => return Err(Failure::permanent("refused", "this one never works")),
@@ -101,7 +101,7 @@ impl Handler for Totals {
             value: Some(serde_json::to_vec(body).expect("an event always serialises")),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Some(total), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(total), emit: vec![emit] })
     }
 
     async fn save<C: GenericClient>(
@@ -109,7 +109,7 @@ impl Handler for Totals {
         client: &C,
         changed: Vec<(u32, Total)>,
         (): (),
-    ) -> Result<(), Error> {
+    ) -> SaveResult<Self> {
         let statement = client
             .prepare_cached(
                 "insert into totals (key, events, amount)

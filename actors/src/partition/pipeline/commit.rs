@@ -13,18 +13,19 @@ use uuid::Uuid;
 use super::{
     account::{counts, journal, moved},
     context::{Committed, Context, Waiting},
-    decide::{Decided, decide},
     dedupe::mark_duplicates,
-    errors::{BatchError, commit_error, fenced, ours, theirs, unaccounted, unanswered},
+    effects::effects,
+    errors::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
     letters,
     observe::{example, observe},
+    redo::{Aborted, Care},
 };
 use crate::{
     Cause,
     connection::Connection,
     dedupe::{self, Entry},
     failure::Failure,
-    handler::{Handler, Lock},
+    handler::Handler,
     lease::{self, Advanced, Claim, Counts, RowAt},
     outbox::{Row, Rows},
     partition::{
@@ -38,11 +39,12 @@ use crate::{
 pub(super) async fn commit<H: Handler>(
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
-) -> Result<Committed, BatchError> {
+    care: Care,
+) -> Result<Committed, Aborted> {
     let limits = &context.shared.settings.limits;
-    let mut connection = Connection::get(&context.shared.pool).await?;
+    let mut connection = Connection::get(&context.shared.pool).await.map_err(BatchError::from)?;
     let client = connection.begin();
-    let ended = limits.within(transact(client, context, slots)).await.map_err(unanswered)?;
+    let ended = limits.within(transact(client, context, slots, care)).await.map_err(unanswered)?;
     connection.settle(&ended);
     ended
 }
@@ -51,7 +53,8 @@ async fn transact<H: Handler>(
     client: &mut Client,
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
-) -> Result<Committed, BatchError> {
+    care: Care,
+) -> Result<Committed, Aborted> {
     let shared = context.shared;
     let group = shared.settings.group.as_str();
     let tx = client.transaction().await.map_err(|error| ours(&error))?;
@@ -67,19 +70,19 @@ async fn transact<H: Handler>(
     failpoint!(BatchHeld);
     let new = register(&tx, group, slots, now).await.map_err(|error| ours(&error))?;
     if slots.iter().any(|slot| slot.hinted && lied(&shared.handler, slot, &new)) {
-        return Err(BatchError::HintsLied);
+        return Err(BatchError::HintsLied.into());
     }
     failpoint!(BatchRegistered);
     let answered = |failure: &Failure| !matches!(failure, Failure::Unreachable(_));
     let reached =
         |slot: &Slot<H>| slot.prepared.as_ref().is_some_and(|call| call.as_ref().err().is_none_or(answered));
     let reached = slots.iter().any(reached);
-    let emits = effects(&tx, context, slots, now).await?;
+    let emits = effects(&tx, context, slots, now, care).await?;
     failpoint!(BatchSaved);
     let observed = observe(context.circuit, slots);
     if let Some(systemic) = context.circuit.judge(&observed, Instant::now()) {
         let cause = example(systemic, slots);
-        return Err(BatchError::Systemic(systemic, cause));
+        return Err(BatchError::Systemic(systemic, cause).into());
     }
     let rows = rows(context, slots, emits, now);
     let counts = counts(slots);
@@ -169,27 +172,6 @@ async fn register<H: Handler>(
 fn lied<H: Handler>(handler: &H, slot: &Slot<H>, new: &HashSet<Uuid>) -> bool {
     slot.open()
         .is_some_and(|event| new.contains(&event.attempt.event_id) && handler.needs_prepare(&event.body))
-}
-
-/// Loads the states, decides, saves. Returns what each slot emits.
-async fn effects<H: Handler>(
-    tx: &Transaction<'_>,
-    context: &Context<'_, H>,
-    slots: &mut [Slot<H>],
-    now: DateTime<Utc>,
-) -> Result<Vec<Vec<crate::Emit>>, BatchError> {
-    let handler = &context.shared.handler;
-    let mut keys: Vec<H::Key> = slots.iter().filter_map(|slot| Some(slot.open()?.key.clone())).collect();
-    if keys.is_empty() {
-        return Ok(std::iter::repeat_with(Vec::new).take(slots.len()).collect());
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    let loaded = handler.load(tx, &keys, Lock::ForUpdate).await.map_err(|error| theirs(&error))?;
-    let Decided { changed, shared, emits } =
-        decide(handler, &context.shared.settings.retry, slots, loaded, now)?;
-    handler.save(tx, changed.into_iter().collect(), shared).await.map_err(|error| theirs(&error))?;
-    Ok(emits)
 }
 
 /// Everything to be published, numbered, in the order of the batch.

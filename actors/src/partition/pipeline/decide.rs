@@ -13,7 +13,7 @@ use super::{dedupe::reused, errors::BatchError};
 use crate::{
     Cause,
     failure::Failure,
-    handler::{Decision, Emit, Handler, Loaded},
+    handler::{Change, Decision, Emit, Handler, Loaded},
     outbox::MAX_RECORD,
     partition::batch::{Item, Outcome, Slot, Tally},
     retry::{delay, patience, spread},
@@ -25,8 +25,8 @@ const UNREACHABLE: Duration = Duration::from_secs(2);
 
 /// What was decided.
 pub(super) struct Decided<H: Handler> {
-    /// The states to save, in the order of their keys.
-    pub(super) changed: BTreeMap<H::Key, H::State>,
+    /// What becomes of states: saved, or deleted where there is none.
+    pub(super) changed: BTreeMap<H::Key, Option<H::State>>,
     /// The shared rows to save.
     pub(super) shared: H::Shared,
     /// What each slot emits.
@@ -42,60 +42,100 @@ pub(super) fn decide<H: Handler>(
     now: DateTime<Utc>,
 ) -> Result<Decided<H>, BatchError> {
     let Loaded { states, unreadable, shared } = loaded;
-    let mut decided = Decided {
-        changed: BTreeMap::new(),
-        shared,
-        emits: std::iter::repeat_with(Vec::new).take(slots.len()).collect(),
-    };
-    let mut first: HashMap<Uuid, usize> = HashMap::new();
-    let mut waiting: HashSet<Box<[u8]>> = HashSet::new();
+    let mut decided = Decided { changed: BTreeMap::new(), shared, emits: no_emits(slots) };
+    let mut order = InOrder::default();
     for at in 0..slots.len() {
-        let (before, rest) = slots.split_at_mut(at);
-        let slot = &mut rest[0];
-        if let Some(event) = slot.decoded.as_ref().filter(|_| slot.item.verdict.is_some()) {
-            first.entry(event.attempt.event_id).or_insert(at);
-        }
-        // A record that was gated, or waits again, holds its key's later ones back.
-        if let Some(event) = slot.decoded.as_ref().filter(|_| slot.outcome == Outcome::Open) {
-            let blocked = slot.item.record.key.as_ref().is_some_and(|key| waiting.contains(key));
-            let twin = first.get(&event.attempt.event_id).map(|at| &before[*at]);
-            first.entry(event.attempt.event_id).or_insert(at);
-            slot.outcome = if blocked {
-                Outcome::Behind
-            } else if let Some(twin) = twin {
-                twin_fate(twin, event.payload_hash, event.attempt.event_id)
+        if order.reach(slots, at)
+            && let Some(event) = &slots[at].decoded
+        {
+            let slot = &slots[at];
+            let outcome = if let Some(failure) = &slot.refused {
+                after_failure(retry, &slot.item, failure.clone(), now)
             } else if let Some(cause) = unreadable.get(&event.key) {
                 Outcome::Dead(Class::Permanent, unreadable_state(cause))
             } else {
-                let state = decided.changed.get(&event.key).or_else(|| states.get(&event.key));
-                let decision = match slot.prepared.take().transpose() {
-                    Ok(prepared) => {
+                let state = match decided.changed.get(&event.key) {
+                    Some(changed) => changed.as_ref(),
+                    None => states.get(&event.key),
+                };
+                let decision = match &slot.prepared {
+                    Some(Err(failure)) => Err(failure.clone()),
+                    prepared => {
+                        let prepared = prepared.as_ref().and_then(|prepared| prepared.as_ref().ok());
                         handler.decide(&event.attempt, &event.body, state, &mut decided.shared, prepared)
                     }
-                    Err(failure) => Err(failure),
                 };
-                if let Ok(decision) = &decision {
-                    sized(decision)?;
-                }
                 match decision {
-                    Ok(decision) => {
-                        if let Some(state) = decision.state {
-                            decided.changed.insert(event.key.clone(), state);
+                    Ok(Decision { state, emit }) => {
+                        // The batch is redone without it, since the shared rows may hold what was decided.
+                        sized(&emit).map_err(BatchError::Data)?;
+                        let changed = match state {
+                            Change::Keep => None,
+                            Change::Save(state) => Some(Some(state)),
+                            Change::Delete => Some(None),
+                        };
+                        if let Some(changed) = changed {
+                            decided.changed.insert(event.key.clone(), changed);
                         }
-                        decided.emits[at] = decision.emit;
+                        decided.emits[at] = emit;
                         Outcome::Applied
                     }
                     Err(failure) => after_failure(retry, &slot.item, failure, now),
                 }
             };
+            slots[at].outcome = outcome;
         }
+        order.pass(&slots[at]);
+    }
+    Ok(decided)
+}
+
+/// Room for what each slot emits.
+pub(super) fn no_emits<H: Handler>(slots: &[Slot<H>]) -> Vec<Vec<Emit>> {
+    std::iter::repeat_with(Vec::new).take(slots.len()).collect()
+}
+
+/// What the events of a batch so far mean for the next one.
+#[derive(Debug, Default)]
+pub(super) struct InOrder {
+    /// Where each event came first.
+    first: HashMap<Uuid, usize>,
+    /// Keys that wait from now on.
+    waiting: HashSet<Box<[u8]>>,
+}
+
+impl InOrder {
+    /// Comes to the slot at `at`. True if it is to be handled; else it has its outcome, perhaps from those before it.
+    pub(super) fn reach<H: Handler>(&mut self, slots: &mut [Slot<H>], at: usize) -> bool {
+        let (before, rest) = slots.split_at_mut(at);
+        let slot = &mut rest[0];
+        let Some(event) = &slot.decoded else { return false };
+        let id = event.attempt.event_id;
+        if slot.item.verdict.is_some() {
+            self.first.entry(id).or_insert(at);
+        }
+        if slot.outcome != Outcome::Open {
+            return false;
+        }
+        let blocked = slot.item.record.key.as_ref().is_some_and(|key| self.waiting.contains(key));
+        let twin = self.first.get(&id).map(|at| &before[*at]);
+        slot.outcome = match twin {
+            _ if blocked => Outcome::Behind,
+            Some(twin) => twin_fate(twin, event.payload_hash, id),
+            None => Outcome::Open,
+        };
+        self.first.entry(id).or_insert(at);
+        slot.outcome == Outcome::Open
+    }
+
+    /// The slot has its outcome: a record that was gated, or waits again, holds its key's later ones back.
+    pub(super) fn pass<H: Handler>(&mut self, slot: &Slot<H>) {
         if matches!(slot.outcome, Outcome::Behind | Outcome::Again(..))
             && let Some(key) = &slot.item.record.key
         {
-            waiting.insert(key.clone());
+            self.waiting.insert(key.clone());
         }
     }
-    Ok(decided)
 }
 
 /// Why an event dies whose state cannot be read.
@@ -115,7 +155,12 @@ fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> O
 }
 
 /// Tries again later, unless the event is to blame for ever, or its attempts or its time ran out.
-fn after_failure(retry: &RetryPolicy, item: &Item, failure: Failure, now: DateTime<Utc>) -> Outcome {
+pub(super) fn after_failure(
+    retry: &RetryPolicy,
+    item: &Item,
+    failure: Failure,
+    now: DateTime<Utc>,
+) -> Outcome {
     match failure {
         Failure::Permanent(cause) => Outcome::Dead(Class::Permanent, cause),
         Failure::Unreachable(cause) => {
@@ -141,18 +186,12 @@ fn later(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
     now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// Refuses what no topic would take: it would block the lane's outbox for ever. The batch is redone without it, since the
-/// shared rows may hold what was decided.
-fn sized<S>(decision: &Decision<S>) -> Result<(), BatchError> {
-    let Some(emit) = decision.emit.iter().find(|emit| emit.size() > MAX_RECORD) else { return Ok(()) };
-    Err(BatchError::Data(Cause::new(
-        "emit-too-large",
-        format!(
-            "the handler emits a record of {} bytes to {}, more than {MAX_RECORD}",
-            emit.size(),
-            emit.topic
-        ),
-    )))
+/// Refuses what no topic would take: it would block the lane's outbox for ever.
+pub(super) fn sized(emit: &[Emit]) -> Result<(), Cause> {
+    let Some(emit) = emit.iter().find(|emit| emit.size() > MAX_RECORD) else { return Ok(()) };
+    let (size, topic) = (emit.size(), &emit.topic);
+    let message = format!("the handler emits a record of {size} bytes to {topic}, more than {MAX_RECORD}");
+    Err(Cause::new("emit-too-large", message))
 }
 
 #[cfg(test)]

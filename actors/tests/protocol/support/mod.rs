@@ -15,7 +15,8 @@ use std::{
 };
 
 use actors::{
-    Deps, Group, GroupSettings, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, StartError, TopicSpec,
+    Deps, Group, GroupSettings, Handler, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, StartError,
+    TopicSpec,
     dead_letters::{DeadLetter, dlq_topic},
 };
 use deadpool_postgres::Pool;
@@ -31,7 +32,7 @@ use uuid::Uuid;
 use self::database::create_database;
 pub(crate) use self::{
     database::{admin, pool},
-    toy::{Switches, Toy},
+    toy::{BUSY, HEAVY, Switches, Toy},
 };
 
 /// Everything here happens within this, or the test says what did not.
@@ -70,14 +71,13 @@ pub(crate) fn settings(group: &str, topic: &str, kafka: KafkaSettings) -> GroupS
 /// Starts a member of a toy group.
 pub(crate) async fn start(settings: GroupSettings, pool: Pool, switches: Arc<Switches>, out: &str) -> Group {
     let publisher = Publisher::start(&settings.kafka).expect("publisher");
-    try_start(settings, pool, switches, out, publisher).await.expect("group starts")
+    try_start(settings, pool, Toy::new(switches, out), publisher).await.expect("group starts")
 }
 
 async fn try_start(
     settings: GroupSettings,
     pool: Pool,
-    switches: Arc<Switches>,
-    out: &str,
+    handler: impl Handler,
     publisher: Publisher,
 ) -> Result<Group, StartError> {
     let deps = Deps {
@@ -86,7 +86,7 @@ async fn try_start(
         hints: Hints::connect(&env("REDIS_URL")).expect("REDIS_URL"),
         publisher,
     };
-    Group::start(settings, Toy::new(switches, out), deps).await
+    Group::start(settings, handler, deps).await
 }
 
 pub(crate) fn env(name: &str) -> String {
@@ -133,19 +133,32 @@ impl World {
 
     /// Starts a member of the group.
     pub(crate) async fn start(&self) -> Group {
-        start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out).await
+        self.start_handler(self.toy()).await
+    }
+
+    /// Starts a member with this handler.
+    pub(crate) async fn start_handler(&self, handler: impl Handler) -> Group {
+        self.try_start_handler(handler).await.expect("group starts")
+    }
+
+    async fn try_start_handler(&self, handler: impl Handler) -> Result<Group, StartError> {
+        let publisher = Publisher::start(&self.settings.kafka).expect("publisher");
+        try_start(self.settings.clone(), self.pool.clone(), handler, publisher).await
+    }
+
+    fn toy(&self) -> Toy {
+        Toy::new(self.switches.clone(), &self.out)
     }
 
     /// The same, where it may be refused.
     pub(crate) async fn try_start(&self) -> Result<Group, StartError> {
-        let publisher = Publisher::start(&self.settings.kafka).expect("publisher");
-        try_start(self.settings.clone(), self.pool.clone(), self.switches.clone(), &self.out, publisher).await
+        self.try_start_handler(self.toy()).await
     }
 
     /// Starts a member that publishes with this.
     pub(crate) async fn start_with(&self, publisher: Publisher) -> Group {
         let (settings, pool) = (self.settings.clone(), self.pool.clone());
-        try_start(settings, pool, self.switches.clone(), &self.out, publisher).await.expect("group starts")
+        try_start(settings, pool, self.toy(), publisher).await.expect("group starts")
     }
 
     /// An event: append `n` to `key`'s list, in `mode`.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use actors::{
-    Attempt, Breaker, Cause, Decision, Decoded, Emit, Event, Failure, Handler, Headers, LoadResult, Loaded,
-    Lock, Record, Rejection,
+    Attempt, Breaker, Cause, Change, Decision, Decoded, Emit, Event, Failure, Handler, Headers, LoadResult,
+    Loaded, Lock, Record, Rejection, SaveError, SaveResult,
 };
 use deadpool_postgres::GenericClient;
 use serde::Deserialize;
@@ -48,6 +48,10 @@ pub(crate) struct Switches {
     pub(crate) deadly: AtomicBool,
 }
 
+/// A list that holds it can never be saved.
+pub(crate) const HEAVY: i64 = 500;
+/// A list that holds it cannot be saved until the toy is forgiving.
+pub(crate) const BUSY: i64 = 501;
 /// A list that holds it cannot be read.
 pub(crate) const UNREADABLE: i64 = -404;
 
@@ -169,7 +173,7 @@ impl Handler for Toy {
         body: &Body,
         state: Option<&Vec<i64>>,
         (): &mut (),
-        _: Option<()>,
+        _: Option<&()>,
     ) -> Result<Decision<Vec<i64>>, Failure> {
         let mut given_up = false;
         match body.mode.split_once(':').unwrap_or((&body.mode, "")) {
@@ -191,6 +195,7 @@ impl Handler for Toy {
                 given_up = true;
             }
             ("deadly", _) if self.switches.deadly.load(Ordering::Relaxed) => std::process::abort(),
+            ("forget", _) => return Ok(Decision::delete()),
             ("panic", _) => panic!("the toy panics on {}", body.n),
             ("panic-once", _) if attempt.crashes == 0 => panic!("the toy panics once on {}", body.n),
             _ => {}
@@ -205,7 +210,7 @@ impl Handler for Toy {
             value: Some(said.to_string().into_bytes()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Some(list), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(list), emit: vec![emit] })
     }
 
     async fn save<C: GenericClient>(
@@ -213,7 +218,22 @@ impl Handler for Toy {
         client: &C,
         changed: Vec<(String, Vec<i64>)>,
         (): (),
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> SaveResult<Self> {
+        let heavy = |list: &Vec<i64>| -> Option<Failure> {
+            let forgiving = self.switches.forgiving.load(Ordering::Relaxed);
+            match () {
+                () if list.contains(&HEAVY) => Some(Failure::permanent("too-heavy", "the list is too heavy")),
+                () if list.contains(&BUSY) && !forgiving => {
+                    Some(Failure::transient("busy", "the list is busy"))
+                }
+                () => None,
+            }
+        };
+        let refused: HashMap<_, _> =
+            changed.iter().filter_map(|(key, list)| Some((key.clone(), heavy(list)?))).collect();
+        if !refused.is_empty() {
+            return Err(SaveError::Keys(refused));
+        }
         let statement = client
             .prepare_cached(
                 "INSERT INTO lists (key, list) SELECT c.key, string_to_array(c.list, ',')::bigint[]
@@ -225,6 +245,11 @@ impl Handler for Toy {
         let join = |list: &Vec<i64>| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let lists: Vec<String> = lists.iter().map(join).collect();
         client.execute(&statement, &[&keys, &lists]).await?;
+        Ok(())
+    }
+
+    async fn delete<C: GenericClient>(&self, client: &C, keys: &[String]) -> SaveResult<Self> {
+        client.execute("DELETE FROM lists WHERE key = ANY($1)", &[&keys]).await?;
         Ok(())
     }
 }

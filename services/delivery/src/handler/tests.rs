@@ -138,10 +138,14 @@ fn one_batch_can_assign_and_release() {
     for end in ends() {
         let mut couriers = couriers(0);
         let assigned = handler.decide(&attempt(0), &paid(), None, &mut couriers, None).expect("assigned");
-        let released = handler.decide(&attempt(0), &end, assigned.state.as_ref(), &mut couriers, None);
+        let released =
+            handler.decide(&attempt(0), &end, assigned.state.saved().as_ref(), &mut couriers, None);
         let released = released.expect("released");
         assert!(released.emit.is_empty());
-        assert!(matches!(released.state.expect("changed").status, Status::Released { courier_id: 1, .. }));
+        assert!(matches!(
+            released.state.saved().expect("changed").status,
+            Status::Released { courier_id: 1, .. }
+        ));
         assert_eq!(couriers.iter().map(|courier| courier.load).sum::<i32>(), 0);
     }
 }

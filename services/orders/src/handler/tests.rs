@@ -66,7 +66,7 @@ fn fold(events: &[Inbound]) -> (Order, Vec<Envelope>) {
                 Parsed::Unknown(known) => panic!("{known:?}"),
             }
         }
-        state = decision.state.unwrap_or(state);
+        state = decision.state.saved().unwrap_or(state);
     }
     (state, said)
 }
@@ -116,7 +116,7 @@ fn an_order_that_ended_only_remembers() {
     let (completed, _) = fold(&[paid(), assigned()]);
     let late = inbound(5, DeliveryFailed { order_id: ORDER, order_version: 2, reason: "late".into() });
     let decision = Orders.decide(&attempt(), &late, Some(&completed), &mut (), None).expect("decides");
-    let after = decision.state.expect("its timeline grew");
+    let after = decision.state.saved().expect("its timeline grew");
     assert_eq!((after.fate, decision.emit.len()), (completed.fate, 0));
     assert_eq!(after.news.last().map(|entry| entry.event_type), Some("DELIVERY_FAILED"));
 }

@@ -46,7 +46,7 @@ async fn apply(trial: &Trial, events: &[Inbound]) {
         };
         let key = Orders.key(event);
         let decision = Orders.decide(&attempt, event, states.get(&key), &mut (), None).expect("decides");
-        if let Some(state) = decision.state {
+        if let Some(state) = decision.state.saved() {
             states.insert(key, state);
         }
     }

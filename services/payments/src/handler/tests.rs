@@ -132,7 +132,7 @@ async fn run<P: PaymentProvider>(
     payment: Option<&Payment>,
 ) -> Result<Decision<Payment>, Failure> {
     let answer = handler.prepare(&attempt(0, 0), body, payment).await?;
-    handler.decide(&attempt(0, 0), body, payment, &mut (), Some(answer))
+    handler.decide(&attempt(0, 0), body, payment, &mut (), Some(&answer))
 }
 
 fn code(failure: Failure) -> (&'static str, String) {
@@ -178,15 +178,17 @@ async fn what_is_said_names_its_cause_and_carries_its_trace() {
 #[tokio::test]
 async fn money_is_asked_for_once() {
     let (handler, asked) = handler();
-    let paid = run(&handler, &created("tok_ok"), None).await.expect("charged").state.expect("changed");
+    let paid =
+        run(&handler, &created("tok_ok"), None).await.expect("charged").state.saved().expect("changed");
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     let again = run(&handler, &created("tok_ok"), Some(&paid)).await.expect("nothing to do");
-    assert!(again.state.is_none() && again.emit.is_empty());
+    assert!(again.state.saved().is_none() && again.emit.is_empty());
     assert_eq!(asked.load(Ordering::Relaxed), 1, "a charge that is booked is not asked for again");
-    let refunded = run(&handler, &refund(), Some(&paid)).await.expect("refunded").state.expect("changed");
+    let refunded =
+        run(&handler, &refund(), Some(&paid)).await.expect("refunded").state.saved().expect("changed");
     for late in [refund(), cancelled(), created("tok_ok")] {
         let nothing = run(&handler, &late, Some(&refunded)).await.expect("nothing to do");
-        assert!(nothing.state.is_none() && nothing.emit.is_empty());
+        assert!(nothing.state.saved().is_none() && nothing.emit.is_empty());
     }
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
@@ -194,7 +196,7 @@ async fn money_is_asked_for_once() {
 #[tokio::test]
 async fn a_cancelled_order_is_not_charged() {
     let (handler, asked) = handler();
-    let closed = run(&handler, &cancelled(), None).await.expect("closed").state.expect("changed");
+    let closed = run(&handler, &cancelled(), None).await.expect("closed").state.saved().expect("changed");
     let late = run(&handler, &created("tok_ok"), Some(&closed)).await.expect("nothing to do");
     assert!(late.emit.is_empty());
     assert_eq!(asked.load(Ordering::Relaxed), 0);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     failure::Rejection,
-    handler::{Attempt, Decoded, Event, LoadResult, Lock},
+    handler::{Attempt, Decoded, Event, LoadResult, Lock, SaveResult},
     lane::Taken,
     partition::batch::Waited,
     record::Record,
@@ -24,6 +24,7 @@ enum Mode {
     Refuse,
     Fail,
     Nothing,
+    Delete,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,7 @@ impl Handler for Sums {
             id: u128::from(value[0]),
             key: value[1],
             n: i64::from(value[2]),
-            mode: [Mode::Add, Mode::Refuse, Mode::Fail, Mode::Nothing][usize::from(value[3])],
+            mode: [Mode::Add, Mode::Refuse, Mode::Fail, Mode::Nothing, Mode::Delete][usize::from(value[3])],
         };
         let (id, event_type) = (Uuid::from_u128(body.id), "SUM".to_owned());
         Ok(Decoded::Event(Event { id, event_type, correlation_id: String::new(), body }))
@@ -72,12 +73,13 @@ impl Handler for Sums {
         body: &Planned,
         state: Option<&i64>,
         added: &mut i64,
-        _: Option<()>,
+        _: Option<&()>,
     ) -> Result<Decision<i64>, Failure> {
         match body.mode {
             Mode::Refuse => return Err(Failure::permanent("refused", "never")),
             Mode::Fail => return Err(Failure::transient("failed", "not now")),
             Mode::Nothing => return Ok(Decision::nothing()),
+            Mode::Delete => return Ok(Decision::delete()),
             Mode::Add => {}
         }
         *added += 1;
@@ -89,15 +91,10 @@ impl Handler for Sums {
             value: Some(sum.to_be_bytes().into()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Some(sum), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(sum), emit: vec![emit] })
     }
 
-    async fn save<C: GenericClient>(
-        &self,
-        _: &C,
-        _: Vec<(u8, i64)>,
-        _: i64,
-    ) -> Result<(), tokio_postgres::Error> {
+    async fn save<C: GenericClient>(&self, _: &C, _: Vec<(u8, i64)>, _: i64) -> SaveResult<Self> {
         unreachable!("nothing is saved")
     }
 }
@@ -133,7 +130,8 @@ fn folded(events: &[Planned], now: DateTime<Utc>) -> Folded {
     let decided = decide(&Sums, &RetryPolicy::default(), &mut slots, loaded, now);
     let decided = decided.expect("nothing is unreachable");
     let fates = slots.iter().map(|slot| kind(&slot.outcome)).collect();
-    (fates, decided.changed, decided.shared, decided.emits.concat())
+    let states = decided.changed.into_iter().filter_map(|(key, state)| Some((key, state?))).collect();
+    (fates, states, decided.shared, decided.emits.concat())
 }
 
 fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Folded {
@@ -162,7 +160,12 @@ fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Folded {
             inbox.insert(event.id, slot.outcome.clone());
         }
         fates.push(kind(&slot.outcome));
-        states.extend(decided.changed);
+        for (key, state) in decided.changed {
+            match state {
+                Some(state) => drop(states.insert(key, state)),
+                None => drop(states.remove(&key)),
+            }
+        }
         shared = decided.shared;
         emits.extend(decided.emits.concat());
     }
@@ -224,6 +227,7 @@ proptest! {
                 0 => Mode::Refuse,
                 1 => Mode::Fail,
                 2 => Mode::Nothing,
+                3 => Mode::Delete,
                 _ => Mode::Add,
             };
             let event = Planned { id, key, n, mode };
