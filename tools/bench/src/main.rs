@@ -1,8 +1,9 @@
 //! `./dev bench runtime`: what the runtime costs, beside what one would write by hand, in one run on one machine.
 //!
-//! Six ways to work through the same records, each in a process of its own, so that its processor time and memory are its
+//! Seven ways to work through the same records, each in a process of its own, so that its processor time and memory are its
 //! own: consume and parse, the runtime with a handler that ignores everything, hand-written batch SQL, the runtime with the
-//! handler that does the same, that one while the inbox forgets old events, and with what real life adds. `setup` makes the records; `report` compares.
+//! handler that does the same, with one that takes its events one by one, with the former while the inbox forgets old events, and
+//! with what real life adds. `setup` makes the records; `report` compares.
 
 mod by_hand;
 mod event;
@@ -11,6 +12,7 @@ mod report;
 mod runtime;
 mod servers;
 mod setup;
+mod simple;
 mod usage;
 
 use std::process::ExitCode;
@@ -50,7 +52,9 @@ pub(crate) enum Way {
     Ceiling,
     /// The runtime, with the handler that does the same.
     Protocol,
-    /// The same while the inbox forgets a million events.
+    /// The runtime, with a handler that takes its events one by one.
+    Simple,
+    /// The runtime, with the handler that does the same as the hand-written, while the inbox forgets a million events.
     Swept,
     /// The same with 5 % duplicates, 1 % poison, 1 % permanent and 2 % transient failures.
     Mix,
@@ -58,8 +62,8 @@ pub(crate) enum Way {
 
 impl Way {
     /// In the order in which they are run and shown.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Raw, Self::Bare, Self::Ceiling, Self::Protocol, Self::Swept, Self::Mix];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Raw, Self::Bare, Self::Ceiling, Self::Protocol, Self::Simple, Self::Swept, Self::Mix];
 
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -68,6 +72,7 @@ impl Way {
             Self::Bare => "bare",
             Self::Ceiling => "ceiling",
             Self::Protocol => "protocol",
+            Self::Simple => "simple",
             Self::Swept => "swept",
             Self::Mix => "mix",
         }
@@ -93,7 +98,9 @@ async fn one(way: Way, topic: &str, records: usize) -> Result<()> {
             tokio::task::spawn_blocking(move || raw::run(&topic, records)).await??
         }
         Way::Ceiling => by_hand::run(topic, records).await?,
-        Way::Bare | Way::Protocol | Way::Swept | Way::Mix => runtime::run(way, topic, records).await?,
+        Way::Bare | Way::Protocol | Way::Simple | Way::Swept | Way::Mix => {
+            runtime::run(way, topic, records).await?
+        }
     };
     println!("{}", serde_json::to_string(&usage::measured(taken)?)?);
     Ok(())

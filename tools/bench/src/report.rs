@@ -22,16 +22,17 @@ pub(crate) async fn run(records: usize, runs: u32, as_json: bool) -> Result<()> 
             measured[at].push(measure(way, topic, records).await?);
         }
     }
-    let [raw, bare, ceiling, protocol, swept, mix]: [Measured; 6] =
+    let [raw, bare, ceiling, protocol, simple, swept, mix]: [Measured; 7] =
         std::array::from_fn(|at| median(&mut measured[at]));
     let ratios = [
         ("bare / raw", bare.per_s / raw.per_s, 0.5),
         ("protocol / ceiling", protocol.per_s / ceiling.per_s, 0.75),
+        ("simple / protocol", simple.per_s / protocol.per_s, 0.1),
         ("swept / protocol", swept.per_s / protocol.per_s, 0.9),
         ("mix / ceiling", mix.per_s / ceiling.per_s, 0.5),
     ];
     if as_json {
-        let all = [raw, bare, ceiling, protocol, swept, mix];
+        let all = [raw, bare, ceiling, protocol, simple, swept, mix];
         let named = Way::ALL.into_iter().zip(all);
         let usage: serde_json::Map<_, _> = named
             .map(|(way, one)| (way.name().to_owned(), json!({"cpu_s": one.cpu_s, "peak_mib": one.peak_mib})))
@@ -39,9 +40,9 @@ pub(crate) async fn run(records: usize, runs: u32, as_json: bool) -> Result<()> 
         let object = json!({
             "events": records, "runs": runs,
             "raw": raw.per_s, "bare": bare.per_s, "ceiling": ceiling.per_s, "protocol": protocol.per_s,
-            "swept": swept.per_s, "swept_rows": swept.swept_per_s, "mix": mix.per_s,
-            "bare_to_raw": ratios[0].1, "protocol_to_ceiling": ratios[1].1, "swept_to_protocol": ratios[2].1,
-            "mix_to_ceiling": ratios[3].1, "usage": usage,
+            "simple": simple.per_s, "swept": swept.per_s, "swept_rows": swept.swept_per_s, "mix": mix.per_s,
+            "bare_to_raw": ratios[0].1, "protocol_to_ceiling": ratios[1].1, "simple_to_protocol": ratios[2].1,
+            "swept_to_protocol": ratios[3].1, "mix_to_ceiling": ratios[4].1, "usage": usage,
         });
         println!("{object}");
         return Ok(());
@@ -53,6 +54,7 @@ pub(crate) async fn run(records: usize, runs: u32, as_json: bool) -> Result<()> 
         (Way::Bare, bare, "runtime, every record ignored"),
         (Way::Ceiling, ceiling, "batch SQL written by hand"),
         (Way::Protocol, protocol, "runtime, the same work and publishing"),
+        (Way::Simple, simple, "runtime, one by one: SimpleHandler"),
         (Way::Swept, swept, "the same, the inbox is swept"),
         (Way::Mix, mix, "runtime, 9 % of it failing or twice"),
     ] {

@@ -10,7 +10,7 @@ use std::{
 use actors::{
     Attempt, Cause, Change, Decision, Decoded, Deps, Emit, Event as Decodable, Failure, Group, GroupSettings,
     Handler, Headers, Hints, KafkaSettings, LoadResult, Loaded, Lock, Publisher, Record, Rejection,
-    SaveResult,
+    SaveResult, Simple,
 };
 use anyhow::{Context, Result, ensure};
 use deadpool_postgres::{GenericClient, Pool};
@@ -20,6 +20,7 @@ use crate::{
     Way,
     event::{Event, Fails},
     servers::{PARTITIONS, database, variable},
+    simple::OneByOne,
     usage::Taken,
 };
 
@@ -54,19 +55,12 @@ impl Handler for Totals {
     }
 
     fn decode(&self, record: &Record) -> Result<Decoded<Event>, Rejection> {
-        FIRST.get_or_init(Instant::now);
-        let body: Event = serde_json::from_slice(record.value.as_deref().unwrap_or_default())
-            .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))?;
+        let body = decode(record)?;
         if self.way == Way::Bare {
             std::hint::black_box(&body);
             return Ok(Decoded::Ignored);
         }
-        Ok(Decoded::Event(Decodable {
-            id: body.event_id,
-            event_type: "TOTAL".into(),
-            correlation_id: body.correlation_id.clone(),
-            body,
-        }))
+        Ok(Decoded::Event(event(body)))
     }
 
     fn key(&self, body: &Event) -> u32 {
@@ -95,12 +89,7 @@ impl Handler for Totals {
         }
         let before = state.copied().unwrap_or(Total { events: 0, amount: 0 });
         let total = Total { events: before.events + 1, amount: before.amount + body.amount };
-        let emit = Emit {
-            topic: self.out.clone(),
-            key: None,
-            value: Some(serde_json::to_vec(body).expect("an event always serialises")),
-            headers: Headers::new(),
-        };
+        let emit = emit(&self.out, body);
         Ok(Decision { state: Change::Save(total), emit: vec![emit] })
     }
 
@@ -126,6 +115,25 @@ impl Handler for Totals {
     }
 }
 
+/// Reads a record's body, and notes when the first was.
+pub(crate) fn decode(record: &Record) -> Result<Event, Rejection> {
+    FIRST.get_or_init(Instant::now);
+    serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+        .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))
+}
+
+/// The event that the runtime sees.
+pub(crate) fn event(body: Event) -> Decodable<Event> {
+    let (id, correlation_id) = (body.event_id, body.correlation_id.clone());
+    Decodable { id, event_type: "TOTAL".into(), correlation_id, body }
+}
+
+/// What each event leads to.
+pub(crate) fn emit(topic: &str, body: &Event) -> Emit {
+    let value = serde_json::to_vec(body).expect("an event always serialises");
+    Emit { topic: topic.to_owned(), key: None, value: Some(value), headers: Headers::new() }
+}
+
 pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> {
     let pool = database().await?;
     let kafka = KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() };
@@ -145,7 +153,10 @@ pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> 
         remember(&pool, &group, OLD).await?;
         settings.retention.every = Duration::from_millis(100);
     }
-    let member = Group::start(settings, Totals { way, out }, deps).await?;
+    let member = match way {
+        Way::Simple => Group::start(settings, Simple(OneByOne { out }), deps).await?,
+        _ => Group::start(settings, Totals { way, out }, deps).await?,
+    };
     let started = Instant::now();
     while !finished(&member, topic, records) {
         ensure!(started.elapsed() < LIMIT, "not done within {LIMIT:?}: {:?}", member.partitions());
@@ -198,7 +209,7 @@ async fn check(way: Way, pool: &Pool, topic: &str, records: usize) -> Result<()>
         [("applied", applied), ("duplicate", duplicate), ("dead", dead), ("ignored", ignored)].into();
     let right = match way {
         Way::Bare => ignored == all,
-        Way::Protocol | Way::Swept => applied == all,
+        Way::Protocol | Way::Simple | Way::Swept => applied == all,
         _ => applied + duplicate + dead == all && duplicate > 0 && dead > 0,
     };
     ensure!(right && totals == applied, "{records} records, {totals} in the totals, and {counts:?}");
