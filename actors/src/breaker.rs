@@ -15,8 +15,8 @@ use metrics::gauge;
 use parking_lot::Mutex;
 
 use crate::{
+    event::Attempt,
     failure::{Cause, Failure},
-    handler::Attempt,
     metrics::BREAKER_OPEN,
 };
 

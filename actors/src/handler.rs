@@ -1,144 +1,15 @@
 //! What a service implements.
 
-use std::{collections::HashMap, fmt, future::Future, hash::Hash, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, hash::Hash};
 
-use chrono::{DateTime, Utc};
-use dead_letters::Headers;
 use deadpool_postgres::GenericClient;
-use uuid::Uuid;
 
 use crate::{
+    event::{Attempt, Decision, Decoded},
     failure::{Cause, Failure, Rejection},
+    one_by_one::OneByOne,
     record::Record,
-    simple::OneByOne,
 };
-
-/// A decoded record.
-#[derive(Debug)]
-pub enum Decoded<E> {
-    /// An event for this handler.
-    Event(Event<E>),
-    /// Not for this handler: it touches nothing but the lane's count of ignored records.
-    Ignored,
-}
-
-/// An event with what the runtime needs to know of it.
-#[derive(Debug)]
-pub struct Event<E> {
-    /// Names the event across all topics and redeliveries: what the inbox dedupes by.
-    pub id: Uuid,
-    /// For dead letters and logs, such as `ORDER_CREATED`.
-    pub event_type: String,
-    /// For dead letters and logs.
-    pub correlation_id: String,
-    /// What the handler works with.
-    pub body: E,
-}
-
-/// What the runtime tells a handler about the try at hand.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    /// The event's id.
-    pub event_id: Uuid,
-    /// The event's correlation id.
-    pub correlation_id: String,
-    /// Failed attempts before this one, durable: 0 on the first.
-    pub failed_attempts: u32,
-    /// Actors this record has killed: 0 on the first try.
-    pub crashes: u32,
-    /// 1 for an event that never died; the n-th requeue carries n + 1.
-    pub generation: u32,
-    /// The time of this try by the database's clock, one for the whole batch. In `prepare` it is a little earlier than in
-    /// `decide`.
-    pub now: DateTime<Utc>,
-    /// How long ago it was first found that the event cannot be handled yet; zero on the first try. Time in which it
-    /// was due and not run is left out.
-    pub age: Duration,
-}
-
-/// A record to publish, written with the effect and published after the commit, in the order it was emitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Emit {
-    /// Topic to publish to.
-    pub topic: String,
-    /// Key; records of one key keep their order.
-    pub key: Option<Vec<u8>>,
-    /// Body; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// Headers.
-    pub headers: Headers,
-}
-
-impl Emit {
-    /// Bytes of key, value and headers together.
-    pub fn size(&self) -> usize {
-        let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        part(&self.key) + part(&self.value) + self.headers.encoded().len()
-    }
-}
-
-/// What an event does to the state of its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change<S> {
-    /// Nothing.
-    Keep,
-    /// This is the state from now on.
-    Save(S),
-    /// There is none from now on: for the next event it is as if there had never been one.
-    Delete,
-}
-
-impl<S> Change<S> {
-    /// The state to save, if there is one.
-    pub fn saved(self) -> Option<S> {
-        match self {
-            Self::Save(state) => Some(state),
-            Self::Keep | Self::Delete => None,
-        }
-    }
-}
-
-impl<S> From<Option<S>> for Change<S> {
-    /// `None` keeps what is there.
-    fn from(changed: Option<S>) -> Self {
-        changed.map_or(Self::Keep, Self::Save)
-    }
-}
-
-/// What became of an event: what it does to the state, and what is to be published.
-///
-/// ```
-/// use actors::{Change, Decision};
-///
-/// let grown: Decision<u32> = Decision::save(3);
-/// assert_eq!(grown.state, Change::Save(3));
-/// assert_eq!(Decision::<u32>::nothing().state, Change::Keep);
-/// assert_eq!(Decision::<u32>::delete().state, Change::Delete);
-/// ```
-#[derive(Debug)]
-pub struct Decision<S> {
-    /// What becomes of the state.
-    pub state: Change<S>,
-    /// Published in order, after the commit.
-    pub emit: Vec<Emit>,
-}
-
-impl<S> Decision<S> {
-    /// Nothing changes and nothing is emitted.
-    pub fn nothing() -> Self {
-        Self { state: Change::Keep, emit: Vec::new() }
-    }
-
-    /// The state changes, and nothing is emitted.
-    pub fn save(state: S) -> Self {
-        Self { state: Change::Save(state), emit: Vec::new() }
-    }
-
-    /// The state goes, and nothing is emitted.
-    pub fn delete() -> Self {
-        Self { state: Change::Delete, emit: Vec::new() }
-    }
-}
 
 /// What [`Handler::load`] found.
 #[derive(Debug)]
@@ -311,7 +182,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Deletes the states of `keys`, in one statement, before [`Handler::save`].
     ///
-    /// Not needed by handlers that never answer [`Change::Delete`]: the default fails each key for ever.
+    /// Not needed by handlers that never answer [`Change::Delete`](crate::Change::Delete): the default fails each key for ever.
     ///
     /// # Errors
     /// See [`SaveError`].

@@ -1,6 +1,6 @@
 //! Supervised actors, one per Kafka partition, with effects exactly once.
 //!
-//! A service implements [`Handler`] and starts a [`Group`]; the rest is done here. Two threads per group poll Kafka, one for the
+//! A service implements [`Handler`] or [`SimpleHandler`] and starts a [`Group`]; the rest is done here. Two threads per group poll Kafka, one for the
 //! source topics and one for the requeue topic, which is a Kafka group of its own, and route records into *lanes*, one per
 //! partition (`consumer`). Each lane has a *partition actor* that takes batches
 //! through the pipeline (`partition`): decode, skip what Redis has seen, call the handler, and commit its effects, the
@@ -20,6 +20,7 @@ mod condition;
 mod consumer;
 mod dedupe;
 mod detach;
+mod event;
 mod failure;
 mod group;
 mod handler;
@@ -28,6 +29,7 @@ mod kafka;
 mod lane;
 mod lease;
 mod observed;
+mod one_by_one;
 mod outbox;
 mod panics;
 mod partition;
@@ -52,18 +54,17 @@ pub use self::{
     breaker::{Breaker, Call},
     condition::Condition,
     dedupe::Hints,
+    event::{Attempt, Change, Decision, Decoded, Emit, Event},
     failure::{Cause, Failure, MAX_MESSAGE, Rejection},
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
-    handler::{
-        Attempt, Change, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock, SaveError,
-        SaveResult,
-    },
+    handler::{Handler, LoadResult, Loaded, Lock, SaveError, SaveResult},
     kafka::{TopicSpec, ensure_topics, group_topics},
     lease::journal,
+    one_by_one::HandleError,
     outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
     record::Record,
     schema::{HISTORY, migrations},
     settings::{CircuitSettings, GroupSettings, RestartSettings, RetentionSettings, RetryPolicy},
-    simple::{HandleError, Simple, SimpleHandler},
+    simple::{Simple, SimpleHandler},
     status::{Backlog, LaneState, ParkedStatus, PartitionStatus, WhichParked},
 };

@@ -3,38 +3,17 @@
 use std::{
     future::Future,
     hash::{DefaultHasher, Hash, Hasher},
-    pin::Pin,
 };
 
 use deadpool_postgres::{GenericClient, Transaction};
 
 use crate::{
+    event::{Attempt, Decision, Decoded, Emit, Event},
     failure::{Failure, Rejection},
-    handler::{Attempt, Decision, Decoded, Emit, Event, Handler, LoadResult, Loaded, Lock, SaveResult},
+    handler::{Handler, LoadResult, Loaded, Lock, SaveResult},
+    one_by_one::{HandleError, Handling, OneByOne},
     record::Record,
 };
-
-/// Why an event was not handled.
-#[derive(Debug)]
-pub enum HandleError {
-    /// The event's own failure, of whichever kind.
-    Failure(Failure),
-    /// PostgreSQL said no: a value's fault is this event's, for ever; a server's is waited out; that of a table which does not fit
-    /// halts the partition.
-    Sql(tokio_postgres::Error),
-}
-
-impl From<Failure> for HandleError {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<tokio_postgres::Error> for HandleError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Sql(error)
-    }
-}
 
 /// A handler that takes its events one by one.
 ///
@@ -116,15 +95,6 @@ pub struct Simple<S>(
 pub struct Keyed<B> {
     body: B,
     key: u64,
-}
-
-/// What comes of handling one event.
-pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = Result<Vec<Emit>, HandleError>> + Send + 'a>>;
-
-/// A handler that the runtime calls for each event.
-pub trait OneByOne<B>: Send + Sync {
-    /// See [`SimpleHandler::handle`].
-    fn handle<'a>(&'a self, tx: &'a Transaction<'a>, attempt: &'a Attempt, body: &'a B) -> Handling<'a>;
 }
 
 impl<S: SimpleHandler> OneByOne<Keyed<S::Body>> for Simple<S> {

@@ -38,7 +38,7 @@ use super::{
     refusal::Refused,
     track::{Sending, Track},
 };
-use crate::{Backlog, Cause, handler::Emit};
+use crate::{Backlog, Cause, event::Emit};
 
 /// The process's idempotent producer. Cheap to clone.
 #[derive(Clone)]

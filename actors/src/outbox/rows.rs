@@ -6,7 +6,7 @@ use dead_letters::Headers;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
-use crate::handler::Emit;
+use crate::event::Emit;
 
 /// Largest record, key, value and headers together, in bytes, that may be emitted: what Kafka's default
 /// `message.max.bytes` (1,048,588) takes, with room for the record's framing.

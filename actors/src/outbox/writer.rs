@@ -30,7 +30,7 @@ use super::{
 use crate::{
     Backlog, Cause,
     connection::{Connection, Limits, Trouble},
-    handler::Emit,
+    event::Emit,
 };
 
 /// Writes outbox rows for a process that owns no partition, such as an HTTP instance, and publishes them after commit.

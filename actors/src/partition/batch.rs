@@ -9,8 +9,9 @@ use uuid::Uuid;
 use crate::{
     Cause,
     dedupe::payload_hash,
+    event::{Attempt, Decoded, Event},
     failure::{Failure, Rejection, shorten},
-    handler::{Attempt, Decoded, Event, Handler},
+    handler::Handler,
     lane::Taken,
     lease::{Intent, Place},
     panics,

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::{dedupe::reused, errors::BatchError};
 use crate::{
     Cause,
+    event::{Change, Decision, Emit},
     failure::Failure,
-    handler::{Change, Decision, Emit, Handler, Loaded},
+    handler::{Handler, Loaded},
     outbox::MAX_RECORD,
     partition::batch::{Item, Outcome, Slot, Tally},
     retry::{delay, patience, spread},

@@ -11,10 +11,11 @@ use super::{
     redo::{Aborted, Care, Redo},
 };
 use crate::{
+    event::Emit,
     failure::Failure,
-    handler::{Emit, Handler, Lock, SaveError},
+    handler::{Handler, Lock, SaveError},
+    one_by_one::{HandleError, OneByOne},
     partition::batch::{Outcome, Slot},
-    simple::{HandleError, OneByOne},
 };
 
 /// Gives every open slot its outcome. Returns what each slot emits.

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::context::Context;
 use crate::{
     Cause,
-    handler::{Emit, Handler},
+    event::Emit,
+    handler::Handler,
     metrics::DEAD_LETTERS,
     partition::{
         batch::{Outcome, Slot, Tally},

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    event::{Attempt, Decoded, Event},
     failure::Rejection,
-    handler::{Attempt, Decoded, Event, LoadResult, Lock, SaveResult},
+    handler::{LoadResult, Lock, SaveResult},
     lane::Taken,
     partition::batch::Waited,
     record::Record,

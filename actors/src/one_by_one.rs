@@ -1,0 +1,41 @@
+//! How the pipeline hands over single events.
+
+use std::{future::Future, pin::Pin};
+
+use deadpool_postgres::Transaction;
+
+use crate::{
+    event::{Attempt, Emit},
+    failure::Failure,
+};
+
+/// Why an event was not handled.
+#[derive(Debug)]
+pub enum HandleError {
+    /// The event's own failure, of whichever kind.
+    Failure(Failure),
+    /// PostgreSQL said no: a value's fault is this event's, for ever; a server's is waited out; that of a table which does not fit
+    /// halts the partition.
+    Sql(tokio_postgres::Error),
+}
+
+impl From<Failure> for HandleError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<tokio_postgres::Error> for HandleError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// What comes of handling one event.
+pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = Result<Vec<Emit>, HandleError>> + Send + 'a>>;
+
+/// A handler that the runtime calls for each event.
+pub trait OneByOne<B>: Send + Sync {
+    /// See [`SimpleHandler::handle`](crate::SimpleHandler::handle).
+    fn handle<'a>(&'a self, tx: &'a Transaction<'a>, attempt: &'a Attempt, body: &'a B) -> Handling<'a>;
+}
