@@ -12,6 +12,14 @@ use crate::{
 };
 
 /// What [`Handler::load`] found.
+///
+/// ```
+/// use actors::{Cause, Loaded};
+///
+/// let mut loaded = Loaded::new([("alice", 3)].into(), ());
+/// // A row of bob's that no code of ours has written: his events die, alice's go on.
+/// loaded.unreadable.insert("bob", Cause::new("row", "its row in visits holds what none may"));
+/// ```
 #[derive(Debug)]
 pub struct Loaded<K, S, Shared> {
     /// The states of the keys that have one.
@@ -35,6 +43,19 @@ pub type LoadResult<H> =
     Result<Loaded<<H as Handler>::Key, <H as Handler>::State, <H as Handler>::Shared>, tokio_postgres::Error>;
 
 /// Why [`Handler::save`] or [`Handler::delete`] did not write what changed.
+///
+/// ```
+/// use actors::{Failure, SaveError};
+///
+/// /// More than a row may hold is the fault of whoever's row it is.
+/// fn check(changed: &[(String, Vec<u8>)]) -> Result<(), SaveError<String>> {
+///     let too_large = changed.iter().filter(|(_, picture)| picture.len() > 1 << 20);
+///     let failure = |guest: &String| (guest.clone(), Failure::permanent("too-large", "the picture has more than 1 MiB"));
+///     let keys: std::collections::HashMap<_, _> = too_large.map(|(guest, _)| failure(guest)).collect();
+///     if keys.is_empty() { Ok(()) } else { Err(SaveError::Keys(keys)) }
+/// }
+/// assert!(check(&[("alice".to_owned(), vec![0; 2 << 20])]).is_err());
+/// ```
 #[derive(Debug)]
 pub enum SaveError<K> {
     /// PostgreSQL said no. A value's fault is one event's, which is looked for and dies alone; a server's is waited out; that of a
@@ -106,6 +127,71 @@ pub enum Lock {
 /// not hold the others back.
 ///
 /// `examples/counter.rs` is a whole service. Who does not need sets has [`SimpleHandler`](crate::SimpleHandler).
+///
+/// ```
+/// use actors::{
+///     Attempt, Cause, Decision, Decoded, Event, Failure, Handler, LoadResult, Loaded, Lock, Record, Rejection, SaveResult,
+/// };
+/// use deadpool_postgres::GenericClient;
+///
+/// /// Counts the visits of each guest.
+/// struct Visits;
+///
+/// impl Handler for Visits {
+///     type Body = String;
+///     type Key = String;
+///     type State = i64;
+///     type Shared = ();
+///     type Prepared = ();
+///
+///     fn name(&self) -> &'static str {
+///         "visits"
+///     }
+///
+///     fn decode(&self, record: &Record) -> Result<Decoded<String>, Rejection> {
+///         let body = String::from_utf8(record.value.as_deref().unwrap_or_default().to_vec())
+///             .map_err(|error| Rejection::Poison(Cause::from_error("not-utf-8", &error)))?;
+///         let (id, event_type) = (record.place_id(), "VISIT".to_owned());
+///         Ok(Decoded::Event(Event { id, event_type, correlation_id: String::new(), body }))
+///     }
+///
+///     fn key(&self, guest: &String) -> String {
+///         guest.clone()
+///     }
+///
+///     async fn load<C: GenericClient>(&self, client: &C, guests: &[String], lock: Lock) -> LoadResult<Self> {
+///         let sql = match lock {
+///             Lock::None => "SELECT guest, visits FROM visits WHERE guest = ANY ($1)",
+///             Lock::ForUpdate => "SELECT guest, visits FROM visits WHERE guest = ANY ($1) ORDER BY guest FOR UPDATE",
+///         };
+///         let rows = client.query(&client.prepare_cached(sql).await?, &[&guests]).await?;
+///         let mut loaded = Loaded::new([].into(), ());
+///         for row in rows {
+///             loaded.states.insert(row.try_get(0)?, row.try_get(1)?);
+///         }
+///         Ok(loaded)
+///     }
+///
+///     fn decide(
+///         &self,
+///         _: &Attempt,
+///         _guest: &String,
+///         visits: Option<&i64>,
+///         (): &mut (),
+///         _: Option<&()>,
+///     ) -> Result<Decision<i64>, Failure> {
+///         Ok(Decision::save(visits.unwrap_or(&0) + 1))
+///     }
+///
+///     async fn save<C: GenericClient>(&self, client: &C, changed: Vec<(String, i64)>, (): ()) -> SaveResult<Self> {
+///         let sql = "INSERT INTO visits SELECT * FROM unnest ($1::text[], $2::bigint[])
+///                    ON CONFLICT (guest) DO UPDATE SET visits = excluded.visits";
+///         let (guests, visits): (Vec<String>, Vec<i64>) = changed.into_iter().unzip();
+///         client.execute(&client.prepare_cached(sql).await?, &[&guests, &visits]).await?;
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// The decoded body of an event.
     type Body: Send + Sync;
