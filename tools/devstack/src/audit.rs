@@ -13,10 +13,10 @@ use contracts::{
 };
 
 use crate::{
+    clients::topics::kafka,
     names::{DATABASES, KAFKA_BROKERS},
     servers::postgres::connect,
     stack::Stack,
-    topics::kafka,
 };
 
 /// How long groups remember outcomes, unless they are told otherwise.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub use self::usage::Cost;
 use self::usage::Usage;
 use crate::{
-    gateway::Gateway,
+    clients::gateway::Gateway,
     progress,
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},

@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use contracts::topics::READERS;
 
 use crate::{
-    inspector::{DeadLetter, Inspector},
+    clients::{
+        inspector::{DeadLetter, Inspector},
+        topics,
+    },
     names::{DATABASES, KAFKA_BROKERS},
     servers::postgres::connect,
     stack::Stack,
-    topics,
 };
 
 /// How far one consumer group is with one partition.
@@ -140,7 +142,7 @@ impl Books {
     pub fn unfinished(&self) -> i64 {
         self.orders
             .iter()
-            .filter(|(state, _)| !crate::gateway::TERMINAL.contains(&state.as_str()))
+            .filter(|(state, _)| !crate::clients::gateway::TERMINAL.contains(&state.as_str()))
             .map(|(_, n)| n)
             .sum()
     }

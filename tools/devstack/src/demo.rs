@@ -12,8 +12,7 @@ use self::evidence::Evidence;
 use crate::{
     audit,
     books::Books,
-    gateway::Gateway,
-    inspector::Inspector,
+    clients::{gateway::Gateway, inspector::Inspector},
     names::{KAFKA_BROKERS, Role},
     stack::{GatewayPort, Stack, Up},
 };

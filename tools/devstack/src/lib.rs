@@ -4,7 +4,7 @@
 //! - [`stack`]: a [`stack::Stack`] is started, found again by a later command, and stopped. The project's own lives in
 //!   `.devstack`; private ones live for one run and die with the process that made them, however it ends.
 //! - [`servers`]: how Kafka, PostgreSQL and Redis are prepared and started.
-//! - [`gateway`], [`inspector`], [`topics`]: the system as a customer, an operator and a stranger with a Kafka client use it.
+//! - [`clients`]: the system as a customer, an operator and a stranger with a Kafka client use it.
 //! - [`books`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
 //! - [`trial`]: what tests on a whole stack share.
@@ -13,9 +13,8 @@
 pub mod audit;
 pub mod bench;
 pub mod books;
+pub mod clients;
 pub mod demo;
-pub mod gateway;
-pub mod inspector;
 pub mod logs;
 pub mod names;
 pub mod paths;
@@ -25,5 +24,4 @@ pub mod progress;
 pub mod servers;
 pub mod stack;
 pub mod state;
-pub mod topics;
 pub mod trial;

@@ -12,12 +12,14 @@ use uuid::Uuid;
 
 use crate::{
     books::Books,
-    gateway::Gateway,
-    inspector::{DeadLetter, Inspector},
+    clients::{
+        gateway::Gateway,
+        inspector::{DeadLetter, Inspector},
+        topics,
+    },
     names::{KAFKA_BROKERS, Role},
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},
-    topics,
 };
 
 /// Time anything is given to happen.

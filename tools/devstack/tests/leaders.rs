@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use contracts::topics::{ORDERS, PARTITIONS};
 use devstack::{
     audit,
+    clients::topics::partition_of,
     names::{KAFKA_BROKERS, Role},
     servers::kafka::{SECOND, Second, client},
     stack::{GatewayPort, Stack, Up},
-    topics::partition_of,
     trial::{Condition, SOON, Trial},
 };
 use rdkafka::{

@@ -13,7 +13,7 @@ use std::{env, time::Instant};
 use anyhow::{Context, Result, ensure};
 use devstack::{
     audit,
-    gateway::Gateway,
+    clients::gateway::Gateway,
     names::Role,
     stack::{GatewayPort, Stack, Up},
 };

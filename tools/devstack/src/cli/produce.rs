@@ -5,8 +5,8 @@ use std::{io::Read as _, process::ExitCode};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use devstack::{
+    clients::topics::{self, Produced},
     names::KAFKA_BROKERS,
-    topics::{self, Produced},
 };
 
 use super::stack;

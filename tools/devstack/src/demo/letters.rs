@@ -8,7 +8,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Demo, LIMIT_CENTS, SOON, proved, saga::timeline};
-use crate::{inspector::DeadLetter, names::Role, servers::postgres::connect, topics};
+use crate::{
+    clients::{inspector::DeadLetter, topics},
+    names::Role,
+    servers::postgres::connect,
+};
 
 /// Above the provider's limit until that is raised to [`RAISED`].
 const LARGE: i64 = 2_500_000;

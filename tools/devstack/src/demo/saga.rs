@@ -8,7 +8,10 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use super::{Demo, SOON, proved};
-use crate::{gateway::Order, paths, topics::partition_of};
+use crate::{
+    clients::{gateway::Order, topics::partition_of},
+    paths,
+};
 
 impl Demo {
     pub(super) async fn completed(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use contracts::topics::{ORDERS, PARTITIONS, PAYMENTS_GROUP};
 use devstack::{
-    topics::partition_of,
+    clients::topics::partition_of,
     trial::{self, SOON, Trial},
 };
 use uuid::Uuid;

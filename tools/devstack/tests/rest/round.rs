@@ -11,7 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use devstack::{gateway::Gateway, names::Role, stack::Stack, topics::partition_of};
+use devstack::{
+    clients::{gateway::Gateway, topics::partition_of},
+    names::Role,
+    stack::Stack,
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use serde::Deserialize;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::topics::partition_of;
+use crate::clients::topics::partition_of;
 
 /// States in which nothing more happens to an order.
 pub const TERMINAL: [&str; 2] = ["COMPLETED", "CANCELLED"];
