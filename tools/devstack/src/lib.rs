@@ -8,18 +8,15 @@
 //! - [`books`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
 //! - [`trial`]: what tests on a whole stack share.
-//! - [`process`], [`ports`], [`paths`], [`state`]: what that stands on.
+//! - [`os`]: processes, ports, paths and logs, on which that stands.
 
 pub mod audit;
 pub mod bench;
 pub mod books;
 pub mod clients;
 pub mod demo;
-pub mod logs;
 pub mod names;
-pub mod paths;
-pub mod ports;
-pub mod process;
+pub mod os;
 pub mod progress;
 pub mod servers;
 pub mod stack;

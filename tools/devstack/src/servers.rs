@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::process::{ProcessId, tail};
+use crate::os::process::{ProcessId, tail};
 
 /// Where a server lives.
 #[derive(Clone, Debug)]

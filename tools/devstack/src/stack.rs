@@ -18,8 +18,10 @@ use serde::Serialize;
 
 use crate::{
     names::{self, DATABASES, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
-    paths,
-    process::{Lifetime, ProcessId},
+    os::{
+        paths,
+        process::{Lifetime, ProcessId},
+    },
     servers::{Home, kafka, postgres},
     state::{Entry, Lock, State},
 };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     names::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role},
-    process::ProcessId,
+    os::process::ProcessId,
 };
 
 /// A process of the stack.

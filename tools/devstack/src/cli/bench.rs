@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use devstack::{
     bench::{self, Load},
-    paths,
+    os::paths,
     stack::{GatewayPort, Stack, Up},
 };
 use tokio::process::Command;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use devstack::{
-    paths,
+    os::paths,
     stack::{GatewayPort, Stack, Up},
 };
 use tokio::process::Command;

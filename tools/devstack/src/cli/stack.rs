@@ -10,10 +10,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use devstack::{
-    logs::{self, Tail},
     names::Role,
-    paths,
-    process::Lifetime,
+    os::{
+        logs::{self, Tail},
+        paths,
+        process::Lifetime,
+    },
     stack::{GatewayPort, RunState, Settings, Stack, Up},
 };
 use tokio::signal::unix::{SignalKind, signal};

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{paths, stack::Stack};
+use crate::{os::paths, stack::Stack};
 
 /// A dead letter as `list -o json` prints it.
 #[derive(Clone, Debug, Deserialize)]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::logs::{Tail, readable};
+use crate::os::logs::{Tail, readable};
 
 /// A service's log, read from its beginning.
 #[derive(Debug)]

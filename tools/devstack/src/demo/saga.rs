@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Demo, SOON, proved};
 use crate::{
     clients::{gateway::Order, topics::partition_of},
-    paths,
+    os::paths,
 };
 
 impl Demo {

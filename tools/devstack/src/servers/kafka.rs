@@ -16,7 +16,7 @@ use rdkafka::{
 use uuid::Uuid;
 
 use super::{Home, certificate::Files, run, until_ready};
-use crate::{
+use crate::os::{
     paths,
     process::{Launch, Lifetime, ProcessId, start},
 };

@@ -13,8 +13,10 @@ use tokio_postgres::NoTls;
 use super::{Home, certificate::Files, run, until_ready};
 use crate::{
     names::DATABASES,
-    paths,
-    process::{Launch, Lifetime, ProcessId, RunAs, start, working_in},
+    os::{
+        paths,
+        process::{Launch, Lifetime, ProcessId, RunAs, start, working_in},
+    },
 };
 
 /// The user PostgreSQL runs as when we are root: it refuses to be root itself.

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result};
 
 use super::{Home, until_ready};
-use crate::{
+use crate::os::{
     paths,
     process::{Launch, Lifetime, ProcessId, start},
 };

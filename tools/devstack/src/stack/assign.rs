@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::{GatewayPort, Stack};
 use crate::{
     names::{GATEWAY_PORT, KAFKA_BROKERS, ORDERS_URL, REDIS_URL, Role},
-    ports,
+    os::ports,
     state::Entry,
 };
 
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        process::{Lifetime, ProcessId},
+        os::process::{Lifetime, ProcessId},
         stack::Settings,
     };
 

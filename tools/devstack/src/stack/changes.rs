@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::{GatewayPort, Stack};
 use crate::{
     names::Role,
-    process::{ProcessId, working_in},
+    os::process::{ProcessId, working_in},
     progress,
     state::{Entry, State},
 };

@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 use super::Stack;
 use crate::{
     names::{self, REDIS_URL, Role, TEST_TOKENS},
-    paths,
-    process::{Launch, ProcessId, start},
+    os::{
+        paths,
+        process::{Launch, ProcessId, start},
+    },
     servers::{kafka, postgres, redis, until_ready},
     state::Entry,
 };

@@ -11,8 +11,10 @@ use anyhow::{Context, Result};
 use super::{GatewayPort, Settings, Stack, changes::remove};
 use crate::{
     names::Role,
-    paths,
-    process::{Lifetime, ProcessId},
+    os::{
+        paths,
+        process::{Lifetime, ProcessId},
+    },
 };
 
 impl Stack {

@@ -10,7 +10,7 @@ use contracts::{
 use devstack::{
     audit,
     names::KAFKA_BROKERS,
-    paths,
+    os::paths,
     servers::postgres::connect,
     trial::{self, SOON, Trial},
 };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use devstack::ports;
+use devstack::os::ports;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp},

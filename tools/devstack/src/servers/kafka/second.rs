@@ -8,8 +8,10 @@ use rustix::process::Signal;
 
 use super::{READY, broker_launch, client, storage_tool, write};
 use crate::{
-    ports,
-    process::{Lifetime, ProcessId, start},
+    os::{
+        ports,
+        process::{Lifetime, ProcessId, start},
+    },
     servers::{Home, run, until_ready},
 };
 
