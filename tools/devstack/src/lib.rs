@@ -20,5 +20,4 @@ pub mod os;
 pub mod progress;
 pub mod servers;
 pub mod stack;
-pub mod state;
 pub mod trial;

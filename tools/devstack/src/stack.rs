@@ -4,6 +4,7 @@ mod assign;
 mod changes;
 mod launch;
 mod private;
+pub mod state;
 
 use std::{
     collections::BTreeMap,
@@ -23,10 +24,10 @@ use crate::{
         process::{Lifetime, ProcessId},
     },
     servers::{Home, kafka, postgres},
-    state::{Entry, Lock, State},
 };
 
 pub use self::changes::{Down, Up};
+use self::state::{Entry, Lock, State};
 
 /// Time a service is given to drain: what it promises, and some.
 const DRAIN: Duration = Duration::from_secs(12);

@@ -119,7 +119,7 @@ async fn a_start_that_fails_leaves_nothing_running_and_a_port_that_was_taken_mea
     // What was remembered goes with the data.
     let before = stack.state().clone();
     stack.up(&Up { fresh: true, ..SERVERS }).await.expect("comes up anew");
-    let ports = |state: &devstack::state::State| -> Vec<u16> {
+    let ports = |state: &devstack::stack::state::State| -> Vec<u16> {
         state.entries.iter().flat_map(|entry| [entry.port, entry.second_port]).flatten().collect()
     };
     let kept = ports(&before);

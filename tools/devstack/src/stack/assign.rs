@@ -2,11 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use super::{GatewayPort, Stack};
+use super::{GatewayPort, Stack, state::Entry};
 use crate::{
     names::{GATEWAY_PORT, KAFKA_BROKERS, ORDERS_URL, REDIS_URL, Role},
     os::ports,
-    state::Entry,
 };
 
 impl Stack {

@@ -9,12 +9,14 @@ use futures_util::{
 };
 use rustix::process::Signal;
 
-use super::{GatewayPort, Stack};
+use super::{
+    GatewayPort, Stack,
+    state::{Entry, State},
+};
 use crate::{
     names::Role,
     os::process::{ProcessId, working_in},
     progress,
-    state::{Entry, State},
 };
 
 /// What to bring up.

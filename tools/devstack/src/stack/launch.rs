@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, env, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use super::Stack;
+use super::{Stack, state::Entry};
 use crate::{
     names::{self, REDIS_URL, Role, TEST_TOKENS},
     os::{
@@ -12,7 +12,6 @@ use crate::{
         process::{Launch, ProcessId, start},
     },
     servers::{kafka, postgres, redis, until_ready},
-    state::Entry,
 };
 
 /// Time a service is given to start: migrations, topics, joining its group.
