@@ -14,9 +14,9 @@ use contracts::{
 
 use crate::{
     clients::topics::kafka,
-    names::{DATABASES, KAFKA_BROKERS},
     servers::postgres::connect,
     stack::Stack,
+    topology::{DATABASES, KAFKA_BROKERS},
 };
 
 /// How long groups remember outcomes, unless they are told otherwise.

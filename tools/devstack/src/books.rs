@@ -10,9 +10,9 @@ use crate::{
         inspector::{DeadLetter, Inspector},
         topics,
     },
-    names::{DATABASES, KAFKA_BROKERS},
     servers::postgres::connect,
     stack::Stack,
+    topology::{DATABASES, KAFKA_BROKERS},
 };
 
 /// How far one consumer group is with one partition.

@@ -13,8 +13,8 @@ use crate::{
     audit,
     books::Books,
     clients::{gateway::Gateway, inspector::Inspector},
-    names::{KAFKA_BROKERS, Role},
     stack::{GatewayPort, Stack, Up},
+    topology::{KAFKA_BROKERS, Role},
 };
 
 /// Time an order is given to end, and a log line to appear.

@@ -1,6 +1,6 @@
 //! Real Kafka, PostgreSQL and Redis as private child processes, with the services on top: for `./dev`, tests and benches.
 //!
-//! - [`names`]: what everything is called, in one place.
+//! - [`topology`]: what everything is called, in one place.
 //! - [`stack`]: a [`stack::Stack`] is started, found again by a later command, and stopped. The project's own lives in
 //!   `.devstack`; private ones live for one run and die with the process that made them, however it ends.
 //! - [`servers`]: how Kafka, PostgreSQL and Redis are prepared and started.
@@ -15,9 +15,9 @@ pub mod bench;
 pub mod books;
 pub mod clients;
 pub mod demo;
-pub mod names;
 pub mod os;
 pub mod progress;
 pub mod servers;
 pub mod stack;
+pub mod topology;
 pub mod trial;

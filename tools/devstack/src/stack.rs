@@ -18,12 +18,12 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{
-    names::{self, DATABASES, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
     os::{
         paths,
         process::{Lifetime, ProcessId},
     },
     servers::{Home, kafka, postgres},
+    topology::{self, DATABASES, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
 };
 
 pub use self::changes::{Down, Up};
@@ -201,7 +201,7 @@ impl Stack {
         }
         for entry in &self.state.entries {
             if let Some(url) = entry.admin_url() {
-                variables.insert(names::admin_variable(entry.role, entry.instance), url);
+                variables.insert(topology::admin_variable(entry.role, entry.instance), url);
             }
         }
         variables
@@ -213,13 +213,13 @@ impl Stack {
         let port = self.state.entry(Role::Postgres, 1).and_then(|entry| entry.port);
         let mut variables = self.state.urls.clone();
         let url = postgres::url(port.context("PostgreSQL was never started")?, "postgres");
-        variables.insert(names::TEST_POSTGRES_URL.into(), url);
+        variables.insert(topology::TEST_POSTGRES_URL.into(), url);
         let sasl = self.state.entry(Role::Kafka, 1).and_then(|entry| entry.sasl_port);
         let sasl = format!("127.0.0.1:{}", sasl.context("Kafka was never started")?);
-        variables.insert(names::TEST_KAFKA_SASL_BROKERS.into(), sasl);
+        variables.insert(topology::TEST_KAFKA_SASL_BROKERS.into(), sasl);
         let files = [
-            (names::TEST_KAFKA_CONFIG_FILE, kafka::client_file(&self.home(Role::Kafka))),
-            (names::TEST_POSTGRES_ROOT_CERT, postgres::root_certificate(&self.home(Role::Postgres))),
+            (topology::TEST_KAFKA_CONFIG_FILE, kafka::client_file(&self.home(Role::Kafka))),
+            (topology::TEST_POSTGRES_ROOT_CERT, postgres::root_certificate(&self.home(Role::Postgres))),
         ];
         variables.extend(files.map(|(name, path)| (name.to_owned(), path.display().to_string())));
         Ok(variables)

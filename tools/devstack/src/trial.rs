@@ -17,9 +17,9 @@ use crate::{
         inspector::{DeadLetter, Inspector},
         topics,
     },
-    names::{KAFKA_BROKERS, Role},
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},
+    topology::{KAFKA_BROKERS, Role},
 };
 
 /// Time anything is given to happen.

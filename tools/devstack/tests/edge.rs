@@ -19,7 +19,7 @@ mod saga;
 #[path = "edge/texts.rs"]
 mod texts;
 
-use devstack::names::Role;
+use devstack::topology::Role;
 
 /// Retries that are over soon.
 const SETTINGS: &[(Role, &str, &str)] = &[

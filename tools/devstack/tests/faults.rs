@@ -10,7 +10,7 @@ mod threads;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use devstack::{names::Role, trial};
+use devstack::{topology::Role, trial};
 
 use self::load::under_load;
 

@@ -7,9 +7,9 @@ use contracts::topics::{ORDERS, PARTITIONS};
 use devstack::{
     audit,
     clients::topics::partition_of,
-    names::{KAFKA_BROKERS, Role},
     servers::kafka::{SECOND, Second, client},
     stack::{GatewayPort, Stack, Up},
+    topology::{KAFKA_BROKERS, Role},
     trial::{Condition, SOON, Trial},
 };
 use rdkafka::{

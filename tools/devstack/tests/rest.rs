@@ -14,8 +14,8 @@ use anyhow::{Context, Result, ensure};
 use devstack::{
     audit,
     clients::gateway::Gateway,
-    names::Role,
     stack::{GatewayPort, Stack, Up},
+    topology::Role,
 };
 
 use self::{

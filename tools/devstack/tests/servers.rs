@@ -7,9 +7,9 @@ use std::{
 };
 
 use devstack::{
-    names::{KAFKA_BROKERS, REDIS_URL, Role},
     servers::{kafka, postgres},
     stack::{GatewayPort, RunState, Stack, Up},
+    topology::{KAFKA_BROKERS, REDIS_URL, Role},
 };
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use crate::{names::Role, stack::Stack};
+use crate::{stack::Stack, topology::Role};
 
 /// Ticks of `/proc/PID/stat` in a second: USER_HZ, which Linux has fixed at 100 for every program.
 const TICKS: f64 = 100.0;

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use devstack::{audit, names::Role, progress, stack::RunState};
+use devstack::{audit, progress, stack::RunState, topology::Role};
 
 use super::{Output, stack};
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use devstack::{
     clients::topics::{self, Produced},
-    names::KAFKA_BROKERS,
+    topology::KAFKA_BROKERS,
 };
 
 use super::stack;

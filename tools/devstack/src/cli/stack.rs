@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use devstack::{
-    names::Role,
     os::{
         logs::{self, Tail},
         paths,
         process::Lifetime,
     },
     stack::{GatewayPort, RunState, Settings, Stack, Up},
+    topology::Role,
 };
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{Demo, LIMIT_CENTS, SOON, proved, saga::timeline};
 use crate::{
     clients::{inspector::DeadLetter, topics},
-    names::Role,
     servers::postgres::connect,
+    topology::Role,
 };
 
 /// Above the provider's limit until that is raised to [`RAISED`].

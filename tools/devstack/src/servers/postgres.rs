@@ -12,11 +12,11 @@ use tokio_postgres::NoTls;
 
 use super::{Home, certificate::Files, run, until_ready};
 use crate::{
-    names::DATABASES,
     os::{
         paths,
         process::{Launch, Lifetime, ProcessId, RunAs, start, working_in},
     },
+    topology::DATABASES,
 };
 
 /// The user PostgreSQL runs as when we are root: it refuses to be root itself.

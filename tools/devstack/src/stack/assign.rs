@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 
 use super::{GatewayPort, Stack, state::Entry};
 use crate::{
-    names::{GATEWAY_PORT, KAFKA_BROKERS, ORDERS_URL, REDIS_URL, Role},
     os::ports,
+    topology::{GATEWAY_PORT, KAFKA_BROKERS, ORDERS_URL, REDIS_URL, Role},
 };
 
 impl Stack {

@@ -14,9 +14,9 @@ use super::{
     state::{Entry, State},
 };
 use crate::{
-    names::Role,
     os::process::{ProcessId, working_in},
     progress,
+    topology::Role,
 };
 
 /// What to bring up.

@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail};
 
 use super::{Stack, state::Entry};
 use crate::{
-    names::{self, REDIS_URL, Role, TEST_TOKENS},
     os::{
         paths,
         process::{Launch, ProcessId, start},
     },
     servers::{kafka, postgres, redis, until_ready},
+    topology::{self, REDIS_URL, Role, TEST_TOKENS},
 };
 
 /// Time a service is given to start: migrations, topics, joining its group.
@@ -46,7 +46,7 @@ impl Stack {
                 TEST_TOKENS => {
                     env::var(name).ok().filter(|_| !self.settings.hermetic).unwrap_or_else(|| "true".into())
                 }
-                names::ORDERS_URL => {
+                topology::ORDERS_URL => {
                     let orders = self.state.entry(Role::Orders, 1).and_then(Entry::address);
                     format!("http://{}", orders.context("the orders service has no address")?)
                 }
@@ -55,8 +55,8 @@ impl Stack {
             variables.insert(name.into(), value);
         }
         let listen = |port: Option<u16>| port.map(|port| format!("127.0.0.1:{port}"));
-        variables.extend(listen(entry.port).map(|at| (names::HTTP_LISTEN.to_owned(), at)));
-        variables.extend(listen(entry.second_port).map(|at| (names::ADMIN_LISTEN.to_owned(), at)));
+        variables.extend(listen(entry.port).map(|at| (topology::HTTP_LISTEN.to_owned(), at)));
+        variables.extend(listen(entry.second_port).map(|at| (topology::ADMIN_LISTEN.to_owned(), at)));
         let own = self.settings.variables.iter().filter(|(role, ..)| *role == entry.role);
         variables.extend(own.map(|(_, name, value)| (name.clone(), value.clone())));
         let binary = self.binaries.join(entry.role.name());

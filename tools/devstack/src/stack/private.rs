@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 
 use super::{GatewayPort, Settings, Stack, changes::remove};
 use crate::{
-    names::Role,
     os::{
         paths,
         process::{Lifetime, ProcessId},
     },
+    topology::Role,
 };
 
 impl Stack {

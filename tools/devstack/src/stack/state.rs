@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    names::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role},
     os::process::ProcessId,
+    topology::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role},
 };
 
 /// A process of the stack.

@@ -9,9 +9,9 @@ use contracts::{
 };
 use devstack::{
     audit,
-    names::KAFKA_BROKERS,
     os::paths,
     servers::postgres::connect,
+    topology::KAFKA_BROKERS,
     trial::{self, SOON, Trial},
 };
 use tokio::process::Command;

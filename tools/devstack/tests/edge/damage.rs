@@ -16,8 +16,8 @@ use contracts::{
 };
 use devstack::{
     audit,
-    names::KAFKA_BROKERS,
     servers::kafka,
+    topology::KAFKA_BROKERS,
     trial::{self, Trial},
 };
 use futures_util::future::try_join_all;

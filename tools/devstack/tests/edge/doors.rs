@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use devstack::{
-    names::Role,
+    topology::Role,
     trial::{self, Trial},
 };
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use devstack::{
-    names::Role,
     servers::postgres::connect,
+    topology::Role,
     trial::{self, SOON},
 };
 use futures_util::future::try_join_all;

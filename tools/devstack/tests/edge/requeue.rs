@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use contracts::topics::PAYMENTS_GROUP;
 use devstack::{
-    names::Role,
+    topology::Role,
     trial::{self, SOON, Trial},
 };
 use serde_json::Value;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Instant};
 use anyhow::{Result, ensure};
 use contracts::topics::{DELIVERY_GROUP, ORDERS, PAYMENTS_GROUP};
 use devstack::{
-    names::Role,
+    topology::Role,
     trial::{self, SOON, Trial},
 };
 use uuid::Uuid;

@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Result, ensure};
 use devstack::{
     audit,
-    names::Role,
     servers::postgres::connect,
     stack::Stack,
+    topology::Role,
     trial::{SOON, Trial},
 };
 use futures_util::future::try_join_all;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use devstack::{
-    names::Role,
     servers::postgres::connect,
     stack::Stack,
+    topology::Role,
     trial::{self, Condition, SOON, Trial},
 };
 use rand::seq::SliceRandom;

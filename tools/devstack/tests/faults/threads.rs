@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use contracts::topics::PARTITIONS;
 use devstack::{
-    names::Role,
+    topology::Role,
     trial::{self, Condition, Trial},
 };
 use nix::{

@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use devstack::{
     clients::{gateway::Gateway, topics::partition_of},
-    names::Role,
     stack::Stack,
+    topology::Role,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;

@@ -1,8 +1,8 @@
-//! docker-compose.yml calls everything as [`devstack::names`] does.
+//! docker-compose.yml calls everything as [`devstack::topology`] does.
 
 use std::collections::BTreeSet;
 
-use devstack::names::{self, DATABASES, GATEWAY_PORT, Role, SERVICES};
+use devstack::topology::{self, DATABASES, GATEWAY_PORT, Role, SERVICES};
 use serde_yaml_ng::Value;
 
 fn compose() -> Value {
@@ -32,8 +32,8 @@ fn each_service_is_told_what_devstack_tells_it() {
         let container = &compose["services"][service.role.name()];
         let mut expected: BTreeSet<&str> = service.reads.iter().chain(service.settings).copied().collect();
         expected.extend(service.database.map(|database| database.variable));
-        expected.extend(service.http_port.map(|_| names::HTTP_LISTEN));
-        expected.insert(names::ADMIN_LISTEN);
+        expected.extend(service.http_port.map(|_| topology::HTTP_LISTEN));
+        expected.insert(topology::ADMIN_LISTEN);
         let mut told = keys(&container["environment"]);
         for logging in ["LOG_FORMAT", "LOG_FILTER"] {
             assert!(told.remove(logging), "{} has no {logging}", service.role);
@@ -41,9 +41,9 @@ fn each_service_is_told_what_devstack_tells_it() {
         assert_eq!(told.iter().map(String::as_str).collect::<BTreeSet<_>>(), expected, "{}", service.role);
 
         let variable = |name: &str| container["environment"][name].as_str().unwrap_or_default().to_owned();
-        assert_eq!(variable(names::ADMIN_LISTEN), format!("0.0.0.0:{}", service.admin_port));
+        assert_eq!(variable(topology::ADMIN_LISTEN), format!("0.0.0.0:{}", service.admin_port));
         if let Some(port) = service.http_port {
-            assert_eq!(variable(names::HTTP_LISTEN), format!("0.0.0.0:{port}"));
+            assert_eq!(variable(topology::HTTP_LISTEN), format!("0.0.0.0:{port}"));
         }
         if let Some(database) = service.database {
             assert!(variable(database.variable).ends_with(&format!("@postgres:5432/{}", database.name)));
@@ -66,7 +66,7 @@ fn the_gateway_is_published_and_knows_where_orders_is() {
     let orders =
         SERVICES.iter().find(|service| service.role == Role::Orders).and_then(|orders| orders.http_port);
     let url = format!("http://orders:{}", orders.expect("orders answers HTTP"));
-    assert_eq!(gateway["environment"][names::ORDERS_URL].as_str(), Some(url.as_str()));
+    assert_eq!(gateway["environment"][topology::ORDERS_URL].as_str(), Some(url.as_str()));
 }
 
 #[test]
