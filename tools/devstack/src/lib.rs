@@ -7,7 +7,7 @@
 //! - [`clients`]: the system as a customer, an operator and a stranger with a Kafka client use it.
 //! - [`books`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
-//! - [`trial`]: what tests on a whole stack share.
+//! - [`testing`]: what tests on a whole stack share.
 //! - [`os`]: processes, ports, paths and logs, on which that stands.
 
 pub mod audit;
@@ -19,5 +19,5 @@ pub mod os;
 pub mod progress;
 pub mod servers;
 pub mod stack;
+pub mod testing;
 pub mod topology;
-pub mod trial;

@@ -10,13 +10,13 @@ mod threads;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use devstack::{topology::Role, trial};
+use devstack::{testing, topology::Role};
 
 use self::load::under_load;
 
 #[test]
 fn postgres_restarts_under_load() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         under_load(trial, async |stack| {
             ensure!(stack.stop(Role::Postgres, 1).await?, "PostgreSQL did not end when asked");
             stack.start(Role::Postgres, 1).await
@@ -27,7 +27,7 @@ fn postgres_restarts_under_load() -> Result<()> {
 
 #[test]
 fn postgres_is_killed_under_load() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         under_load(trial, async |stack| {
             stack.kill(Role::Postgres, 1).await?;
             stack.start(Role::Postgres, 1).await
@@ -38,7 +38,7 @@ fn postgres_is_killed_under_load() -> Result<()> {
 
 #[test]
 fn redis_is_gone_for_a_while_under_load() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         under_load(trial, async |stack| {
             ensure!(stack.stop(Role::Redis, 1).await?, "Redis did not end when asked");
             // Not a wait for anything: for this long there is no Redis while orders come in.
@@ -51,7 +51,7 @@ fn redis_is_gone_for_a_while_under_load() -> Result<()> {
 
 #[test]
 fn kafka_restarts_under_load() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         under_load(trial, async |stack| {
             ensure!(stack.stop(Role::Kafka, 1).await?, "Kafka did not end when asked");
             stack.start(Role::Kafka, 1).await
@@ -62,7 +62,7 @@ fn kafka_restarts_under_load() -> Result<()> {
 
 #[test]
 fn payments_is_killed_under_load() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         under_load(trial, async |stack| {
             stack.kill(Role::Payments, 1).await?;
             stack.start(Role::Payments, 1).await

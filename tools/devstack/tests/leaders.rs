@@ -9,8 +9,8 @@ use devstack::{
     clients::topics::partition_of,
     servers::kafka::{SECOND, Second, client},
     stack::{GatewayPort, Stack, Up},
+    testing::{Condition, SOON, Trial},
     topology::{KAFKA_BROKERS, Role},
-    trial::{Condition, SOON, Trial},
 };
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},

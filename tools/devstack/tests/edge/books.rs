@@ -11,8 +11,8 @@ use devstack::{
     audit,
     os::paths,
     servers::postgres::connect,
+    testing::{self, SOON, Trial},
     topology::KAFKA_BROKERS,
-    trial::{self, SOON, Trial},
 };
 use tokio::process::Command;
 use tokio_postgres::Client;
@@ -114,7 +114,7 @@ async fn journal_row(trial: &Trial, payments: &Client, place: (i32, i64)) -> Res
 
 #[test]
 fn the_audit_proves_every_offset_and_names_the_first_that_has_no_outcome() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let poison = trial.publish(ORDERS, &format!("edge-{}", Uuid::new_v4()), Some(b"no json")).await?;
         let doomed = trial.gateway.place("tok_poison", CENTS).await?;
         let mut orders = vec![trial.gateway.place("tok_flaky_1", CENTS).await?];

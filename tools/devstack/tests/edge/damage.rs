@@ -17,8 +17,8 @@ use contracts::{
 use devstack::{
     audit,
     servers::kafka,
+    testing::{self, Trial},
     topology::KAFKA_BROKERS,
-    trial::{self, Trial},
 };
 use futures_util::future::try_join_all;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -93,7 +93,7 @@ async fn audited(trial: &Trial) -> Result<Audit> {
 
 #[test]
 fn the_audit_names_a_record_that_cannot_be_read_and_proves_the_rest() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let (key, partition, first) = batch(trial).await?;
         // The services look at the last record of a partition again and again: let that be another one.
         let after = trial.publish(ORDERS, &key, Some(b"no json")).await?;

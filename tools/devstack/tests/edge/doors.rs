@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use devstack::{
+    testing::{self, Trial},
     topology::Role,
-    trial::{self, Trial},
 };
 
 use crate::SETTINGS;
@@ -33,7 +33,7 @@ fn halves(trial: &Trial) -> Result<Vec<TcpStream>> {
 
 #[test]
 fn half_a_request_is_left_in_time_and_delays_no_drain() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let start = Instant::now();
         for mut stream in halves(trial)? {
             stream.set_read_timeout(Some(Duration::from_secs(25)))?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use devstack::{
     servers::postgres::connect,
+    testing::{self, SOON},
     topology::Role,
-    trial::{self, SOON},
 };
 use futures_util::future::try_join_all;
 
@@ -14,7 +14,7 @@ use crate::SETTINGS;
 
 #[test]
 fn a_service_asked_to_end_under_load_drains_within_ten_seconds() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let placing = (0..100).map(|_| trial.gateway.place("tok_ok", 500));
         let ids = try_join_all(placing).await?;
         let start = Instant::now();

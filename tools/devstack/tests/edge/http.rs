@@ -1,7 +1,7 @@
 //! Requests that cannot be orders.
 
 use anyhow::{Context, Result, ensure};
-use devstack::trial::{self, Trial};
+use devstack::testing::{self, Trial};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ async fn orders(trial: &Trial) -> Result<i64> {
 
 #[test]
 fn a_negative_quantity_is_refused_and_named() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let before = orders(trial).await?;
         let body = serde_json::to_vec(&json!({ "item": "pizza", "quantity": -1 }))?;
         let problem = is_refused(trial, body, StatusCode::UNPROCESSABLE_ENTITY).await?;
@@ -48,7 +48,7 @@ fn a_negative_quantity_is_refused_and_named() -> Result<()> {
 
 #[test]
 fn a_body_of_two_megabytes_is_too_large() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let before = orders(trial).await?;
         let body = serde_json::to_vec(&json!({ "item": "x".repeat(2 << 20) }))?;
         is_refused(trial, body, StatusCode::PAYLOAD_TOO_LARGE).await?;
@@ -59,14 +59,14 @@ fn a_body_of_two_megabytes_is_too_large() -> Result<()> {
 
 #[test]
 fn a_body_that_is_no_json_is_refused() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         is_refused(trial, b"{".to_vec(), StatusCode::BAD_REQUEST).await.map(drop)
     })
 }
 
 #[test]
 fn a_post_without_a_body_places_a_default_order() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let answer = trial.gateway.post(Vec::new()).await?;
         ensure!(answer.status() == StatusCode::ACCEPTED, "answered {}", answer.status());
         let location = answer.headers().get("location").context("no Location")?.to_str()?.to_owned();

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use contracts::topics::{DELIVERY_GROUP, ORDERS, PAYMENTS_GROUP};
-use devstack::trial::{self, Trial};
+use devstack::testing::{self, Trial};
 use uuid::Uuid;
 
 use crate::SETTINGS;
@@ -66,12 +66,12 @@ async fn is_ignored(trial: &mut Trial, value: Option<&[u8]>) -> Result<()> {
 
 #[test]
 fn bytes_that_are_no_json_are_poison() -> Result<()> {
-    trial::run(SETTINGS, async |trial| dies(trial, b"\x00\xff no json", "poison", Some("not-json")).await)
+    testing::run(SETTINGS, async |trial| dies(trial, b"\x00\xff no json", "poison", Some("not-json")).await)
 }
 
 #[test]
 fn json_of_the_wrong_shape_is_poison() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         dies(trial, br#"{"hello":"world"}"#, "poison", Some("bad-envelope")).await?;
         let payload = envelope("ORDER_CREATED", 1, r#"{"order_id":7}"#);
         dies(trial, &payload, "poison", Some("bad-payload")).await
@@ -80,22 +80,22 @@ fn json_of_the_wrong_shape_is_poison() -> Result<()> {
 
 #[test]
 fn an_empty_value_is_poison() -> Result<()> {
-    trial::run(SETTINGS, async |trial| dies(trial, b"", "poison", None).await)
+    testing::run(SETTINGS, async |trial| dies(trial, b"", "poison", None).await)
 }
 
 #[test]
 fn another_version_is_permanent() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         dies(trial, &created(2), "permanent", Some("unsupported-version")).await
     })
 }
 
 #[test]
 fn a_tombstone_is_ignored() -> Result<()> {
-    trial::run(SETTINGS, async |trial| is_ignored(trial, None).await)
+    testing::run(SETTINGS, async |trial| is_ignored(trial, None).await)
 }
 
 #[test]
 fn an_unknown_event_type_is_ignored() -> Result<()> {
-    trial::run(SETTINGS, async |trial| is_ignored(trial, Some(&envelope("ORDER_PRAISED", 9, "{}"))).await)
+    testing::run(SETTINGS, async |trial| is_ignored(trial, Some(&envelope("ORDER_PRAISED", 9, "{}"))).await)
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use contracts::topics::PAYMENTS_GROUP;
 use devstack::{
+    testing::{self, SOON, Trial},
     topology::Role,
-    trial::{self, SOON, Trial},
 };
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ async fn requeue(trial: &Trial, id: &str) -> Result<()> {
 
 #[test]
 fn a_requeued_payment_is_applied_once_and_then_already_applied() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let id = trial.gateway.place("tok_ok", 2_000_000).await?;
         let letter = trial.dead(PAYMENTS_GROUP, &id.to_string()).await?;
         ensure!(letter.class == "permanent" && letter.state == "open", "{letter:?}");

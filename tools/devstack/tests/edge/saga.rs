@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use contracts::topics::{ORDERS, PARTITIONS, PAYMENTS_GROUP};
 use devstack::{
     clients::topics::partition_of,
-    trial::{self, SOON, Trial},
+    testing::{self, SOON, Trial},
 };
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ async fn dies(trial: &mut Trial, token: &str, class: &str) -> Result<()> {
 
 #[test]
 fn ok_is_completed() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let events = ends(trial, "tok_ok", "COMPLETED", (1, 0)).await?;
         ensure!(
             events == ["ORDER_CREATED", "PAYMENT_SUCCESS", "DELIVERY_ASSIGNED", "ORDER_COMPLETED"],
@@ -53,7 +53,7 @@ fn ok_is_completed() -> Result<()> {
 
 #[test]
 fn declined_is_cancelled_without_a_courier() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let events = ends(trial, "tok_declined", "CANCELLED", (0, 0)).await?;
         ensure!(events == ["ORDER_CREATED", "PAYMENT_FAILED", "ORDER_CANCELLED"], "{events:?}");
         Ok(())
@@ -62,17 +62,17 @@ fn declined_is_cancelled_without_a_courier() -> Result<()> {
 
 #[test]
 fn flaky_is_completed_after_retries() -> Result<()> {
-    trial::run(SETTINGS, async |trial| ends(trial, "tok_flaky_2", "COMPLETED", (1, 0)).await.map(drop))
+    testing::run(SETTINGS, async |trial| ends(trial, "tok_flaky_2", "COMPLETED", (1, 0)).await.map(drop))
 }
 
 #[test]
 fn a_crash_is_survived() -> Result<()> {
-    trial::run(SETTINGS, async |trial| ends(trial, "tok_crash_once", "COMPLETED", (1, 0)).await.map(drop))
+    testing::run(SETTINGS, async |trial| ends(trial, "tok_crash_once", "COMPLETED", (1, 0)).await.map(drop))
 }
 
 #[test]
 fn no_courier_is_refunded_and_cancelled() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let events = ends(trial, "tok_no_courier", "CANCELLED", (1, 1)).await?;
         for event in
             ["PAYMENT_SUCCESS", "DELIVERY_FAILED", "REFUND_REQUESTED", "PAYMENT_REFUNDED", "ORDER_CANCELLED"]
@@ -85,15 +85,15 @@ fn no_courier_is_refunded_and_cancelled() -> Result<()> {
 
 #[test]
 fn poison_is_a_permanent_dead_letter() -> Result<()> {
-    trial::run(SETTINGS, async |trial| dies(trial, "tok_poison", "permanent").await)
+    testing::run(SETTINGS, async |trial| dies(trial, "tok_poison", "permanent").await)
 }
 
 #[test]
 fn a_provider_that_stays_down_exhausts_the_retries() -> Result<()> {
-    trial::run(SETTINGS, async |trial| dies(trial, "tok_down", "exhausted").await)
+    testing::run(SETTINGS, async |trial| dies(trial, "tok_down", "exhausted").await)
 }
 
 #[test]
 fn an_endless_crasher_is_dead_as_crash() -> Result<()> {
-    trial::run(SETTINGS, async |trial| dies(trial, "tok_crash", "crash").await)
+    testing::run(SETTINGS, async |trial| dies(trial, "tok_crash", "crash").await)
 }

@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf, time::Instant};
 use anyhow::{Result, ensure};
 use contracts::topics::{DELIVERY_GROUP, ORDERS, PAYMENTS_GROUP};
 use devstack::{
+    testing::{self, SOON, Trial},
     topology::Role,
-    trial::{self, SOON, Trial},
 };
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ fn told(log: &PathBuf, from: usize) -> Result<(usize, usize)> {
 
 #[test]
 fn no_value_of_a_record_is_in_an_error_and_no_line_is_long() -> Result<()> {
-    trial::run(SETTINGS, async |trial| {
+    testing::run(SETTINGS, async |trial| {
         let before = logs(trial).map(|log| fs::metadata(log).map_or(0, |log| log.len()));
         let long = SECRET.repeat(37_500);
         let mut bodies = vec![

@@ -12,8 +12,8 @@ use devstack::{
     audit,
     servers::postgres::connect,
     stack::Stack,
+    testing::{SOON, Trial},
     topology::Role,
-    trial::{SOON, Trial},
 };
 use futures_util::future::try_join_all;
 use uuid::Uuid;

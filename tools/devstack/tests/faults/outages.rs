@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use devstack::{
     servers::postgres::connect,
     stack::Stack,
+    testing::{self, Condition, SOON, Trial},
     topology::Role,
-    trial::{self, Condition, SOON, Trial},
 };
 use rand::seq::SliceRandom;
 use rustix::process::Signal;
@@ -101,7 +101,7 @@ fn deadline() -> i64 {
 
 #[test]
 fn a_provider_that_is_down_for_longer_than_a_record_is_retried_buries_nothing() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         with_payments(trial, "1", async |trial| {
             // As on a good day, and then as at night.
             let mut placed = place(trial, 60, ORDINARY, Duration::from_millis(50)).await?;
@@ -126,7 +126,7 @@ async fn places(trial: &Trial, each: i32) -> Result<()> {
 
 #[test]
 fn two_hundred_orders_wait_while_every_courier_is_busy() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         trial.books("at rest", |books| books.courier_load == 0).await?;
         trial.until_degraded(Role::Delivery, "at rest", SOON, <[Condition]>::is_empty).await?;
         places(trial, 0).await?;
@@ -192,7 +192,7 @@ async fn killed(trial: &mut Trial, role: Role) -> Result<()> {
 /// One of them, drawn, in a plain run.
 #[test]
 fn whoever_is_gone_for_longer_than_a_record_is_retried_buries_nothing() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         let mut drawn = [Gone::Kafka, Gone::Payments, Gone::Postgres];
         drawn.shuffle(&mut rand::rng());
         let drawn = if load::all() { &drawn[..] } else { &drawn[..1] };

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use contracts::topics::PARTITIONS;
 use devstack::{
+    testing::{self, Condition, Trial},
     topology::Role,
-    trial::{self, Condition, Trial},
 };
 use nix::{
     errno::Errno,
@@ -122,13 +122,13 @@ async fn all_end(trial: &Trial, placed: &[Uuid], limit: Duration) -> Result<bool
 
 /// A thread of the client stands still: whatever it is for, orders end, or the service says what does not work.
 async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<()> {
-    trial.until_degraded(Role::Payments, "at rest", trial::SOON, <[Condition]>::is_empty).await?;
+    trial.until_degraded(Role::Payments, "at rest", testing::SOON, <[Condition]>::is_empty).await?;
     let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
     let Some(stopped) = stop(thread)? else { return Ok(()) };
     // Long enough for a session to end by it.
     tokio::time::sleep(STANDS).await;
     let start = Instant::now();
-    let placed = trial.gateway.place_on_each(PARTITIONS, trial::SOON).await?;
+    let placed = trial.gateway.place_on_each(PARTITIONS, testing::SOON).await?;
     let ended = all_end(trial, &placed, SHOWN).await?;
     let said = trial.degraded(Role::Payments).await?;
     println!(
@@ -145,7 +145,7 @@ async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<()> {
 }
 
 async fn an_order_ends(trial: &Trial) -> Result<()> {
-    let order = trial.gateway.place_eventually("tok_ok", 500, trial::SOON).await?;
+    let order = trial.gateway.place_eventually("tok_ok", 500, testing::SOON).await?;
     let start = Instant::now();
     loop {
         let status = trial.gateway.order(order).await?.status;
@@ -153,20 +153,20 @@ async fn an_order_ends(trial: &Trial) -> Result<()> {
             println!("an order ends after {:.1} s", start.elapsed().as_secs_f64());
             return Ok(());
         }
-        ensure!(start.elapsed() < trial::SOON, "the order is {status}");
+        ensure!(start.elapsed() < testing::SOON, "the order is {status}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 /// Stops a thread of payments, once nothing of it is degraded.
 async fn stop_of_payments(trial: &Trial, name: &str) -> Result<Option<Stopped>> {
-    trial.until_degraded(Role::Payments, "at rest", trial::SOON, <[Condition]>::is_empty).await?;
+    trial.until_degraded(Role::Payments, "at rest", testing::SOON, <[Condition]>::is_empty).await?;
     stop(threads(trial.stack.process(Role::Payments, 1)?.pid, name)?[0])
 }
 
 #[test]
 fn a_poll_thread_that_stands_still_is_named_and_goes_on() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         // As the system cuts it off.
         let Some(stopped) = stop_of_payments(trial, "poll-payments-s").await? else { return Ok(()) };
         let named = |said: &[Condition]| said.iter().any(|one| one.code == "poll-thread-stalled");
@@ -179,7 +179,7 @@ fn a_poll_thread_that_stands_still_is_named_and_goes_on() -> Result<()> {
 
 #[test]
 fn a_producer_whose_thread_stands_still_is_named_and_replaced() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         let Some(stopped) = stop_of_payments(trial, "producer pollin").await? else { return Ok(()) };
         let named = |said: &[Condition]| said.iter().any(|one| one.code == "producer-silent");
         trial.until_degraded(Role::Payments, "named", SHOWN, named).await?;
@@ -193,7 +193,7 @@ fn a_producer_whose_thread_stands_still_is_named_and_replaced() -> Result<()> {
 
 #[test]
 fn a_thread_of_the_kafka_client_that_stands_still_harms_nobody_unseen() -> Result<()> {
-    trial::run(load::SETTINGS, async |trial| {
+    testing::run(load::SETTINGS, async |trial| {
         let mut drawn = threads(trial.stack.process(Role::Payments, 1)?.pid, "rdk:")?;
         drawn.shuffle(&mut rand::rng());
         if !load::all() {
