@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use self::evidence::Evidence;
 use crate::{
     audit,
-    books::Books,
     clients::{gateway::Gateway, inspector::Inspector},
+    reconcile::Totals,
     stack::{GatewayPort, Stack, Up},
     topology::{KAFKA_BROKERS, Role},
 };
@@ -87,7 +87,7 @@ impl Demo {
         self.crash().await.context("step 4, an actor that dies")?;
         self.poison().await.context("step 5, dead letters")?;
         self.requeue().await.context("step 6, a dead letter put back")?;
-        self.books().await.context("step 7, the books")
+        self.reconcile().await.context("step 7, the reconciliation")
     }
 
     fn heading(&mut self, title: &str) {
@@ -95,27 +95,27 @@ impl Demo {
         println!("\n── {}. {title}", self.steps);
     }
 
-    async fn books(&mut self) -> Result<()> {
-        self.heading("The books: everything that went in came out once");
+    async fn reconcile(&mut self) -> Result<()> {
+        self.heading("Reconciliation: everything that went in came out once");
         let start = Instant::now();
-        let books = loop {
-            let books = Books::read(&self.stack).await?;
-            if books.wrong().is_empty() || start.elapsed() > SOON {
-                break books;
+        let totals = loop {
+            let totals = Totals::read(&self.stack).await?;
+            if totals.wrong().is_empty() || start.elapsed() > SOON {
+                break totals;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
-        books.to_string().lines().for_each(|line| println!("   {line}"));
-        let wrong = books.wrong();
+        totals.to_string().lines().for_each(|line| println!("   {line}"));
+        let wrong = totals.wrong();
         if !wrong.is_empty() {
-            bail!("the books are wrong: {}", wrong.join("; "));
+            bail!("the totals do not agree: {}", wrong.join("; "));
         }
         // Every order that did not end has a dead letter that says why.
         let explained =
-            books.dead_letters.iter().filter(|letter| letter.event_type.as_deref() == Some("ORDER_CREATED"));
+            totals.dead_letters.iter().filter(|letter| letter.event_type.as_deref() == Some("ORDER_CREATED"));
         let explained = i64::try_from(explained.count())?;
-        if books.unfinished() != explained {
-            bail!("{} orders have not ended, and {explained} dead letters say why", books.unfinished());
+        if totals.unfinished() != explained {
+            bail!("{} orders have not ended, and {explained} dead letters say why", totals.unfinished());
         }
         proved(&format!(
             "every offset is accounted for; the {explained} unfinished order has an open dead letter"

@@ -5,18 +5,18 @@
 //!   `.devstack`; private ones live for one run and die with the process that made them, however it ends.
 //! - [`servers`]: how Kafka, PostgreSQL and Redis are prepared and started.
 //! - [`clients`]: the system as a customer, an operator and a stranger with a Kafka client use it.
-//! - [`books`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
+//! - [`reconcile`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
 //! - [`testing`]: what tests on a whole stack share.
 //! - [`os`]: processes, ports, paths and logs, on which that stands.
 
 pub mod audit;
 pub mod bench;
-pub mod books;
 pub mod clients;
 pub mod demo;
 pub mod os;
 pub mod progress;
+pub mod reconcile;
 pub mod servers;
 pub mod stack;
 pub mod testing;

@@ -11,12 +11,12 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::{
-    books::Books,
     clients::{
         gateway::Gateway,
         inspector::{DeadLetter, Inspector},
         topics,
     },
+    reconcile::Totals,
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},
     topology::{KAFKA_BROKERS, Role},
@@ -37,7 +37,7 @@ pub struct Trial {
 }
 
 /// Runs `test` on this process's stack, which the first caller starts with `variables` for its services. Tests take turns:
-/// they restart servers and compare books. The stack dies with the process.
+/// they restart servers and compare totals. The stack dies with the process.
 ///
 /// # Errors
 /// When the stack cannot be started, or what `test` says.
@@ -104,14 +104,14 @@ impl Trial {
         topics::publish(self.stack.url(KAFKA_BROKERS)?, topic, key, value).await
     }
 
-    /// Waits until the books satisfy `enough`.
-    pub async fn books(&self, what: &str, enough: impl Fn(&Books) -> bool) -> Result<Books> {
+    /// Waits until the totals satisfy `enough`.
+    pub async fn totals(&self, what: &str, enough: impl Fn(&Totals) -> bool) -> Result<Totals> {
         let start = Instant::now();
         loop {
-            // While a server comes back, the books cannot be read; that is an error only if it stays so.
-            let missing = match Books::read(&self.stack).await {
-                Ok(books) if enough(&books) => return Ok(books),
-                Ok(books) => anyhow!("{books}\n{}", books.wrong().join("\n")),
+            // While a server comes back, the totals cannot be read; that is an error only if it stays so.
+            let missing = match Totals::read(&self.stack).await {
+                Ok(totals) if enough(&totals) => return Ok(totals),
+                Ok(totals) => anyhow!("{totals}\n{}", totals.wrong().join("\n")),
                 Err(error) => error,
             };
             if start.elapsed() > SOON {
@@ -121,12 +121,14 @@ impl Trial {
         }
     }
 
-    /// Waits until `group` has read past an offset; the books then.
-    pub async fn read_past(&self, group: &str, topic: &str, place: (i32, i64)) -> Result<Books> {
+    /// Waits until `group` has read past an offset; the totals then.
+    pub async fn read_past(&self, group: &str, topic: &str, place: (i32, i64)) -> Result<Totals> {
         let (partition, offset) = place;
         let what = format!("read past {topic}/{partition} offset {offset} by {group}");
-        self.books(&what, |books| books.lane(group, topic, partition).is_some_and(|lane| lane.next > offset))
-            .await
+        self.totals(&what, |totals| {
+            totals.lane(group, topic, partition).is_some_and(|lane| lane.next > offset)
+        })
+        .await
     }
 
     /// Waits for the dead letter of `group` whose record has `key`.

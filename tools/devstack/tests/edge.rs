@@ -1,7 +1,7 @@
 //! What strangers send, and what every path of the saga ends in, over real HTTP and Kafka.
 
-#[path = "edge/books.rs"]
-mod books;
+#[path = "edge/audit.rs"]
+mod audit;
 #[path = "edge/damage.rs"]
 mod damage;
 #[path = "edge/doors.rs"]

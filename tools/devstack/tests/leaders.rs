@@ -124,7 +124,7 @@ async fn partitions_without_a_leader_are_named_and_the_others_go_on() -> Result<
         let rest = SHOWN.saturating_sub(back.elapsed());
         trial.until_degraded(role, "over", rest, calm).await?;
     }
-    trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
+    trial.totals("at rest", |totals| totals.unfinished() == 0 && totals.wrong().is_empty()).await?;
     let audit = audit::run(&trial.stack, audit::retention()).await?;
     ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
     // It writes into the directory that is removed.

@@ -101,7 +101,7 @@ fn the_audit_names_a_record_that_cannot_be_read_and_proves_the_rest() -> Result<
             trial.read_past(group, ORDERS, (partition, first + RECORDS - 1)).await?;
             trial.read_past(group, ORDERS, after).await?;
         }
-        trial.books("still", |books| books.is_still() && books.unaccounted() == 0).await?;
+        trial.totals("still", |totals| totals.is_still() && totals.unaccounted() == 0).await?;
         let sound = audited(trial).await?;
         ensure!(sound.is_clean(), "{sound}");
 

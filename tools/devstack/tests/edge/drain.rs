@@ -29,8 +29,8 @@ fn a_service_asked_to_end_under_load_drains_within_ten_seconds() -> Result<()> {
             trial.gateway.until(id, "COMPLETED", SOON).await?;
             ensure!(trial.ledger(id).await? == (1, 0), "order {id} was not charged once");
         }
-        let books = trial.books("still", |books| books.is_still()).await?;
-        ensure!(books.unaccounted() == 0, "{books}");
+        let totals = trial.totals("still", |totals| totals.is_still()).await?;
+        ensure!(totals.unaccounted() == 0, "{totals}");
         Ok(())
     })
 }

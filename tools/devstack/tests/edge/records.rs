@@ -37,8 +37,8 @@ async fn dies(trial: &mut Trial, value: &[u8], class: &str, code: Option<&str>) 
         ensure!(code.is_none() || letter.error_code.as_deref() == code, "{group}: {letter:?}");
         ensure!((letter.partition, letter.offset) == (Some(place.0), Some(place.1)), "{group}: {letter:?}");
         ensure!(letter.topic.as_deref() == Some(ORDERS) && !letter.error.is_empty(), "{group}: {letter:?}");
-        let books = trial.read_past(group, ORDERS, place).await?;
-        ensure!(books.unaccounted() == 0, "{books}");
+        let totals = trial.read_past(group, ORDERS, place).await?;
+        ensure!(totals.unaccounted() == 0, "{totals}");
     }
     Ok(())
 }
@@ -46,18 +46,18 @@ async fn dies(trial: &mut Trial, value: &[u8], class: &str, code: Option<&str>) 
 /// The record is counted as ignored by both groups, and is no dead letter.
 async fn is_ignored(trial: &mut Trial, value: Option<&[u8]>) -> Result<()> {
     let key = format!("edge-{}", Uuid::new_v4());
-    let before = trial.books("still", |books| books.is_still()).await?;
+    let before = trial.totals("still", |totals| totals.is_still()).await?;
     let place = trial.publish(ORDERS, &key, value).await?;
     for group in GROUPS {
-        let books = trial.read_past(group, ORDERS, place).await?;
-        let ignored = |books: &devstack::books::Books| {
-            books
+        let totals = trial.read_past(group, ORDERS, place).await?;
+        let ignored = |totals: &devstack::reconcile::Totals| {
+            totals
                 .lane(group, ORDERS, place.0)
                 .and_then(|lane| lane.outcomes.get("ignored").copied())
                 .unwrap_or_default()
         };
-        ensure!(ignored(&books) == ignored(&before) + 1, "{group} did not ignore it:\n{books}");
-        ensure!(books.unaccounted() == 0, "{books}");
+        ensure!(ignored(&totals) == ignored(&before) + 1, "{group} did not ignore it:\n{totals}");
+        ensure!(totals.unaccounted() == 0, "{totals}");
         let letters = trial.inspector.list(&["--group", group, "--key", &key]).await?;
         ensure!(letters.is_empty(), "{letters:?}");
     }

@@ -53,8 +53,8 @@ fn a_requeued_payment_is_applied_once_and_then_already_applied() -> Result<()> {
         let all = outcomes(trial, &letter.id).await?;
         ensure!(all == ["applied", "already-applied"], "{all:?}");
         ensure!(trial.ledger(id).await? == (1, 0), "charged again");
-        let books = trial.books("still", |books| books.is_still()).await?;
-        ensure!(books.unaccounted() == 0, "{books}");
+        let totals = trial.totals("still", |totals| totals.is_still()).await?;
+        ensure!(totals.unaccounted() == 0, "{totals}");
         Ok(())
     })
 }

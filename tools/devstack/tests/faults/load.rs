@@ -79,9 +79,10 @@ pub(crate) async fn under_load(
     let (placed, during) = tokio::try_join!(try_join_all(customers), faults)?;
     ensure!(during >= BEFORE, "the fault came before the load");
 
-    let books = trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
-    ensure!(books.dead_letters.is_empty(), "an outage made dead letters: {:?}", books.dead_letters);
-    ensure!(books.unaccounted() == 0, "offsets are unaccounted for:\n{books}");
+    let totals =
+        trial.totals("at rest", |totals| totals.unfinished() == 0 && totals.wrong().is_empty()).await?;
+    ensure!(totals.dead_letters.is_empty(), "an outage made dead letters: {:?}", totals.dead_letters);
+    ensure!(totals.unaccounted() == 0, "offsets are unaccounted for:\n{totals}");
     let audit = audit::run(&trial.stack, audit::retention()).await?;
     ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
 

@@ -87,11 +87,12 @@ async fn place(trial: &Trial, orders: usize, token: &str, gap: Duration) -> Resu
 
 /// All of them are COMPLETED, and nothing is dead or without an outcome.
 async fn all_complete(trial: &Trial, placed: &[Uuid]) -> Result<()> {
-    let books = trial.books("at rest", |books| books.unfinished() == 0 && books.wrong().is_empty()).await?;
+    let totals =
+        trial.totals("at rest", |totals| totals.unfinished() == 0 && totals.wrong().is_empty()).await?;
     for order in placed {
         trial.gateway.until(*order, "COMPLETED", SOON).await?;
     }
-    ensure!(books.dead_letters.is_empty(), "an outage made dead letters: {:?}", books.dead_letters);
+    ensure!(totals.dead_letters.is_empty(), "an outage made dead letters: {:?}", totals.dead_letters);
     Ok(())
 }
 
@@ -127,7 +128,7 @@ async fn places(trial: &Trial, each: i32) -> Result<()> {
 #[test]
 fn two_hundred_orders_wait_while_every_courier_is_busy() -> Result<()> {
     testing::run(load::SETTINGS, async |trial| {
-        trial.books("at rest", |books| books.courier_load == 0).await?;
+        trial.totals("at rest", |totals| totals.courier_load == 0).await?;
         trial.until_degraded(Role::Delivery, "at rest", SOON, <[Condition]>::is_empty).await?;
         places(trial, 0).await?;
         let waited = async {

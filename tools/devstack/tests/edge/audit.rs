@@ -28,10 +28,10 @@ async fn audited(trial: &Trial) -> Result<Audit> {
 
 /// Everything is at rest, every offset that was consumed is proved, and nothing is wrong.
 async fn clean(trial: &Trial) -> Result<Audit> {
-    let books = trial.books("still", |books| books.is_still() && books.unaccounted() == 0).await?;
+    let totals = trial.totals("still", |totals| totals.is_still() && totals.unaccounted() == 0).await?;
     let audit = audited(trial).await?;
     ensure!(audit.is_clean() && audit.unprovable == 0, "{audit}");
-    let consumed: i64 = books.lanes.iter().map(|lane| lane.consumed).sum();
+    let consumed: i64 = totals.lanes.iter().map(|lane| lane.consumed).sum();
     ensure!(audit.proved == consumed, "{} of {consumed} offsets were proved: {audit}", audit.proved);
     Ok(audit)
 }
@@ -64,7 +64,7 @@ async fn cancelled(trial: &Trial) -> Result<(Uuid, (i32, i64))> {
     let envelope = Envelope {
         event_id: Uuid::now_v7(),
         occurred_at: Utc::now(),
-        correlation_id: "edge-books".into(),
+        correlation_id: "edge-audit".into(),
         causation_id: None,
         event: OrderCancelled { order_id, order_version: 2, reason: "edge".into() }.into(),
     };
@@ -91,7 +91,7 @@ async fn inbox_row(trial: &Trial, payments: &Client, event: Uuid, place: (i32, i
     ensure!(code == Some(1) && said.contains(&event.to_string()), "{code:?}: {said}");
     let problem = &audit.problems[0];
     ensure!(problem.event_id == Some(event), "{audit}");
-    ensure!(problem.correlation_id.as_deref() == Some("edge-books"), "{audit}");
+    ensure!(problem.correlation_id.as_deref() == Some("edge-audit"), "{audit}");
     Ok(())
 }
 

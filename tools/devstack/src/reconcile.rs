@@ -1,4 +1,4 @@
-//! The books: does what went in equal what came out, over every database and topic.
+//! Reconciliation: does what went in equal what came out, over every database and topic.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -47,7 +47,7 @@ pub struct InHand {
 
 /// Everything that must add up.
 #[derive(Clone, Debug)]
-pub struct Books {
+pub struct Totals {
     /// How many orders are in each state.
     pub orders: BTreeMap<String, i64>,
     /// Cents of all orders that are COMPLETED.
@@ -72,7 +72,7 @@ pub struct Books {
 
 const OUTCOMES: [&str; 8] = ["applied", "duplicate", "parked", "dead", "ignored", "moved", "gaps", "lost"];
 
-impl Books {
+impl Totals {
     /// Reads them. The stack must be serving; what is still moving makes them a picture of a moment.
     pub async fn read(stack: &Stack) -> Result<Self> {
         let [orders_db, payments_db, delivery_db] = DATABASES.map(|database| database.variable);
@@ -164,7 +164,7 @@ impl Books {
         self.lag() == 0 && self.parked() == 0 && self.outbox() == 0
     }
 
-    /// What does not add up in a system that has come to rest; nothing when the books are right.
+    /// What does not add up in a system that has come to rest; nothing when they agree.
     pub fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut expect = |what: &str, is: i64, should: i64| {
@@ -243,7 +243,7 @@ async fn lanes(brokers: String, leases: Leases) -> Result<Vec<Lane>> {
     read.await?.context("the topics cannot be compared with the leases")
 }
 
-impl fmt::Display for Books {
+impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |counts: &BTreeMap<String, i64>| {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
