@@ -36,9 +36,9 @@ pub struct Lane {
     pub lag: i64,
 }
 
-/// What one database still has in hand.
+/// What one database still waits with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InHand {
+pub struct Backlog {
     /// Records waiting for another attempt.
     pub parked: i64,
     /// Rows that are not published yet.
@@ -60,12 +60,12 @@ pub struct Totals {
     pub charged_twice: i64,
     /// Assignments by state.
     pub assignments: BTreeMap<String, i64>,
-    /// Orders that couriers have in hand, by the couriers' own count.
+    /// Orders that couriers carry, by the couriers' own count.
     pub courier_load: i64,
     /// Every group's partitions.
     pub lanes: Vec<Lane>,
     /// By database.
-    pub in_hand: BTreeMap<&'static str, InHand>,
+    pub backlog: BTreeMap<&'static str, Backlog>,
     /// Dead letters nobody has dealt with.
     pub dead_letters: Vec<DeadLetter>,
 }
@@ -95,12 +95,12 @@ impl Totals {
         let assignments = "select state, count(*) from assignments group by 1 order by 1";
         let load = "select coalesce(sum(load), 0)::bigint from couriers";
 
-        let mut in_hand = BTreeMap::new();
+        let mut backlog = BTreeMap::new();
         let mut leases = BTreeMap::new();
         for (client, database) in [&orders, &payments, &delivery].into_iter().zip(DATABASES) {
             let waiting = "select (select count(*) from parked), (select count(*) from outbox)";
             let row = client.query_one(waiting, &[]).await?;
-            in_hand.insert(database.name, InHand { parked: row.get(0), outbox: row.get(1) });
+            backlog.insert(database.name, Backlog { parked: row.get(0), outbox: row.get(1) });
             read_leases(client, &mut leases).await?;
         }
         let lanes = lanes(stack.url(KAFKA_BROKERS)?.to_owned(), leases).await?;
@@ -113,7 +113,7 @@ impl Totals {
             assignments: by_state(delivery.query(assignments, &[]).await?),
             courier_load: delivery.query_one(load, &[]).await?.get(0),
             lanes,
-            in_hand,
+            backlog,
             dead_letters: Inspector::new(stack)?.list(&["--state", "open"]).await?,
         })
     }
@@ -130,12 +130,12 @@ impl Totals {
 
     /// Records parked, in all databases.
     pub fn parked(&self) -> i64 {
-        self.in_hand.values().map(|one| one.parked).sum()
+        self.backlog.values().map(|one| one.parked).sum()
     }
 
     /// Outbox rows not published, in all databases.
     pub fn outbox(&self) -> i64 {
-        self.in_hand.values().map(|one| one.outbox).sum()
+        self.backlog.values().map(|one| one.outbox).sum()
     }
 
     /// Orders that are neither COMPLETED nor CANCELLED.
@@ -277,7 +277,7 @@ impl fmt::Display for Totals {
             let by = if by.is_empty() { "nothing".to_owned() } else { by.join(" + ") };
             writeln!(f, "{group:17} {consumed} offsets = {by}; unaccounted {unaccounted}, waiting {lag}")?;
         }
-        writeln!(f, "in hand       {} parked, {} in the outboxes", self.parked(), self.outbox())?;
+        writeln!(f, "backlog       {} parked, {} in the outboxes", self.parked(), self.outbox())?;
         write!(f, "dead letters  {} open", self.dead_letters.len())
     }
 }
