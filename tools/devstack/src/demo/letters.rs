@@ -7,13 +7,15 @@ use contracts::topics::{ORDERS, PAYMENTS_GROUP};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Demo, LIMIT_CENTS, SOON, proved, saga::timeline};
+use super::stage::{Demo, SOON, proved, timeline};
 use crate::{
     clients::{inspector::DeadLetter, topics},
     servers::postgres::connect,
     topology::Role,
 };
 
+/// What the provider charges at most, until step 6 raises it.
+pub(super) const LIMIT_CENTS: &str = "1000000";
 /// Above the provider's limit until that is raised to [`RAISED`].
 const LARGE: i64 = 2_500_000;
 const RAISED: &str = "5000000";

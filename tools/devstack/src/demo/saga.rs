@@ -7,7 +7,7 @@ use contracts::topics;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use super::{Demo, SOON, proved};
+use super::stage::{Demo, SOON, proved, timeline};
 use crate::{
     clients::{gateway::Order, topics::partition_of},
     os::paths,
@@ -129,15 +129,5 @@ impl Demo {
         }
         proved("the actor died and was restarted, the process went on, the order was charged once");
         Ok(())
-    }
-}
-
-/// Prints what happened to an order, and when.
-pub(super) fn timeline(order: &Order) {
-    println!("   order {} is {}", order.order_id, order.status);
-    let Some(first) = order.timeline.first() else { return };
-    for moment in &order.timeline {
-        let after = (moment.occurred_at - first.occurred_at).num_milliseconds();
-        println!("     {after:>6} ms  {:9} {}", moment.service, moment.event_type);
     }
 }
