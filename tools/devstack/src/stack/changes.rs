@@ -1,6 +1,6 @@
 //! What changes a stack: up, down, and one process at a time.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use futures_util::{
@@ -18,6 +18,9 @@ use crate::{
     progress,
     topology::Role,
 };
+
+/// Time a service is given to drain: what it promises, and some.
+const DRAIN: Duration = Duration::from_secs(12);
 
 /// What to bring up.
 #[derive(Clone, Debug, Default)]
@@ -212,6 +215,17 @@ impl Stack {
         Ok(down)
     }
 
+    /// The signal that asks a process of `role` to end in order, and the time it is given.
+    fn farewell(role: Role) -> (Signal, Duration) {
+        match role {
+            // Its TERM waits for every client to leave of its own accord; INT rolls back what is open and ends.
+            Role::Postgres => (Signal::INT, Duration::from_secs(20)),
+            Role::Kafka => (Signal::TERM, Duration::from_secs(20)),
+            Role::Redis => (Signal::TERM, Duration::from_secs(5)),
+            _ => (Signal::TERM, DRAIN),
+        }
+    }
+
     /// Of a stopped stack only its ports are remembered, so that what people noted of it stays true.
     fn forget(&mut self) {
         self.state.entries.retain(|entry| entry.instance == 1);
@@ -227,7 +241,7 @@ impl Stack {
     /// Backends outlive a postmaster that was killed by a moment.
     async fn clear_backends(&self) -> Result<()> {
         for backend in working_in(&self.home(Role::Postgres).data()) {
-            backend.end(Signal::QUIT, std::time::Duration::from_secs(5)).await?;
+            backend.end(Signal::QUIT, Duration::from_secs(5)).await?;
         }
         Ok(())
     }
@@ -245,7 +259,7 @@ impl Stack {
 
     /// Kills an instance as `kill -9` does.
     pub async fn kill(&mut self, role: Role, instance: u32) -> Result<()> {
-        self.process(role, instance)?.end(Signal::KILL, std::time::Duration::from_secs(5)).await?;
+        self.process(role, instance)?.end(Signal::KILL, Duration::from_secs(5)).await?;
         Ok(())
     }
 
@@ -271,33 +285,4 @@ impl Stack {
         ensure!(self.stop(role, instance).await?, "{role} did not end in time when asked");
         self.start(role, instance).await
     }
-
-    /// Says at which port Kafka's clients find somebody who hands on to it; from its next start on.
-    pub fn set_kafka_front(&mut self, port: u16) {
-        self.settings.kafka_front = Some(port);
-    }
-
-    /// Says which port the gateway takes at its next start.
-    pub fn set_gateway_port(&mut self, port: GatewayPort) {
-        self.settings.gateway_port = port;
-    }
-
-    /// Sets a variable for a service from its next start on.
-    pub fn set_variable(&mut self, role: Role, name: &str, value: &str) {
-        self.settings.variables.retain(|(other, known, _)| (*other, known.as_str()) != (role, name));
-        self.settings.variables.push((role, name.to_owned(), value.to_owned()));
-    }
-
-    /// Removes the directory of a stack that was made to be thrown away, after ending it.
-    pub async fn discard(mut self) -> Result<()> {
-        self.down().await?;
-        if self.temporary {
-            remove(&self.dir)?;
-        }
-        Ok(())
-    }
-}
-
-pub(super) fn remove(dir: &Path) -> Result<()> {
-    fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))
 }

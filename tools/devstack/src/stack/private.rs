@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{GatewayPort, Settings, Stack, changes::remove};
+use super::{GatewayPort, Settings, Stack};
 use crate::{
     os::{
         paths,
@@ -40,6 +40,15 @@ impl Stack {
         };
         Self::at(root, dir, settings, true)
     }
+
+    /// Removes the directory of a stack that was made to be thrown away, after ending it.
+    pub async fn discard(mut self) -> Result<()> {
+        self.down().await?;
+        if self.temporary {
+            remove(&self.dir)?;
+        }
+        Ok(())
+    }
 }
 
 /// Removes what processes that were killed left behind.
@@ -56,6 +65,10 @@ fn sweep(all: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))
 }
 
 /// Whose directory is called `name`.
