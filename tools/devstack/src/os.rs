@@ -1,5 +1,6 @@
 //! The machine: processes, ports, where things are, and what processes print.
 
+pub mod launch;
 pub mod logs;
 pub mod paths;
 pub mod ports;

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::os::process::{ProcessId, tail};
+use crate::os::{logs::last_lines, process::ProcessId};
 
 /// Where a server lives.
 #[derive(Clone, Debug)]
@@ -87,11 +87,11 @@ where
             Err(error) => error,
         };
         if process.is_some_and(|process| !process.is_alive()) {
-            bail!("{name} ended before it was ready. Its last words:\n{}", tail(log, 20));
+            bail!("{name} ended before it was ready. Its last words:\n{}", last_lines(log, 20));
         }
         if start.elapsed() > limit {
             let error = format!("{error:#}");
-            bail!("{name} is not ready after {limit:?} ({error}). Its last words:\n{}", tail(log, 20));
+            bail!("{name} is not ready after {limit:?} ({error}). Its last words:\n{}", last_lines(log, 20));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

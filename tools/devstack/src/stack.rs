@@ -22,10 +22,7 @@ pub use self::{
     status::{RunState, Status},
 };
 use crate::{
-    os::{
-        paths,
-        process::{Lifetime, ProcessId},
-    },
+    os::{launch::Lifetime, paths, process::ProcessId},
     servers::Home,
     topology::Role,
 };

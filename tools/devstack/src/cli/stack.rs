@@ -11,9 +11,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use devstack::{
     os::{
+        launch::Lifetime,
         logs::{self, Tail},
         paths,
-        process::Lifetime,
     },
     stack::{GatewayPort, RunState, Settings, Stack, Up},
     topology::Role,

@@ -2,8 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write},
-    path::PathBuf,
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -91,6 +91,24 @@ pub fn print(tails: &mut [Tail], width: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The last `lines` lines of a log.
+pub fn last_lines(path: &Path, lines: usize) -> String {
+    let text = read_end(path, 64 << 10).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// The last `bytes` bytes of a file: a log may be large.
+fn read_end(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+    let mut end = Vec::new();
+    file.take(bytes).read_to_end(&mut end)?;
+    Ok(end)
 }
 
 /// A JSON log line as a person reads it: time, level, message, then the other fields. Any other line as it is.

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::{Home, certificate::Files, run, until_ready};
 use crate::os::{
+    launch::{Launch, Lifetime, start},
     paths,
-    process::{Launch, Lifetime, ProcessId, start},
+    process::ProcessId,
 };
 
 pub use self::second::{ID as SECOND, Second};

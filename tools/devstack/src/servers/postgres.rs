@@ -13,8 +13,9 @@ use tokio_postgres::NoTls;
 use super::{Home, certificate::Files, run, until_ready};
 use crate::{
     os::{
+        launch::{Launch, Lifetime, RunAs, start},
         paths,
-        process::{Launch, Lifetime, ProcessId, RunAs, start, working_in},
+        process::{ProcessId, working_in},
     },
     topology::DATABASES,
 };

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 
 use super::{Home, until_ready};
 use crate::os::{
+    launch::{Launch, Lifetime, start},
     paths,
-    process::{Launch, Lifetime, ProcessId, start},
+    process::ProcessId,
 };
 
 /// Starts the server on `port`.

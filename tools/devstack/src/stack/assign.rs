@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        os::process::{Lifetime, ProcessId},
+        os::{launch::Lifetime, process::ProcessId},
         stack::Settings,
     };
 

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use super::{Stack, state::Entry};
 use crate::{
     os::{
+        launch::{Launch, start},
         paths,
-        process::{Launch, ProcessId, start},
+        process::ProcessId,
     },
     servers::{kafka, postgres, redis, until_ready},
     topology::{self, REDIS_URL, Role, TEST_TOKENS},

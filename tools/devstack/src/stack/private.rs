@@ -10,10 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{GatewayPort, Settings, Stack};
 use crate::{
-    os::{
-        paths,
-        process::{Lifetime, ProcessId},
-    },
+    os::{launch::Lifetime, paths, process::ProcessId},
     topology::Role,
 };
 

@@ -9,8 +9,9 @@ use rustix::process::Signal;
 use super::{READY, broker_launch, client, storage_tool, write};
 use crate::{
     os::{
+        launch::{Lifetime, start},
         ports,
-        process::{Lifetime, ProcessId, start},
+        process::ProcessId,
     },
     servers::{Home, run, until_ready},
 };
