@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use procfs::process::Process;
 use serde::{Deserialize, Serialize};
-
-/// Ticks of `/proc/self/stat` in a second: USER_HZ, which Linux has fixed at 100 for every program.
-const TICKS: f64 = 100.0;
 
 /// What one way took.
 #[derive(Clone, Copy, Debug)]
@@ -34,20 +32,16 @@ pub(crate) struct Measured {
 
 /// Reads what this process has used.
 pub(crate) fn measured(taken: Taken) -> Result<Measured> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("/proc/self/stat")?;
-    // The name in brackets may hold anything; user and system time are the 14th and 15th field.
-    let rest = stat.rsplit_once(") ").context("/proc/self/stat has another form")?.1;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let ticks = |at: usize| -> Result<f64> { Ok(fields.get(at).context("too few fields")?.parse()?) };
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let peak_kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
+    let process = Process::myself()?;
+    let stat = process.stat()?;
+    let ticks = stat.utime + stat.stime;
+    let peak_kib = process.status()?.vmhwm.context("the kernel does not say how large this process was")?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let records = taken.records as f64;
+    let float = |number: u64| number as f64;
     Ok(Measured {
-        per_s: records / taken.time.as_secs_f64(),
-        cpu_s: (ticks(11)? + ticks(12)?) / TICKS,
-        peak_mib: peak_kib / 1024.0,
+        per_s: float(u64::try_from(taken.records)?) / taken.time.as_secs_f64(),
+        cpu_s: float(ticks) / float(procfs::ticks_per_second()),
+        peak_mib: float(peak_kib) / 1024.0,
         swept_per_s: f64::from(taken.swept) / taken.time.as_secs_f64(),
     })
 }

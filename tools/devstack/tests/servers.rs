@@ -7,6 +7,7 @@ use std::{
 };
 
 use devstack::{
+    os::process::ProcessId,
     servers::{kafka, postgres},
     stack::{GatewayPort, RunState, Stack, Up},
     topology::{KAFKA_BROKERS, REDIS_URL, Role},
@@ -81,7 +82,7 @@ async fn after_a_kill_of_everything_up_starts_it_again_with_all_its_data() {
     stack.discard().await.expect("goes down");
     assert!(!dir.exists(), "its directory is gone");
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+        assert!(ProcessId::of(pid).is_none(), "process {pid} is left");
     }
 }
 

@@ -1,15 +1,14 @@
 //! What a load takes: processor time of each process by the kernel's count, transactions and WAL by PostgreSQL's.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use procfs::process::{Stat, all_processes};
 use serde::Serialize;
 use tokio_postgres::Client;
 
 use crate::{stack::Stack, topology::Role};
 
-/// Ticks of `/proc/PID/stat` in a second: USER_HZ, which Linux has fixed at 100 for every program.
-const TICKS: f64 = 100.0;
 /// How the program that places the orders is called.
 const BENCH: &str = "bench";
 
@@ -47,7 +46,9 @@ impl Usage {
         let sql = "select (select sum(xact_commit) from pg_stat_database)::bigint,
                           pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
         let row = database.query_one(sql, &[]).await.context("PostgreSQL does not say what it has done")?;
-        let table = table()?;
+        // One that ends meanwhile says nothing any more.
+        let table: Vec<Stat> =
+            all_processes()?.filter_map(|process| process.and_then(|process| process.stat()).ok()).collect();
         let mut ticks = BTreeMap::new();
         for process in stack.status() {
             let Some(pid) = process.pid else { continue };
@@ -63,11 +64,13 @@ impl Usage {
     pub(super) fn since(&self, before: &Self, orders: usize) -> Cost {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let each = |used: i64| used as f64 / orders as f64;
+        #[expect(clippy::cast_precision_loss, reason = "a hundred")]
+        let tick_ms = 1e3 / procfs::ticks_per_second() as f64;
         let milliseconds = |(name, ticks): (&&'static str, &u64)| {
             // A process that is another than before began at nothing.
             let had = before.ticks.get(name).copied().filter(|had| had <= ticks).unwrap_or_default();
             let used = i64::try_from(ticks - had).unwrap_or(i64::MAX);
-            (*name, each(used) * 1e3 / TICKS)
+            (*name, each(used) * tick_ms)
         };
         Cost {
             processor_ms_per_order: self.ticks.iter().map(milliseconds).collect(),
@@ -77,71 +80,41 @@ impl Usage {
     }
 }
 
-/// A process as the kernel counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Process {
-    parent: u32,
-    /// Ticks in user and system mode.
-    own: u64,
-    /// The same of its children that have ended.
-    ended: u64,
-}
-
-/// Every process there is.
-fn table() -> Result<BTreeMap<u32, Process>> {
-    let pids = fs::read_dir("/proc").context("/proc cannot be read")?;
-    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    // One that ends meanwhile has no file any more.
-    Ok(pids
-        .filter_map(|pid: u32| Some((pid, process(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
-        .collect())
-}
-
-/// What `/proc/PID/stat` says.
-fn process(stat: &str) -> Option<Process> {
-    // The name in brackets may hold anything; what follows its last bracket begins with the third field.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let ticks: Vec<u64> = fields.skip(9).take(4).map_while(|field| field.parse().ok()).collect();
-    let [user, system, children_user, children_system] = ticks[..] else { return None };
-    Some(Process { parent, own: user + system, ended: children_user + children_system })
-}
-
 /// Ticks that `pid` has used; with its children, those that have ended included, if it is asked for as a `whole`.
-fn used(table: &BTreeMap<u32, Process>, pid: u32, whole: bool) -> Option<u64> {
-    let process = table.get(&pid)?;
+fn used(table: &[Stat], pid: u32, whole: bool) -> Option<u64> {
+    let is = |id: i32| u32::try_from(id) == Ok(pid);
+    let own = |process: &Stat| process.utime + process.stime;
+    let process = table.iter().find(|process| is(process.pid))?;
     if !whole {
-        return Some(process.own);
+        return Some(own(process));
     }
-    let children = table.values().filter(|child| child.parent == pid);
-    Some(process.own + process.ended + children.map(|child| child.own).sum::<u64>())
+    let ended = u64::try_from(process.cutime + process.cstime).ok()?;
+    let children = table.iter().filter(|child| is(child.ppid));
+    Some(own(process) + ended + children.map(own).sum::<u64>())
 }
 
 #[cfg(test)]
 mod tests {
+    use procfs::FromRead as _;
+
     use super::*;
 
-    fn stat(name: &str, parent: u32, ticks: [u64; 4]) -> Process {
+    fn stat(pid: u32, parent: u32, ticks: [u64; 4]) -> Stat {
         let [user, system, children_user, children_system] = ticks;
         let line = format!(
-            "7 ({name}) S {parent} 7 7 0 -1 4194560 1 2 3 4 {user} {system} {children_user} {children_system} 20 0 9 0 1234 5"
+            "{pid} (a) S {parent} 7 7 0 -1 4194560 1 2 3 4 {user} {system} {children_user} {children_system} 20 0 9 0 1234 5 \
+             6 7 8 9 10 11 12 13 14 15 16 17 18 19"
         );
-        process(&line).expect("a line as the kernel writes it")
+        Stat::from_read(line.as_bytes()).expect("a line as the kernel writes it")
     }
 
     #[test]
-    fn a_server_is_counted_with_its_backends_and_a_name_may_hold_anything() {
-        let table = BTreeMap::from([
-            (7, stat("postgres", 1, [10, 5, 100, 50])),
-            (8, stat("a) R 7 (b", 7, [3, 4, 1_000, 1_000])),
-            (9, stat("java", 1, [40, 2, 9, 9])),
-        ]);
+    fn a_server_is_counted_with_its_backends() {
+        let table =
+            [stat(7, 1, [10, 5, 100, 50]), stat(8, 7, [3, 4, 1_000, 1_000]), stat(9, 1, [40, 2, 9, 9])];
         assert_eq!(used(&table, 7, true), Some(165 + 7));
         assert_eq!(used(&table, 9, false), Some(42), "not what it waited for");
         assert_eq!(used(&table, 10, false), None);
-        assert_eq!(process("7 (cut) S 1 2 3"), None);
-        let table = super::table().expect("/proc is there");
-        assert!(used(&table, std::process::id(), false).is_some(), "this process is in its own table");
     }
 
     #[test]

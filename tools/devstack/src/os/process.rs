@@ -1,12 +1,12 @@
 //! Processes: known by id and start time, ended politely and then not.
 
 use std::{
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -21,16 +21,10 @@ pub struct ProcessId {
 
 /// When process `pid` started, in ticks; `None` for one that is not there or has died and was not waited for.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may hold anything; what follows its last `)` is plain.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
     // A dead first thread with others still ending is not the end: their process still has its ports and files.
-    if matches!(state, "Z" | "X") && threads <= 1 {
-        return None;
-    }
-    fields.nth(1)?.parse().ok()
+    let has_died = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
+    (!has_died).then_some(stat.starttime)
 }
 
 impl ProcessId {
@@ -89,9 +83,9 @@ impl ProcessId {
 
 /// Processes whose working directory is `directory` or below it.
 pub fn working_in(directory: &Path) -> Vec<ProcessId> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory)))
-        .filter_map(ProcessId::of)
-        .collect()
+    let Ok(processes) = all_processes() else { return Vec::new() };
+    // One that ends meanwhile works nowhere.
+    let processes = processes.filter_map(Result::ok);
+    let within = processes.filter(|process| process.cwd().is_ok_and(|cwd| cwd.starts_with(directory)));
+    within.filter_map(|process| ProcessId::of(u32::try_from(process.pid()).ok()?)).collect()
 }

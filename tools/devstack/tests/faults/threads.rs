@@ -1,7 +1,6 @@
 //! One thread of a process stands still, and all others go on: the status says so, and nothing is lost by it.
 
 use std::{
-    fs,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -21,6 +20,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use procfs::process::Process;
 use rand::seq::SliceRandom;
 use uuid::Uuid;
 
@@ -84,16 +84,9 @@ fn stop(thread: Pid) -> Result<Option<Stopped>> {
 
 /// The threads of process `pid` whose names begin so, the oldest first.
 fn threads(pid: u32, name: &str) -> Result<Vec<Pid>> {
-    let mut found = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path = task?.path();
-        // One that has just ended is not the one that is looked for.
-        let called = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if called.starts_with(name) {
-            let id = path.file_name().and_then(|id| id.to_str()).context("a thread without an id")?;
-            found.push(id.parse()?);
-        }
-    }
+    // One that has just ended is not the one that is looked for.
+    let stats = Process::new(i32::try_from(pid)?)?.tasks()?.filter_map(|task| task.ok()?.stat().ok());
+    let mut found: Vec<i32> = stats.filter(|stat| stat.comm.starts_with(name)).map(|stat| stat.pid).collect();
     found.sort_unstable();
     ensure!(!found.is_empty(), "process {pid} has no thread {name}");
     Ok(found.into_iter().map(Pid::from_raw).collect())
@@ -123,7 +116,8 @@ async fn all_end(trial: &Trial, placed: &[Uuid], limit: Duration) -> Result<bool
 /// A thread of the client stands still: whatever it is for, orders end, or the service says what does not work.
 async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<()> {
     trial.until_degraded(Role::Payments, "at rest", testing::SOON, <[Condition]>::is_empty).await?;
-    let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
+    let stat = Process::new(thread.as_raw()).and_then(|thread| thread.stat());
+    let name = stat.map_or_else(|_| "a thread that has ended".to_owned(), |stat| stat.comm);
     let Some(stopped) = stop(thread)? else { return Ok(()) };
     // Long enough for a session to end by it.
     tokio::time::sleep(STANDS).await;
@@ -132,8 +126,7 @@ async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<()> {
     let ended = all_end(trial, &placed, SHOWN).await?;
     let said = trial.degraded(Role::Payments).await?;
     println!(
-        "{} ({thread}) stands still: {} of {} orders open, {said:?}, {:.1} s",
-        name.trim_end(),
+        "{name} ({thread}) stands still: {} of {} orders open, {said:?}, {:.1} s",
         open(trial, &placed).await?,
         placed.len(),
         start.elapsed().as_secs_f64()
