@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use futures_util::future::try_join_all;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -93,7 +94,7 @@ pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
     progress::during("waiting for the last order to end", ended(&database, &posted)).await?;
     let terminal = start.elapsed();
     let cost = Usage::read(stack, &database).await?.since(&before, load.orders);
-    let mut latencies = latencies(&database, &posted).await?;
+    let latencies = latencies(&database, &posted).await?;
 
     let mut singles = Posted::new();
     for _ in 0..load.single {
@@ -101,7 +102,7 @@ pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
         ended(&database, &one).await?;
         singles.extend(one);
     }
-    let mut single = self::latencies(&database, &singles).await?;
+    let single = self::latencies(&database, &singles).await?;
     #[expect(clippy::cast_precision_loss, reason = "an order count is far below 2^52")]
     let rate = |taken: Duration| load.orders as f64 / taken.as_secs_f64();
     Ok(Report {
@@ -109,9 +110,9 @@ pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
         connections: load.connections,
         accepted_per_s: rate(accepted),
         terminal_per_s: rate(terminal),
-        p50_ms: percentile(&mut latencies, 50),
-        p99_ms: percentile(&mut latencies, 99),
-        single_p50_ms: percentile(&mut single, 50),
+        p50_ms: milliseconds(&latencies, 0.5),
+        p99_ms: milliseconds(&latencies, 0.99),
+        single_p50_ms: milliseconds(&single, 0.5),
         cost,
     })
 }
@@ -119,20 +120,26 @@ pub async fn measure(stack: &Stack, load: Load) -> Result<Report> {
 /// Orders by id, with the time at which each was posted.
 type Posted = HashMap<Uuid, SystemTime>;
 
-/// What each order took from its POST to the end that is noted in it.
-async fn latencies(database: &tokio_postgres::Client, posted: &Posted) -> Result<Vec<Duration>> {
+/// Microseconds that orders took from their POST to the end that is noted in them, to three digits.
+async fn latencies(database: &tokio_postgres::Client, posted: &Posted) -> Result<Histogram<u64>> {
     let ids: Vec<Uuid> = posted.keys().copied().collect();
     let sql = "select order_id, updated_at from orders where order_id = any($1) and state = 'COMPLETED'";
     let rows = database.query(sql, &[&ids]).await?;
     if rows.len() != ids.len() {
         bail!("{} of {} orders are COMPLETED: with tok_ok all should be", rows.len(), ids.len());
     }
-    let latency = |row: &tokio_postgres::Row| {
+    let mut latencies = Histogram::new(3)?;
+    for row in rows {
         let (id, at): (Uuid, SystemTime) = (row.get(0), row.get(1));
         let posted = posted.get(&id).context("an order nobody placed")?;
-        Ok(at.duration_since(*posted).unwrap_or_default())
-    };
-    rows.iter().map(latency).collect()
+        latencies.record(u64::try_from(at.duration_since(*posted).unwrap_or_default().as_micros())?)?;
+    }
+    Ok(latencies)
+}
+
+/// The latency that this share of all do not exceed.
+fn milliseconds(latencies: &Histogram<u64>, share: f64) -> f64 {
+    Duration::from_micros(latencies.value_at_quantile(share)).as_secs_f64() * 1e3
 }
 
 /// Places orders over so many connections; when each was posted.
@@ -170,25 +177,4 @@ async fn ended(database: &tokio_postgres::Client, posted: &Posted) -> Result<()>
         bail!("{count} of {} accepted orders are in the database", ids.len());
     }
     Ok(())
-}
-
-/// The value that `share` of 100 do not exceed, in milliseconds.
-fn percentile(values: &mut [Duration], share: usize) -> f64 {
-    values.sort_unstable();
-    let rank = (values.len() * share).div_ceil(100).max(1) - 1;
-    values.get(rank).map_or(f64::NAN, |value| value.as_secs_f64() * 1e3)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_a_value_that_was_measured() {
-        let mut values: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
-        assert_eq!(percentile(&mut values, 50), 50.0);
-        assert_eq!(percentile(&mut values, 99), 99.0);
-        assert_eq!(percentile(&mut [Duration::from_millis(7)], 99), 7.0);
-        assert!(percentile(&mut [], 50).is_nan());
-    }
 }
