@@ -48,8 +48,8 @@ pub async fn run() -> Result<()> {
 }
 
 async fn show(stack: &mut Stack) -> Result<()> {
-    let started = stack.up(&Up::default()).await?;
-    println!("Running: {}. Gateway: {}", started.join(", "), stack.gateway_url()?);
+    let up = stack.up(&Up::default()).await?;
+    println!("Running: {}. Gateway: {}", up.started.join(", "), stack.gateway_url()?);
     let mut demo = Demo::new(stack.clone())?;
     let shown = demo.steps().await;
     // It restarted a service: what runs now is what has to be ended.

@@ -16,15 +16,15 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use self::state::{Entry, Lock, State};
+use self::state::{Lock, State};
 pub use self::{
-    changes::{Down, Up},
+    changes::{Changed, Down, Up},
     status::{RunState, Status},
 };
 use crate::{
     os::{launch::Lifetime, paths, process::ProcessId},
     servers::Home,
-    topology::Role,
+    topology::{Role, label},
 };
 
 /// Which port the gateway takes.
@@ -117,8 +117,7 @@ impl Stack {
 
     /// The log of an instance.
     pub fn log(&self, role: Role, instance: u32) -> PathBuf {
-        let label = self.state.entry(role, instance).map_or_else(|| role.to_string(), Entry::label);
-        self.dir.join("logs").join(format!("{label}.log"))
+        self.dir.join("logs").join(format!("{}.log", label(role, instance)))
     }
 
     /// The process of an instance, whether it still runs or not.

@@ -163,6 +163,11 @@ impl fmt::Display for Role {
     }
 }
 
+/// How an instance is called in file names, log prefixes and messages: `payments`, a second one `payments-2`.
+pub fn label(role: Role, instance: u32) -> String {
+    if instance == 1 { role.to_string() } else { format!("{role}-{instance}") }
+}
+
 /// The variable with the admin URL of an instance: `PAYMENTS_ADMIN_URL`, of a second one `PAYMENTS_2_ADMIN_URL`.
 pub fn admin_variable(role: Role, instance: u32) -> String {
     let name = role.name().to_uppercase();

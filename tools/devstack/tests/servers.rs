@@ -9,7 +9,7 @@ use std::{
 use devstack::{
     os::process::ProcessId,
     servers::{kafka, postgres},
-    stack::{GatewayPort, RunState, Stack, Up},
+    stack::{Changed, GatewayPort, RunState, Stack, Up},
     topology::{KAFKA_BROKERS, REDIS_URL, Role},
 };
 use rdkafka::{
@@ -39,9 +39,9 @@ async fn cluster_id(brokers: &str) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_of_everything_up_starts_it_again_with_all_its_data() {
     let mut stack = Stack::private(GatewayPort::Any, &[]).expect("a stack");
-    let started = stack.up(&SERVERS).await.expect("comes up");
-    assert_eq!(started, ["kafka", "postgres", "redis"]);
-    assert!(stack.up(&SERVERS).await.expect("is up").is_empty(), "nothing is missing");
+    let up = stack.up(&SERVERS).await.expect("comes up");
+    assert_eq!(up.started, ["kafka", "postgres", "redis"]);
+    assert_eq!(stack.up(&SERVERS).await.expect("is up"), Changed::default(), "nothing is missing");
 
     let brokers = stack.url(KAFKA_BROKERS).expect("known").to_owned();
     let admin: AdminClient<DefaultClientContext> = kafka::client(&brokers).create().expect("an admin client");
@@ -67,7 +67,8 @@ async fn after_a_kill_of_everything_up_starts_it_again_with_all_its_data() {
     let dead = stack.status().into_iter().filter(|process| Role::SERVERS.contains(&process.name));
     assert!(dead.clone().count() == 3 && dead.clone().all(|process| process.state == RunState::Dead));
 
-    assert_eq!(stack.up(&SERVERS).await.expect("comes up again"), ["kafka", "postgres", "redis"]);
+    let up = stack.up(&SERVERS).await.expect("comes up again");
+    assert_eq!(up.started, ["kafka", "postgres", "redis"]);
     assert_eq!(stack.url(KAFKA_BROKERS).expect("known"), brokers, "at the same port");
     assert_eq!(watermarks(&brokers), (0, 10));
     assert_eq!(cluster_id(&brokers).await, Some(id));

@@ -22,8 +22,9 @@ pub(crate) struct AuditArgs {
 pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let stack = stack::open_running()?;
     let servers = stack.status().into_iter().filter(|process| Role::SERVERS.contains(&process.name));
-    let mut dead = servers.filter(|process| process.name != Role::Redis && process.state == RunState::Dead);
-    if let Some(process) = dead.next() {
+    let runs = |state| matches!(state, RunState::Running | RunState::External);
+    let mut missing = servers.filter(|process| process.name != Role::Redis && !runs(process.state));
+    if let Some(process) = missing.next() {
         bail!("{} does not run, and the audit reads from it: run `./dev up --detach`", process.name);
     }
     let retention = args.retention.map_or_else(audit::retention, Duration::from_secs);

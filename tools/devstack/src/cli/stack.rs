@@ -15,8 +15,8 @@ use devstack::{
         logs::{self, Tail},
         paths,
     },
-    stack::{GatewayPort, RunState, Settings, Stack, Up},
-    topology::Role,
+    stack::{Changed, GatewayPort, RunState, Settings, Stack, Up},
+    topology::{Role, label},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -79,7 +79,9 @@ fn open(lifetime: Lifetime, port: Option<u16>) -> Result<Stack> {
 /// The stack that `up` left running.
 pub(super) fn open_running() -> Result<Stack> {
     let stack = open(Lifetime::Detached, None)?;
-    stack.gateway_url()?;
+    if stack.status().iter().all(|process| process.state != RunState::Running) {
+        bail!("the stack is down: run `./dev up --detach`");
+    }
     Ok(stack)
 }
 
@@ -94,8 +96,8 @@ pub(crate) async fn up(args: UpArgs) -> Result<ExitCode> {
         servers_only: false,
     };
     let mut ending = Ending::new()?;
-    let started = tokio::select! {
-        started = stack.up(&up) => started?,
+    let changed = tokio::select! {
+        changed = stack.up(&up) => changed?,
         () = ending.asked() => {
             eprintln!("stopping");
             stack.reload()?;
@@ -103,10 +105,14 @@ pub(crate) async fn up(args: UpArgs) -> Result<ExitCode> {
             return Ok(ExitCode::from(130));
         }
     };
-    if started.is_empty() {
+    let Changed { started, stopped } = &changed;
+    for (what, labels) in [("stopped", stopped), ("started", started)] {
+        if !labels.is_empty() {
+            println!("{what} {}", labels.join(", "));
+        }
+    }
+    if changed == Changed::default() {
         println!("everything runs already");
-    } else {
-        println!("started {}", started.join(", "));
     }
     println!("gateway: {}   stop: ./dev down   addresses: ./dev env", stack.gateway_url()?);
     drop(lock);
@@ -171,11 +177,16 @@ pub(crate) fn status(output: Output) -> Result<ExitCode> {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if status.iter().all(|process| process.state == RunState::Stopped) {
+        writeln!(out, "the stack is down: ./dev up --detach starts it")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     writeln!(out, "{:10} {:>3} {:9} {:>8}  {:22} ADMIN", "NAME", "#", "STATE", "PID", "ADDRESS")?;
     for process in status {
         let state = match process.state {
             RunState::Running => "running",
             RunState::Dead => "dead",
+            RunState::Stopped => "stopped",
             RunState::External => "external",
         };
         let pid = process.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
@@ -216,6 +227,10 @@ fn tails(stack: &Stack, only: Option<Role>, from_end: bool) -> Vec<Tail> {
 
 pub(crate) fn env() -> Result<ExitCode> {
     let stack = open_running()?;
+    // Who evaluates this reads it all the same.
+    for process in stack.status().iter().filter(|process| process.state == RunState::Dead) {
+        eprintln!("{} does not run: `./dev up --detach` starts it", label(process.name, process.instance));
+    }
     let mut out = io::stdout().lock();
     for (name, value) in stack.environment() {
         writeln!(out, "export {name}='{}'", value.replace('\'', r"'\''"))?;

@@ -33,6 +33,15 @@ pub struct Up {
     pub servers_only: bool,
 }
 
+/// What `up` found to do, by the labels of processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Those that it started.
+    pub started: Vec<String>,
+    /// Those that it stopped: there are to be fewer of a service.
+    pub stopped: Vec<String>,
+}
+
 /// What `down` found to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Down {
@@ -43,9 +52,9 @@ pub struct Down {
 }
 
 impl Stack {
-    /// Starts what is missing and waits until everything serves. Returns the labels of what it started. When something fails,
-    /// nothing of what it started runs any more.
-    pub async fn up(&mut self, up: &Up) -> Result<Vec<String>> {
+    /// Starts what is missing, stops what is too much and waits until everything serves. When something fails, nothing of what it
+    /// started runs any more.
+    pub async fn up(&mut self, up: &Up) -> Result<Changed> {
         if up.fresh {
             self.down().await?;
             for sub in ["data", "logs"] {
@@ -59,25 +68,25 @@ impl Stack {
         self.state.scale.extend(&up.scale);
         let wanted = self.state.wanted();
         self.check_gateway_port()?;
-        let surplus: Vec<(Role, u32)> = self
-            .state
-            .entries
-            .iter()
-            .map(|entry| (entry.role, entry.instance))
-            .filter(|one| !wanted.contains(one) && one.1 > 1)
-            .collect();
+        let is_surplus =
+            |entry: &&Entry| entry.instance > 1 && !wanted.contains(&(entry.role, entry.instance));
+        let surplus: Vec<Entry> = self.state.entries.iter().filter(is_surplus).cloned().collect();
         let (servers, services): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(role, _)| role.service().is_none());
         let services = if up.servers_only { Vec::new() } else { services };
         // All ports are known to be free before anything is started on one of them.
         self.assign_ports(&[servers.as_slice(), services.as_slice()].concat())?;
-        for (role, instance) in surplus {
-            self.stop(role, instance).await?;
-            self.state.entries.retain(|entry| (entry.role, entry.instance) != (role, instance));
+        let mut stopped = Vec::new();
+        for entry in surplus {
+            if entry.is_running() {
+                stopped.push(entry.label());
+            }
+            self.stop(entry.role, entry.instance).await?;
+            self.state.entries.retain(|other| *other != entry);
         }
         let before = self.running();
         match self.start_in_turn(&[&servers, &services]).await {
-            Ok(started) => Ok(started),
+            Ok(started) => Ok(Changed { started, stopped }),
             Err(error) => Err(self.undone(&before, error).await),
         }
     }

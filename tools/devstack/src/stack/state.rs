@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     os::process::ProcessId,
-    topology::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role},
+    topology::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role, label},
 };
 
 /// A process of the stack.
@@ -40,9 +40,9 @@ impl Entry {
         self.process.is_some_and(ProcessId::is_alive)
     }
 
-    /// How it is called in file names and log prefixes.
+    /// How it is called in file names, log prefixes and messages.
     pub fn label(&self) -> String {
-        if self.instance == 1 { self.role.to_string() } else { format!("{}-{}", self.role, self.instance) }
+        label(self.role, self.instance)
     }
 
     /// `host:port` of what it serves.

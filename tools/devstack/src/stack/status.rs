@@ -28,8 +28,10 @@ pub struct Status {
 pub enum RunState {
     /// It runs.
     Running,
-    /// It does not.
+    /// It was started, and has ended by itself.
     Dead,
+    /// It was never started, or was stopped.
+    Stopped,
     /// Others run it.
     External,
 }
@@ -57,7 +59,8 @@ impl Stack {
         let state = match running {
             _ if external => RunState::External,
             Some(_) => RunState::Running,
-            None => RunState::Dead,
+            None if entry.is_some_and(|entry| entry.process.is_some()) => RunState::Dead,
+            None => RunState::Stopped,
         };
         Status {
             name: role,
