@@ -13,6 +13,7 @@ use devstack::{
     stack::state::State,
     topology::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role, SERVICES},
 };
+use rdkafka::mocking::MockCluster;
 use tempfile::TempDir;
 
 /// A project with a stack in it. What its processes stand for ends with it.
@@ -71,7 +72,7 @@ impl Project {
         state
     }
 
-    fn run(&self, words: &[&str]) -> (i32, String, String) {
+    fn run(&self, words: &[&str]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_devstack"));
         command.envs(servers().map(|server| (server, "elsewhere")));
         let output = command.args(words).current_dir(self.directory.path()).output().expect("runs");
@@ -80,6 +81,9 @@ impl Project {
         (status.code().expect("it was not killed"), text(stdout), text(stderr))
     }
 }
+
+/// What a command ended with, printed, and complained of.
+type Said = (i32, String, String);
 
 /// The variables that name servers.
 fn servers() -> impl Iterator<Item = &'static str> {
@@ -156,4 +160,24 @@ fn a_process_that_ended_by_itself_is_dead_and_env_names_it() {
     let (code, said, complaint) = project.run(&["env"]);
     assert!(code == 0 && said.contains("export GATEWAY_URL="), "{code}: {said}");
     assert!(complaint.contains("delivery does not run"), "{complaint}");
+}
+
+#[test]
+fn produce_names_the_topics_there_are_where_one_is_not() {
+    let kafka = MockCluster::new(1).expect("a cluster");
+    for topic in ["orders", "payments"] {
+        kafka.create_topic(topic, 2, 1).expect("made");
+    }
+    let mut project = Project::new();
+    let mut state = project.services(1);
+    state.urls.insert(KAFKA_BROKERS.to_owned(), kafka.bootstrap_servers());
+    project.left(&state);
+    let (code, said, complaint) = project.run(&["produce", "order", "--tombstone"]);
+    assert!(code == 1 && said.is_empty(), "{code}: {said}");
+    assert_eq!(complaint, "error: there is no topic order; there are: orders, payments\n");
+    let (code, said, complaint) = project.run(&["produce", "orders", "--tombstone", "--partition", "2"]);
+    assert!(code == 1 && said.is_empty(), "{code}: {said}");
+    assert_eq!(complaint, "error: orders has no partition 2, only 0 to 1\n");
+    let (code, said, complaint) = project.run(&["produce", "orders", "--tombstone", "--partition", "1"]);
+    assert!(code == 0 && said.starts_with("orders/1 offset 0"), "{code}: {said}{complaint}");
 }

@@ -1,8 +1,8 @@
 //! `produce`.
 
-use std::{io::Read as _, process::ExitCode};
+use std::{collections::BTreeMap, io::Read as _, process::ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use devstack::{
     clients::topics::{self, Produced},
@@ -40,6 +40,13 @@ pub(crate) async fn produce(args: ProduceArgs) -> Result<ExitCode> {
         ensure!(!name.is_empty(), "a header is NAME=VALUE");
         headers.push((name, value.as_bytes()));
     }
+    let brokers = stack.url(KAFKA_BROKERS)?.to_owned();
+    // Before anybody types a value in vain.
+    let known = tokio::task::spawn_blocking({
+        let brokers = brokers.clone();
+        move || topics::partitions(&brokers)
+    });
+    ensure_known(&known.await??, &args.topic, args.partition)?;
     let mut value = Vec::new();
     if !args.tombstone {
         std::io::stdin().lock().read_to_end(&mut value).context("standard input cannot be read")?;
@@ -51,7 +58,22 @@ pub(crate) async fn produce(args: ProduceArgs) -> Result<ExitCode> {
         partition: args.partition,
         compression: &args.compression,
     };
-    let (partition, offset) = topics::produce(stack.url(KAFKA_BROKERS)?, &args.topic, &record).await?;
+    let (partition, offset) = topics::produce(&brokers, &args.topic, &record).await?;
     println!("{}/{partition} offset {offset}", args.topic);
     Ok(ExitCode::SUCCESS)
+}
+
+/// There is such a topic with such a partition. Kafka's own topics are not offered.
+fn ensure_known(topics: &BTreeMap<String, usize>, topic: &str, partition: Option<i32>) -> Result<()> {
+    let Some(count) = topics.get(topic) else {
+        let there: Vec<&str> =
+            topics.keys().map(String::as_str).filter(|name| !name.starts_with("__")).collect();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        bail!("there is no topic {topic}; there are: {there}");
+    };
+    let is_there = |partition: &i32| usize::try_from(*partition).is_ok_and(|partition| partition < *count);
+    if let Some(partition) = partition.filter(|partition| !is_there(partition)) {
+        bail!("{topic} has no partition {partition}, only 0 to {}", count.saturating_sub(1));
+    }
+    Ok(())
 }

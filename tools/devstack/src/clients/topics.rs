@@ -1,6 +1,6 @@
 //! Asking and feeding Kafka directly: which partition a key goes to, how far a topic is, records of any kind.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use dead_letters::KafkaSettings;
@@ -87,6 +87,13 @@ pub async fn produce(brokers: &str, topic: &str, produced: &Produced<'_>) -> Res
 /// The same of a key and a value alone.
 pub async fn publish(brokers: &str, topic: &str, key: &str, value: Option<&[u8]>) -> Result<(i32, i64)> {
     produce(brokers, topic, &Produced { key: Some(key), value, ..Produced::default() }).await
+}
+
+/// Every topic, Kafka's own included, with the number of its partitions. Blocks.
+pub fn partitions(brokers: &str) -> Result<BTreeMap<String, usize>> {
+    let metadata =
+        reader(brokers)?.fetch_metadata(None, LIMIT).context("Kafka does not say which topics it has")?;
+    Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
 }
 
 /// A partition and how far it goes.
