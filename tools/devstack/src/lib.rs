@@ -8,12 +8,14 @@
 //! - [`reconcile`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
 //! - [`testing`]: what tests on a whole stack share.
-//! - [`os`]: processes, ports, paths and logs, on which that stands.
+//! - [`os`]: processes, ports, paths and logs, on which that stands. [`progress`], [`errors`]: what is said of what takes long, and of
+//!   what goes wrong.
 
 pub mod audit;
 pub mod bench;
 pub mod clients;
 pub mod demo;
+pub mod errors;
 pub mod os;
 pub mod progress;
 pub mod reconcile;

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match runtime.block_on(cli::run(cli::Cli::parse())) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", devstack::errors::one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -14,7 +14,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::os::{logs::last_lines, process::ProcessId};
+use crate::{
+    errors::one_line,
+    os::{logs::last_lines, process::ProcessId},
+};
 
 /// Where a server lives.
 #[derive(Clone, Debug)]
@@ -90,8 +93,8 @@ where
             bail!("{name} ended before it was ready. Its last words:\n{}", last_lines(log, 20));
         }
         if start.elapsed() > limit {
-            let error = format!("{error:#}");
-            bail!("{name} is not ready after {limit:?} ({error}). Its last words:\n{}", last_lines(log, 20));
+            let (error, said) = (one_line(&error), last_lines(log, 20));
+            bail!("{name} is not ready after {limit:?} ({error}). Its last words:\n{said}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
