@@ -6,12 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::Deserialize;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::{
     clients::{
+        admin::{Condition, Readiness, readyz},
         gateway::Gateway,
         inspector::{DeadLetter, Inspector},
         topics,
@@ -67,22 +67,6 @@ pub fn run<T>(
         };
         test(trial).await
     })
-}
-
-/// An entry of `degraded` in `/readyz`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Condition {
-    /// What it is.
-    pub code: String,
-    /// The topic it is about, if it is about one.
-    pub topic: Option<String>,
-    /// And the partition.
-    pub partition: Option<i32>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Report {
-    degraded: Vec<Condition>,
 }
 
 impl Trial {
@@ -145,12 +129,9 @@ impl Trial {
         }
     }
 
-    /// What does not work as it should, as a service's `/readyz` says.
-    pub async fn degraded(&self, role: Role) -> Result<Vec<Condition>> {
-        let url = format!("{}/readyz", self.stack.admin_url(role, 1)?);
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-        let report: Report = http.get(url).send().await?.json().await?;
-        Ok(report.degraded)
+    /// What a service says of itself.
+    pub async fn readyz(&self, role: Role) -> Result<Readiness> {
+        readyz(&self.stack.admin_url(role, 1)?).await
     }
 
     /// Waits until what a service says of itself is enough.
@@ -164,12 +145,12 @@ impl Trial {
         let start = Instant::now();
         loop {
             // One that is not answered is asked again.
-            let degraded = self.degraded(role).await;
-            if degraded.as_ref().is_ok_and(|degraded| enough(degraded)) {
+            let said = self.readyz(role).await;
+            if said.as_ref().is_ok_and(|said| enough(&said.degraded)) {
                 println!("{role}: {what} after {:.1} s", start.elapsed().as_secs_f64());
                 return Ok(());
             }
-            ensure!(start.elapsed() < limit, "{role}: not {what} after {limit:?}: {degraded:?}");
+            ensure!(start.elapsed() < limit, "{role}: not {what} after {limit:?}: {said:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use contracts::topics::{ORDERS, PARTITIONS};
 use devstack::{
     audit,
-    clients::topics::partition_of,
+    clients::{admin::Condition, topics::partition_of},
     servers::kafka::{SECOND, Second, client},
     stack::{GatewayPort, Stack, Up},
-    testing::{Condition, SOON, Trial},
+    testing::{SOON, Trial},
     topology::{KAFKA_BROKERS, Role},
 };
 use rdkafka::{

@@ -13,8 +13,9 @@ use std::{env, time::Instant};
 use anyhow::{Context, Result, ensure};
 use devstack::{
     audit,
-    clients::gateway::Gateway,
+    errors::one_line,
     stack::{GatewayPort, Stack, Up},
+    testing::Trial,
     topology::Role,
 };
 
@@ -30,8 +31,8 @@ fn number(name: &str, otherwise: u64) -> Result<u64> {
     }
 }
 
-/// The stack with somebody in front of its Kafka.
-async fn start() -> Result<(Stack, Proxy)> {
+/// A stack with somebody in front of its Kafka.
+async fn start() -> Result<(Trial, Proxy)> {
     let proxy = Proxy::start().await?;
     let mut stack = Stack::private(GatewayPort::Any, &[])?;
     stack.set_kafka_front(proxy.port());
@@ -39,7 +40,7 @@ async fn start() -> Result<(Stack, Proxy)> {
     let kafka = stack.state().entry(Role::Kafka, 1).and_then(|entry| entry.port);
     proxy.hand_on_to(kafka.context("Kafka has no port")?);
     stack.up(&Up::default()).await?;
-    Ok((stack, proxy))
+    Ok((Trial::of(stack)?, proxy))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,17 +49,17 @@ async fn every_consumer_comes_back_when_kafka_does() -> Result<()> {
     let only = env::var("REST_ABSENCE").ok();
     let only = only.map(|name| Absence::parse(&name).with_context(|| format!("Kafka is never {name}")));
     let only = only.transpose()?;
-    let (mut stack, proxy) = start().await?;
-    let gateway = Gateway::new(stack.gateway_url()?, 8)?;
+    let (mut trial, proxy) = start().await?;
     let mut failed = Vec::new();
     for (number, round) in (1..=rounds).zip(Round::by_seed(seed, only)) {
         let start = Instant::now();
         println!("REST_SEED={seed}, round {number} of {rounds}: {round}");
-        match round.run(&mut stack, &proxy, &gateway).await {
+        match round.run(&mut trial, &proxy).await {
             Ok(()) => println!("  as it should be, after {:.1} s", start.elapsed().as_secs_f64()),
             Err(error) => {
-                println!("  FAILED after {:.1} s: {error:#}", start.elapsed().as_secs_f64());
-                failed.push(format!("REST_SEED={seed} REST_ROUNDS={number}: {round}: {error:#}"));
+                let error = one_line(&error);
+                println!("  FAILED after {:.1} s: {error}", start.elapsed().as_secs_f64());
+                failed.push(format!("REST_SEED={seed} REST_ROUNDS={number}: {round}: {error}"));
             }
         }
         // So many say enough.
@@ -67,7 +68,7 @@ async fn every_consumer_comes_back_when_kafka_does() -> Result<()> {
         }
     }
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    let audit = audit::run(&stack, audit::retention()).await?;
+    let audit = audit::run(&trial.stack, audit::retention()).await?;
     ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
-    stack.discard().await
+    trial.stack.discard().await
 }

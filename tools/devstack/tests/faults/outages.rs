@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use devstack::{
+    clients::admin::Condition,
     servers::postgres::connect,
     stack::Stack,
-    testing::{self, Condition, SOON, Trial},
+    testing::{self, SOON, Trial},
     topology::Role,
 };
 use rand::seq::SliceRandom;
@@ -136,7 +137,7 @@ fn two_hundred_orders_wait_while_every_courier_is_busy() -> Result<()> {
             until_waiting(&trial.stack, DELIVERY, |records, seconds| records == 200 && seconds > 1).await?;
             // Nobody's fault: no server is gone, and no circuit opens.
             for _ in 0..10 {
-                let degraded = trial.degraded(Role::Delivery).await?;
+                let degraded = trial.readyz(Role::Delivery).await?.degraded;
                 ensure!(degraded.is_empty(), "delivery is degraded while couriers are busy: {degraded:?}");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }

@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use contracts::topics::PARTITIONS;
 use devstack::{
-    testing::{self, Condition, Trial},
+    clients::admin::Condition,
+    testing::{self, Trial},
     topology::Role,
 };
 use nix::{
@@ -124,7 +125,7 @@ async fn harms_nobody_unseen(trial: &Trial, thread: Pid) -> Result<()> {
     let start = Instant::now();
     let placed = trial.gateway.place_on_each(PARTITIONS, testing::SOON).await?;
     let ended = all_end(trial, &placed, SHOWN).await?;
-    let said = trial.degraded(Role::Payments).await?;
+    let said = trial.readyz(Role::Payments).await?.degraded;
     println!(
         "{name} ({thread}) stands still: {} of {} orders open, {said:?}, {:.1} s",
         open(trial, &placed).await?,

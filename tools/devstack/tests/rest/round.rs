@@ -11,21 +11,22 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use contracts::topics::PARTITIONS;
 use devstack::{
     clients::{gateway::Gateway, topics::partition_of},
+    errors::one_line,
     stack::Stack,
+    testing::Trial,
     topology::Role,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::proxy::{Mode, Proxy};
 
 /// What has to be seen, or to be over, is so after this time.
 const SOON: Duration = Duration::from_secs(15);
-const PARTITIONS: i32 = 6;
 /// Those that use Kafka.
 const SERVICES: [Role; 3] = [Role::Orders, Role::Payments, Role::Delivery];
 
@@ -80,26 +81,22 @@ impl Round {
     }
 
     /// Does it.
-    pub(crate) async fn run(self, stack: &mut Stack, proxy: &Proxy, gateway: &Gateway) -> Result<()> {
-        let watch = Watch::new(stack)?;
+    pub(crate) async fn run(self, trial: &mut Trial, proxy: &Proxy) -> Result<()> {
         let busy = Busy::start(self.busy);
         let result = async {
-            self.leave(stack, proxy).await?;
-            let away = watch.during(self.time).await;
+            self.leave(&mut trial.stack, proxy).await?;
+            let away = pass(trial, self.time).await;
             // Whatever was seen, Kafka comes back, and what follows is looked at too.
-            self.come_back(stack, proxy).await?;
+            self.come_back(&mut trial.stack, proxy).await?;
             let back = Instant::now();
             let orders = async {
                 let left = SOON.saturating_sub(back.elapsed());
-                let placed =
-                    gateway.place_on_each(PARTITIONS, left).await.context("no order can be placed")?;
-                all_end(gateway, &placed, back).await
+                let placed = trial.gateway.place_on_each(PARTITIONS, left).await;
+                all_end(&trial.gateway, &placed.context("no order can be placed")?, back).await
             };
-            let (orders, calm) = tokio::join!(orders, watch.calm(back));
-            let wrong: Vec<String> = [away, orders, calm]
-                .into_iter()
-                .filter_map(|part| Some(format!("{:#}", part.err()?)))
-                .collect();
+            let (orders, calm) = tokio::join!(orders, all_calm(trial, back));
+            let wrong: Vec<String> =
+                [away, orders, calm].into_iter().filter_map(|part| Some(one_line(&part.err()?))).collect();
             ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
             Ok(())
         };
@@ -172,69 +169,37 @@ async fn all_end(gateway: &Gateway, placed: &[Uuid], back: Instant) -> Result<()
     }
 }
 
-/// What `/readyz` of a service says.
-#[derive(Debug, Deserialize)]
-struct Report {
-    status: String,
-    degraded: Vec<serde_json::Value>,
-}
-
-/// The services' own words on how they are.
-struct Watch {
-    http: reqwest::Client,
-    urls: Vec<(Role, String)>,
-}
-
-impl Watch {
-    fn new(stack: &Stack) -> Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-        let url = |role| Ok((role, format!("{}/readyz", stack.admin_url(role, 1)?)));
-        Ok(Self { http, urls: SERVICES.into_iter().map(url).collect::<Result<_>>()? })
-    }
-
-    async fn ask(&self, url: &str) -> Result<Report> {
-        let answer = self.http.get(url).send().await.context("/readyz does not answer")?;
-        answer.json().await.context("/readyz is not what it should be")
-    }
-
-    /// Lets `time` pass. From the moment on at which it has to be seen, every service says that it is degraded.
-    async fn during(&self, time: Duration) -> Result<()> {
-        let start = Instant::now();
-        tokio::time::sleep(time.min(SOON)).await;
-        let mut silent = BTreeMap::new();
-        while start.elapsed() < time {
-            for (role, url) in &self.urls {
-                let asked = start.elapsed();
-                let report = self.ask(url).await?;
-                if report.degraded.is_empty() {
-                    silent.entry(*role).or_insert(asked);
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(500).min(time.saturating_sub(start.elapsed()))).await;
-        }
-        ensure!(silent.is_empty(), "while Kafka is away, /readyz is not degraded (first after): {silent:?}");
-        Ok(())
-    }
-
-    /// Soon after Kafka was back, every service is ready, and nothing is degraded.
-    async fn calm(&self, back: Instant) -> Result<()> {
-        for (role, url) in &self.urls {
-            loop {
-                let report = self.ask(url).await?;
-                if report.status == "ready" && report.degraded.is_empty() {
-                    break;
-                }
-                ensure!(
-                    back.elapsed() < SOON,
-                    "{role} is {} and degraded {SOON:?} after Kafka was back: {:?}",
-                    report.status,
-                    report.degraded
-                );
-                tokio::time::sleep(Duration::from_millis(200)).await;
+/// Lets `time` pass. From the moment on at which it has to be seen, every service says that it is degraded.
+async fn pass(trial: &Trial, time: Duration) -> Result<()> {
+    let start = Instant::now();
+    tokio::time::sleep(time.min(SOON)).await;
+    let mut silent = BTreeMap::new();
+    while start.elapsed() < time {
+        for role in SERVICES {
+            let asked = start.elapsed();
+            if trial.readyz(role).await?.degraded.is_empty() {
+                silent.entry(role).or_insert(asked);
             }
         }
-        Ok(())
+        tokio::time::sleep(Duration::from_millis(500).min(time.saturating_sub(start.elapsed()))).await;
     }
+    ensure!(silent.is_empty(), "while Kafka is away, /readyz is not degraded (first after): {silent:?}");
+    Ok(())
+}
+
+/// Soon after Kafka was back, every service is ready, and nothing is degraded.
+async fn all_calm(trial: &Trial, back: Instant) -> Result<()> {
+    for role in SERVICES {
+        loop {
+            let said = trial.readyz(role).await?;
+            if said.status == "ready" && said.degraded.is_empty() {
+                break;
+            }
+            ensure!(back.elapsed() < SOON, "{SOON:?} after Kafka was back, {role} says {said:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Threads that keep the processor busy until this is dropped.
