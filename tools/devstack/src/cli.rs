@@ -3,13 +3,21 @@
 mod audit;
 mod bench;
 mod checks;
+mod ending;
+mod inspector;
+mod logs;
+mod open;
+mod output;
 mod produce;
-mod stack;
+mod show;
+mod up;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+use self::output::Output;
 
 /// The stack for working with, and what is shown, tested and measured on it.
 #[derive(Debug, Parser)]
@@ -28,7 +36,7 @@ enum Command {
     /// Measure a release build
     Bench(bench::BenchArgs),
     /// Start what is missing of the stack and wait until all of it serves
-    Up(stack::UpArgs),
+    Up(up::UpArgs),
     /// Stop everything that `up` started
     Down,
     /// Show every process of the stack
@@ -38,7 +46,7 @@ enum Command {
         output: Output,
     },
     /// Show what the stack, or one of its processes, has said
-    Logs(stack::LogsArgs),
+    Logs(logs::LogsArgs),
     /// Print shell exports that name every address: eval "$(./dev env)"
     Env,
     /// Prove that every offset has an outcome
@@ -62,28 +70,19 @@ enum Command {
     },
 }
 
-/// How an answer is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
 /// Runs a command to its exit code.
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Demo => devstack::demo::run().await.map(|()| ExitCode::SUCCESS),
         Command::Test(test) => checks::test(test).await,
         Command::Bench(arguments) => bench::bench(arguments).await,
-        Command::Up(up) => stack::up(up).await,
-        Command::Down => stack::down().await,
-        Command::Status { output } => stack::status(output),
-        Command::Logs(logs) => stack::logs(logs).await,
-        Command::Env => stack::env(),
+        Command::Up(arguments) => up::up(arguments).await,
+        Command::Down => up::down().await,
+        Command::Status { output } => show::status(output),
+        Command::Logs(arguments) => logs::logs(arguments).await,
+        Command::Env => show::env(),
         Command::Audit(arguments) => audit::audit(arguments).await,
         Command::Produce(arguments) => produce::produce(arguments).await,
-        Command::Inspector { arguments } => stack::inspector(arguments).await,
+        Command::Inspector { arguments } => inspector::inspector(arguments).await,
     }
 }

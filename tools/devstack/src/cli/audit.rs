@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use devstack::{audit, progress, stack::RunState, topology::Role};
 
-use super::{Output, stack};
+use super::{open::open_running, output::Output};
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -20,7 +20,7 @@ pub(crate) struct AuditArgs {
 
 /// Ends with 0 only if every offset is accounted for.
 pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
-    let stack = stack::open_running()?;
+    let stack = open_running()?;
     let servers = stack.status().into_iter().filter(|process| Role::SERVERS.contains(&process.name));
     let runs = |state| matches!(state, RunState::Running | RunState::External);
     let mut missing = servers.filter(|process| process.name != Role::Redis && !runs(process.state));

@@ -11,7 +11,7 @@ use devstack::{
 };
 use tokio::process::Command;
 
-use super::Output;
+use super::output::Output;
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {

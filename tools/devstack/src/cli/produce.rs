@@ -9,7 +9,7 @@ use devstack::{
     topology::KAFKA_BROKERS,
 };
 
-use super::stack;
+use super::open::open_running;
 
 #[derive(Debug, Args)]
 pub(crate) struct ProduceArgs {
@@ -33,7 +33,7 @@ pub(crate) struct ProduceArgs {
 
 /// Publishes standard input, as it is, as one record.
 pub(crate) async fn produce(args: ProduceArgs) -> Result<ExitCode> {
-    let stack = stack::open_running()?;
+    let stack = open_running()?;
     let mut headers = Vec::new();
     for header in &args.headers {
         let (name, value) = header.split_once('=').context("a header is NAME=VALUE")?;
