@@ -1,40 +1,20 @@
 //! Reconciliation: does what went in equal what came out, over every database and topic.
 
+mod lanes;
+
 use std::{collections::BTreeMap, fmt};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use contracts::topics::READERS;
 
+pub use self::lanes::Lane;
+use self::lanes::{Leases, OUTCOMES, lanes, read_leases};
 use crate::{
-    clients::{
-        inspector::{DeadLetter, Inspector},
-        topics,
-    },
+    clients::inspector::{DeadLetter, Inspector},
     servers::postgres::connect,
     stack::Stack,
     topology::{DATABASES, KAFKA_BROKERS},
 };
-
-/// How far one consumer group is with one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// The group.
-    pub group: String,
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The offset it reads next.
-    pub next: i64,
-    /// Offsets consumed: next - first, and those that a reset went back over.
-    pub consumed: i64,
-    /// The number of records by outcome, as the lease counts them.
-    pub outcomes: BTreeMap<&'static str, i64>,
-    /// Offsets consumed that no outcome stands for. Anything but 0 is a bug.
-    pub unaccounted: i64,
-    /// Records that wait in Kafka.
-    pub lag: i64,
-}
 
 /// What one database still waits with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,8 +50,6 @@ pub struct Totals {
     pub dead_letters: Vec<DeadLetter>,
 }
 
-const OUTCOMES: [&str; 8] = ["applied", "duplicate", "parked", "dead", "ignored", "moved", "gaps", "lost"];
-
 impl Totals {
     /// Reads them. The stack must be serving; what is still moving makes them a picture of a moment.
     pub async fn read(stack: &Stack) -> Result<Self> {
@@ -96,7 +74,7 @@ impl Totals {
         let load = "select coalesce(sum(load), 0)::bigint from couriers";
 
         let mut backlog = BTreeMap::new();
-        let mut leases = BTreeMap::new();
+        let mut leases = Leases::new();
         for (client, database) in [&orders, &payments, &delivery].into_iter().zip(DATABASES) {
             let waiting = "select (select count(*) from parked), (select count(*) from outbox)";
             let row = client.query_one(waiting, &[]).await?;
@@ -185,62 +163,6 @@ impl Totals {
         expect("orders still in couriers' hands", self.courier_load, 0);
         wrong
     }
-}
-
-/// By group, topic and partition: the first offset, less those that count again because a reset went back over them; the
-/// next one; the outcomes.
-type Leases = BTreeMap<(String, String, i32), (i64, i64, BTreeMap<&'static str, i64>)>;
-
-async fn read_leases(client: &tokio_postgres::Client, leases: &mut Leases) -> Result<()> {
-    let sql = format!(
-        "select consumer, topic, partition, first_offset - replayed, next_offset, {} from partition_lease",
-        OUTCOMES.join(", ")
-    );
-    for row in client.query(&sql, &[]).await? {
-        let outcomes = OUTCOMES.iter().enumerate().map(|(at, name)| (*name, row.get(5 + at))).collect();
-        leases.insert((row.get(0), row.get(1), row.get(2)), (row.get(3), row.get(4), outcomes));
-    }
-    Ok(())
-}
-
-/// Joins what the databases say with what Kafka holds.
-async fn lanes(brokers: String, leases: Leases) -> Result<Vec<Lane>> {
-    let read = tokio::task::spawn_blocking(move || -> Result<Vec<Lane>> {
-        let mut lanes = Vec::new();
-        for (group, sources) in READERS {
-            let requeue = format!("{group}.requeue");
-            let sources: Vec<String> =
-                sources.iter().map(|topic| (*topic).to_owned()).chain([requeue]).collect();
-            for extent in topics::extents(&brokers, &sources)? {
-                let at = (group.to_owned(), extent.topic.clone(), extent.partition);
-                let (first, next, outcomes) = match leases.get(&at) {
-                    Some((first, next, outcomes)) => (*first, *next, outcomes.clone()),
-                    // Never claimed: all of it waits.
-                    None => (extent.low, extent.low, BTreeMap::new()),
-                };
-                let lag = if next < extent.high {
-                    topics::records_from(&brokers, &extent.topic, extent.partition, next)?
-                } else {
-                    0
-                };
-                let consumed = next - first;
-                let unaccounted = consumed - outcomes.values().sum::<i64>();
-                let (topic, partition) = (extent.topic, extent.partition);
-                lanes.push(Lane {
-                    group: group.to_owned(),
-                    topic,
-                    partition,
-                    next,
-                    consumed,
-                    outcomes,
-                    unaccounted,
-                    lag,
-                });
-            }
-        }
-        Ok(lanes)
-    });
-    read.await?.context("the topics cannot be compared with the leases")
 }
 
 impl fmt::Display for Totals {
