@@ -16,7 +16,7 @@ use super::{
 use crate::{
     os::process::{ProcessId, working_in},
     progress,
-    topology::Role,
+    topology::{Role, label},
 };
 
 /// Time a service is given to drain: what it promises, and some.
@@ -152,7 +152,7 @@ impl Stack {
         let entries = missing.iter().filter_map(|(role, instance)| snapshot.state.entry(*role, *instance));
         let mut launches: FuturesUnordered<_> =
             entries.map(|entry| async move { (entry, snapshot.launch(entry).await) }).collect();
-        let names = missing.iter().map(|(role, _)| role.name()).collect::<Vec<_>>().join(", ");
+        let names: Vec<String> = missing.iter().map(|(role, instance)| label(*role, *instance)).collect();
         let launching = async {
             let mut failed = Ok(());
             while let Some((entry, launched)) = launches.next().await {
@@ -167,14 +167,11 @@ impl Stack {
             }
             failed
         };
-        progress::during(&format!("starting {names}"), launching).await?;
+        progress::during(&format!("starting {}", names.join(", ")), launching).await?;
         let waits = wanted.iter().filter_map(|(role, instance)| self.state.entry(*role, *instance));
         let waits = try_join_all(waits.map(|entry| self.wait_ready(entry)));
-        progress::during(&format!("waiting for {names} to serve"), waits).await?;
-        Ok(missing
-            .iter()
-            .filter_map(|(role, instance)| Some(self.state.entry(*role, *instance)?.label()))
-            .collect())
+        progress::during(&format!("waiting for {} to serve", names.join(", ")), waits).await?;
+        Ok(names)
     }
 
     /// Ends everything that is ours.
