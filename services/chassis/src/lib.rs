@@ -1,7 +1,7 @@
 //! What every service process needs: settings, telemetry, health, HTTP problems, shutdown.
 //!
 //! A service's `main.rs` parses its settings and hands over to [`process::run`], which sets up [`telemetry`], runs the
-//! service until a signal arrives ([`shutdown`]) and turns what it returns into an exit code. The service's own `run`
+//! service until a signal arrives ([`shutdown`]) and turns what it returns into an exit code ([`exit`]). The service's own `run`
 //! opens a [`service::Service`]: database, migrations, topics, producer, admin port. Then it starts its consumer group
 //! and whatever else it does. [`events`] joins the shared contracts to the runtime's records.
 
@@ -9,6 +9,7 @@ pub mod admin;
 pub mod correlation;
 pub mod database;
 pub mod events;
+pub mod exit;
 pub mod http;
 pub mod problem;
 pub mod process;
@@ -19,4 +20,4 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use self::{correlation::Correlation, problem::Problem, process::RunError, service::Service};
+pub use self::{correlation::Correlation, exit::RunError, problem::Problem, service::Service};

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::{
     admin::{self, Health, Need},
     database::{Database, Pools},
+    exit::RunError,
     http::Server,
-    process::RunError,
     settings::CommonArgs,
     shutdown::{Listener, Stop, Trigger, trigger},
 };

@@ -25,7 +25,7 @@ pub fn on_signal() -> std::io::Result<Stop> {
             let name = either(&mut terminate, &mut interrupt).await;
             tracing::warn!(signal = name, "second signal: exiting without finishing the drain");
             crate::telemetry::flush(std::time::Duration::from_millis(100));
-            std::process::exit(i32::from(crate::process::EXIT_DRAIN));
+            std::process::exit(i32::from(crate::exit::EXIT_DRAIN));
         });
     }))
 }
