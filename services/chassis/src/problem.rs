@@ -21,7 +21,7 @@ pub struct FieldError {
     pub reason: String,
 }
 
-/// A problem; its correlation id is filled in by [`crate::correlation::layer`].
+/// A problem; its correlation id is filled in by the layer that gives each request one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The response's status.

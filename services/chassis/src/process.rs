@@ -16,7 +16,7 @@ where
     F: FnOnce(Stop) -> Fut,
     Fut: Future<Output = Result<(), RunError>>,
 {
-    if let Err(error) = telemetry::init(service, telemetry) {
+    if let Err(error) = telemetry::init(service, telemetry.log_format, &telemetry.log_filter) {
         eprintln!("{service}: cannot set up logging and metrics: {error:#}");
         return ExitCode::from(EXIT_START);
     }

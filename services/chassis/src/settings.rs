@@ -4,16 +4,19 @@ mod database;
 mod http;
 mod kafka;
 mod runtime;
+mod telemetry;
+mod values;
 
 use std::ffi::OsStr;
 
-use clap::{Args, Command, Parser, ValueEnum, builder::Resettable};
+use clap::{Args, Command, Parser, builder::Resettable};
 
 pub use self::{
     database::DatabaseArgs,
     http::{AdminArgs, HttpArgs},
     kafka::{KafkaArgs, KafkaArgsError},
     runtime::RuntimeArgs,
+    telemetry::TelemetryArgs,
 };
 
 /// Reads the command line and the environment, in which an empty variable is one that is not set: what a compose file makes of
@@ -58,38 +61,6 @@ pub struct CommonArgs {
     /// Accept payment tokens that force a path through the simulation (`tok_…`): for tests and demonstrations only.
     #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set, help_heading = "Simulation")]
     pub test_tokens: bool,
-}
-
-/// How to log.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Logging")]
-pub struct TelemetryArgs {
-    /// JSON lines, text, or auto: text on a terminal, else JSON.
-    #[arg(long, env, value_enum, default_value_t = LogFormat::Auto)]
-    pub log_format: LogFormat,
-    /// What to log: a level, or directives such as `info,actors=debug`. The actor library's own spans say nothing that the
-    /// lines do not.
-    #[arg(long, env, default_value = "info,ractor=warn")]
-    pub log_filter: String,
-}
-
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-    /// Text on a terminal, else JSON.
-    Auto,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("not a number: {error}")),
-    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::ValueEnum;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::{brake::Brake, writer::Lines};
-use crate::settings::{LogFormat, TelemetryArgs};
 
 mod brake;
 mod json;
@@ -31,12 +31,23 @@ static LINES: OnceLock<Lines> = OnceLock::new();
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+    /// Text on a terminal, else JSON.
+    Auto,
+}
+
 /// Sets up logs, the panic hook and the metrics recorder of this process. Call it once.
-pub fn init(service: &'static str, args: &TelemetryArgs) -> anyhow::Result<()> {
+pub fn init(service: &'static str, format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
-        .parse(&args.log_filter)
-        .with_context(|| format!("LOG_FILTER {:?} is not understood", args.log_filter))?;
-    let text = match args.log_format {
+        .parse(filter)
+        .with_context(|| format!("LOG_FILTER {filter:?} is not understood"))?;
+    let text = match format {
         LogFormat::Json => false,
         LogFormat::Text => true,
         LogFormat::Auto => std::io::stdout().is_terminal(),

@@ -5,7 +5,7 @@ use std::{fmt, fs, path::PathBuf, time::Duration};
 use clap::{Args, value_parser};
 use thiserror::Error;
 
-use super::positive;
+use super::values::positive;
 use crate::{admin::Guard, http::Limits};
 
 /// What callers may take, on every port of the process.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::GroupSettings;
 use clap::{Args, value_parser};
 
-use super::positive;
+use super::values::positive;
 
 /// Overrides of the runtime's defaults; what is not given keeps its default.
 #[derive(Args, Clone, Debug, Default)]
