@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 
-use super::{Database, DatabaseError};
+use super::{error::DatabaseError, reach::Database};
 
 /// For what comes in, and the heartbeat of its outbox.
 const INTAKE: usize = 2;
