@@ -1,25 +1,21 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`, `/partitions`, `/parked`, and what an operator may do to the last two.
 //!
 //! It is for the inside of a deployment: whoever reaches it may look, and stop partitions unless there is a token.
+//!
+//! - `health`: what a process knows of itself. `lanes`: what it shows of its consumer group. `scrape`: both as metrics.
+//! - `operation`: what an operator may ask for. `operate`: the routes for it. `guard`: who may. `index`: what there is.
 
 mod guard;
+mod health;
 mod index;
+mod lanes;
 mod operate;
+mod operation;
 mod scrape;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-pub use self::{
-    guard::{ADMIN, Guard},
-    operate::Operation,
-};
-use actors::{Cause, Condition, Group, OperateError, ParkedStatus, PartitionStatus, metrics::Sample};
+use actors::{ParkedStatus, PartitionStatus};
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -28,269 +24,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use chrono::{DateTime, Utc};
-use futures_util::future::{BoxFuture, FutureExt, join_all};
-use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
-use tokio::{sync::Mutex, task::AbortHandle};
+use serde::Deserialize;
 
+pub use self::{
+    guard::{ADMIN, Guard},
+    health::{Health, Need},
+    lanes::Lanes,
+    operation::Operation,
+};
 use crate::{
-    http::{Doors, Limits, Server, dress},
+    http::{Limits, Server, dress},
     problem::Problem,
     shutdown::Listener,
     telemetry,
 };
 
-/// A check that takes longer has failed.
-const CHECK_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2_000 });
 /// Histograms are folded together this often, whether or not anybody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// How often it is looked whether something has ended that never should.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// What the admin port shows of a consumer group.
-pub trait Lanes: Send + Sync + 'static {
-    /// Why it cannot work yet; `None` when it can.
-    fn not_ready(&self) -> Option<String>;
-    /// What of it does not work, its lanes among it.
-    fn degraded(&self) -> Vec<Condition>;
-    /// Its lanes, by topic and partition.
-    fn partitions(&self) -> Vec<PartitionStatus>;
-    /// Its gauges as they are now.
-    fn samples(&self) -> Vec<Sample> {
-        Vec::new()
-    }
-    /// What of it has ended that never should.
-    fn dead(&self) -> Option<String> {
-        None
-    }
-    /// Its waiting records, oldest first, at most `limit`.
-    fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>>;
-    /// Does what an operator asks for; what was done, in words.
-    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>>;
-}
-
-impl Lanes for Group {
-    fn not_ready(&self) -> Option<String> {
-        Self::not_ready(self)
-    }
-
-    fn degraded(&self) -> Vec<Condition> {
-        Self::degraded(self)
-    }
-
-    fn partitions(&self) -> Vec<PartitionStatus> {
-        Self::partitions(self)
-    }
-
-    fn samples(&self) -> Vec<Sample> {
-        Self::samples(self)
-    }
-
-    fn dead(&self) -> Option<String> {
-        Self::dead(self)
-    }
-
-    fn parked(&self, limit: i64) -> BoxFuture<'_, Result<Vec<ParkedStatus>, Cause>> {
-        Self::parked(self, limit).boxed()
-    }
-
-    fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>> {
-        operation.carry_out(self).boxed()
-    }
-}
-
-/// What a failed check means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Without it the process cannot serve: `/readyz` answers 503.
-    Required,
-    /// Without it the process serves worse: `/readyz` lists it as degraded.
-    Optional,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    Serving,
-    Draining,
-}
-
-type CheckFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
-
-/// What a process knows of its own health. Cheap to clone.
-#[derive(Clone)]
-pub struct Health(Arc<RwLock<Inner>>);
-
-struct Inner {
-    service: &'static str,
-    phase: Phase,
-    checks: Vec<(&'static str, Need, CheckFn)>,
-    /// Checks that failed when they were last made, and since when.
-    failing: HashMap<&'static str, DateTime<Utc>>,
-    lanes: Option<Arc<dyn Lanes>>,
-    /// Held while a partition is being reset: one at a time.
-    resetting: Arc<Mutex<()>>,
-    /// What else runs for as long as the process serves.
-    tasks: Vec<(&'static str, AbortHandle)>,
-}
-
-impl std::fmt::Debug for Health {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let inner = self.0.read();
-        f.debug_struct("Health").field("service", &inner.service).field("phase", &inner.phase).finish()
-    }
-}
-
-/// The body of `/readyz`.
-#[derive(Debug, Serialize)]
-struct Report {
-    service: &'static str,
-    status: &'static str,
-    checks: BTreeMap<&'static str, String>,
-    degraded: Vec<Condition>,
-}
-
-impl Health {
-    /// Of a process that is starting.
-    pub fn new(service: &'static str) -> Self {
-        let inner = Inner {
-            service,
-            phase: Phase::Starting,
-            checks: Vec::new(),
-            failing: HashMap::new(),
-            lanes: None,
-            resetting: Arc::default(),
-            tasks: Vec::new(),
-        };
-        Self(Arc::new(RwLock::new(inner)))
-    }
-
-    /// Adds a check, made on each `/readyz`, within 2 s.
-    pub fn check<F, Fut>(&self, name: &'static str, need: Need, check: F)
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), String>> + Send + 'static,
-    {
-        self.0.write().checks.push((name, need, Arc::new(move || check().boxed())));
-    }
-
-    /// Shows it when no more connections are accepted at `doors`.
-    pub fn watch_doors(&self, doors: Doors) {
-        self.check("connections", Need::Optional, move || std::future::ready(doors.are_open()));
-    }
-
-    /// Shows a consumer group.
-    pub fn show(&self, lanes: impl Lanes) {
-        self.0.write().lanes = Some(Arc::new(lanes));
-    }
-
-    /// Watches a task that is not to end while the process serves.
-    pub fn task(&self, name: &'static str, task: AbortHandle) {
-        self.0.write().tasks.push((name, task));
-    }
-
-    /// What has ended, or panicked, that should run while the process serves.
-    pub fn dead(&self) -> Option<String> {
-        let inner = self.0.read();
-        if inner.phase == Phase::Draining {
-            return None;
-        }
-        let task = inner.tasks.iter().find(|(_, task)| task.is_finished());
-        let task = task.map(|(name, _)| format!("{name} has ended"));
-        task.or_else(|| inner.lanes.as_ref()?.dead())
-    }
-
-    /// Ends when something of that has, with its name.
-    pub async fn ended(&self) -> String {
-        loop {
-            if let Some(what) = self.dead() {
-                return what;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// The start is over.
-    pub fn serving(&self) {
-        self.0.write().phase = Phase::Serving;
-    }
-
-    /// From now on no new work should come here.
-    pub fn draining(&self) {
-        self.0.write().phase = Phase::Draining;
-    }
-
-    /// Since when the check called `name` has failed; now, if it has not.
-    fn failing_since(&self, name: &'static str, failing: bool) -> DateTime<Utc> {
-        let now = Utc::now();
-        let since = &mut self.0.write().failing;
-        if failing {
-            return *since.entry(name).or_insert(now);
-        }
-        since.remove(name);
-        now
-    }
-
-    fn resetting(&self) -> Arc<Mutex<()>> {
-        self.0.read().resetting.clone()
-    }
-
-    fn lanes(&self) -> Option<Arc<dyn Lanes>> {
-        self.0.read().lanes.clone()
-    }
-
-    async fn report(&self) -> (StatusCode, Report) {
-        let (service, phase, checks) = {
-            let inner = self.0.read();
-            (inner.service, inner.phase, inner.checks.clone())
-        };
-        let mut report = Report { service, status: "ready", checks: BTreeMap::new(), degraded: Vec::new() };
-        let mut ready = phase == Phase::Serving;
-        for (name, need, result) in check_all(checks).await {
-            let since = self.failing_since(name, result.is_err());
-            if let Err(error) = &result {
-                match need {
-                    Need::Required => ready = false,
-                    Need::Optional => report.degraded.push(Condition {
-                        topic: None,
-                        partition: None,
-                        state: "degraded",
-                        code: name.into(),
-                        message: format!("{name}: {error}"),
-                        since,
-                    }),
-                }
-            }
-            report.checks.insert(name, result.err().unwrap_or_else(|| "ok".to_owned()));
-        }
-        if let Some(lanes) = self.lanes() {
-            let reason = lanes.not_ready();
-            ready &= reason.is_none();
-            report.checks.insert("group", reason.unwrap_or_else(|| "ok".to_owned()));
-            report.degraded.extend(lanes.degraded());
-        }
-        report.status = match (phase, ready) {
-            (Phase::Starting, _) => "starting",
-            (Phase::Draining, _) => "draining",
-            (Phase::Serving, false) => "unready",
-            (Phase::Serving, true) => "ready",
-        };
-        (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, report)
-    }
-}
-
-/// Makes all checks, side by side.
-async fn check_all(
-    checks: Vec<(&'static str, Need, CheckFn)>,
-) -> Vec<(&'static str, Need, Result<(), String>)> {
-    let check = |(name, need, check): (_, _, CheckFn)| async move {
-        let result = tokio::time::timeout(CHECK_LIMIT, check()).await;
-        let late = || Err(format!("no answer within {} ms", CHECK_LIMIT.as_millis()));
-        (name, need, result.unwrap_or_else(|_| late()))
-    };
-    join_all(checks.into_iter().map(check)).await
-}
 
 /// Serves the admin port until stopped.
 ///
@@ -343,16 +93,7 @@ async fn livez(State(health): State<Health>) -> Response {
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
-    let (service, checks, lanes) = {
-        let inner = health.0.read();
-        (inner.service, inner.checks.clone(), inner.lanes.clone())
-    };
-    let mut samples = scrape::process(service);
-    for (check, _, result) in check_all(checks).await {
-        samples.push(scrape::checked(service, check, result.is_err()));
-    }
-    samples.extend(lanes.map(|lanes| lanes.samples()).unwrap_or_default());
-    let text = telemetry::metrics().render() + &scrape::render(&samples);
+    let text = telemetry::metrics().render() + &scrape::render(&health.samples().await);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

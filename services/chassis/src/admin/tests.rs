@@ -1,5 +1,7 @@
-use actors::LaneState;
+use actors::{Cause, Condition, LaneState, OperateError, metrics::Sample};
 use axum::{body::Body, http::Request};
+use chrono::DateTime;
+use futures_util::future::{BoxFuture, FutureExt};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
