@@ -57,7 +57,7 @@ pub async fn serve(
     let server = Server::start(address, app(health, guard), limits.admin(), stop).await?;
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP);
-        while crate::http::unless_stopped(upkeep.clone(), ticks.tick()).await.is_some() {
+        while upkeep.clone().unless_fired(ticks.tick()).await.is_some() {
             telemetry::metrics().run_upkeep();
         }
     });

@@ -1,59 +1,24 @@
 //! What our HTTP servers have in common.
 //!
 //! - `server`: accepts, and stops. `connection`: one peer, and how long it may take. `limits`: how long that is, and how many.
+//! - `body`: a request's body. `measure`: what is counted.
 
+mod body;
 mod connection;
 mod limits;
+mod measure;
 mod server;
 
-use std::{error::Error, future::Future, time::Instant};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, rejection::BytesRejection},
-    http::StatusCode,
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-};
-
-use self::connection::TooSlow;
 pub use self::{
+    body::{BODY_LIMIT, Body},
     connection::Peer,
     limits::Limits,
+    measure::{REQUEST_SECONDS, REQUESTS, measured},
     server::{Doors, Server},
 };
-use crate::{correlation, problem, problem::Problem, shutdown::Listener};
-
-/// No request body of ours is larger, in bytes.
-pub const BODY_LIMIT: usize = 64 << 10;
-
-/// Requests answered. Labels: method, route, status.
-pub const REQUESTS: &str = "backburner_http_requests_total";
-/// Time until a request was answered, seconds. Label: route.
-pub const REQUEST_SECONDS: &str = "backburner_http_request_duration_seconds";
-
-/// Counts and times the requests of a router's routes.
-pub fn measured<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    metrics::describe_counter!(REQUESTS, "Requests answered, by method, route and status");
-    metrics::describe_histogram!(
-        REQUEST_SECONDS,
-        metrics::Unit::Seconds,
-        "Time until a request was answered"
-    );
-    router.route_layer(middleware::from_fn(measure))
-}
-
-async fn measure(route: MatchedPath, request: Request, next: Next) -> Response {
-    let method = request.method().as_str().to_owned();
-    let started = Instant::now();
-    let response = next.run(request).await;
-    let route = route.as_str().to_owned();
-    metrics::histogram!(REQUEST_SECONDS, "route" => route.clone()).record(started.elapsed().as_secs_f64());
-    let status = response.status().as_str().to_owned();
-    metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status).increment(1);
-    response
-}
+use crate::{correlation, problem};
 
 /// Dresses a router: correlation ids, problems for what is not there, the body limit.
 pub fn dress<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
@@ -64,46 +29,9 @@ pub fn dress<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
         .layer(middleware::from_fn(correlation::layer))
 }
 
-/// A request's whole body: an extractor that answers 413 above the limit of size and 408 above that of time, as problems.
-#[derive(Clone, Debug)]
-pub struct Body(pub Bytes);
-
-impl<S: Send + Sync> FromRequest<S> for Body {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        Bytes::from_request(request, state).await.map(Self).map_err(refuse)
-    }
-}
-
-fn refuse(rejection: BytesRejection) -> Problem {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&rejection);
-    while let Some(error) = cause {
-        if error.is::<TooSlow>() {
-            return Problem::new(StatusCode::REQUEST_TIMEOUT, error.to_string());
-        }
-        cause = error.source();
-    }
-    match rejection.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!("the body is larger than {BODY_LIMIT} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        }
-        status => Problem::new(status, "the body could not be read"),
-    }
-}
-
-/// Runs `future` unless `stop` fires first.
-pub async fn unless_stopped<T>(stop: Listener, future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        () = stop.fired() => None,
-        value = future => Some(value),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body as RequestBody, routing::post};
+    use axum::{body::Body as RequestBody, extract::Request, routing::post};
     use tower::ServiceExt;
 
     use super::*;

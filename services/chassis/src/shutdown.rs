@@ -65,6 +65,14 @@ impl Listener {
         let _gone = self.0.wait_for(|fired| *fired).await;
     }
 
+    /// Runs `future` unless the trigger fires first.
+    pub async fn unless_fired<T>(self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            () = self.fired() => None,
+            value = future => Some(value),
+        }
+    }
+
     /// Whether it was fired already.
     pub fn is_fired(&self) -> bool {
         *self.0.borrow()
