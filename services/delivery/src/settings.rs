@@ -24,12 +24,4 @@ pub struct Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_setting_has_a_heading() {
-        use clap::CommandFactory;
-        assert!(Settings::command().get_arguments().all(|arg| arg.get_help_heading().is_some()));
-    }
-}
+mod tests;

@@ -1,5 +1,3 @@
-//! The store against a real PostgreSQL. TEST_POSTGRES_URL names a server and a user who may create databases.
-
 use actors::Lock;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Pool;

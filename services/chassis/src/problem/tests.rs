@@ -1,0 +1,28 @@
+use http_body_util::BodyExt;
+
+use super::*;
+
+#[tokio::test]
+async fn a_problem_says_what_the_standard_asks_for() {
+    let response = Problem::invalid("quantity", "must be at least 1").render(Some("c-1"));
+    assert_eq!(response.status(), 422);
+    assert_eq!(response.headers()["content-type"], CONTENT_TYPE);
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+            "detail": "quantity: must be at least 1", "correlation_id": "c-1",
+            "errors": [{"field": "quantity", "reason": "must be at least 1"}],
+        })
+    );
+}
+
+#[test]
+fn retry_after_is_never_zero() {
+    for (given, sent) in [(0, "1"), (1, "1"), (1_500, "2")] {
+        let response = Problem::unavailable("busy", Duration::from_millis(given)).into_response();
+        assert_eq!(response.headers()["retry-after"], sent);
+    }
+}
