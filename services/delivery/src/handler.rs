@@ -6,17 +6,12 @@ use actors::{Attempt, Decision, Decoded, Failure, Handler, LoadResult, Lock, Rec
 use chassis::events::{self, Inbound};
 use contracts::Event;
 use deadpool_postgres::GenericClient;
-use metrics::counter;
 use uuid::Uuid;
 
 use crate::{
     domain::{self, Assignment, Couriers, NoCourierFree, Status, Try},
-    store,
+    metrics, store,
 };
-
-/// Deliveries by what became of them. Labels: result (`assigned`, `released`, `failed`, `closed`). Counted before the
-/// commit: a batch that is rolled back and redone counts twice; the table is the authority.
-pub const ASSIGNMENTS: &str = "backburner_assignments_total";
 
 /// Handles what the payments and the orders services say.
 #[derive(Debug)]
@@ -94,7 +89,7 @@ impl Handler for Deliveries {
     ) -> SaveResult<Self> {
         store::save(client, &changed, &couriers).await?;
         for (_, assignment) in &changed {
-            counter!(ASSIGNMENTS, "result" => result(&assignment.status)).increment(1);
+            ::metrics::counter!(metrics::ASSIGNMENTS, "result" => result(&assignment.status)).increment(1);
         }
         Ok(())
     }

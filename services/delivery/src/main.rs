@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use delivery::settings::Settings;
+use delivery::Settings;
 
 fn main() -> ExitCode {
     let settings = chassis::settings::parse::<Settings>();
     let telemetry = settings.common.telemetry.clone();
-    chassis::process::run("delivery", &telemetry, |stop| delivery::run(settings, stop))
+    chassis::process::run(delivery::NAME, &telemetry, |shutdown| delivery::run(settings, shutdown))
 }

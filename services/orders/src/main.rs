@@ -7,5 +7,5 @@ use orders::Settings;
 fn main() -> ExitCode {
     let settings = chassis::settings::parse::<Settings>();
     let telemetry = settings.common.telemetry.clone();
-    chassis::process::run(orders::NAME, &telemetry, |stop| orders::run(settings, stop))
+    chassis::process::run(orders::NAME, &telemetry, |shutdown| orders::run(settings, shutdown))
 }

@@ -9,20 +9,14 @@ use actors::{
 use chassis::events::{self, Inbound};
 use contracts::Event;
 use deadpool_postgres::GenericClient;
-use metrics::counter;
 use uuid::Uuid;
 
 use crate::{
     domain::{self, Answer, Call, Kind, Payment, Refusal, Status},
+    metrics,
     provider::{ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, RefundRequest, Try},
     store,
 };
-
-/// Charges that were decided. Labels: result (`success`, `failed`). Counted before the commit: a batch that is rolled
-/// back and redone counts twice; the ledger is the authority.
-pub const PAYMENTS: &str = "backburner_payments_total";
-/// Refunds, counted likewise.
-pub const REFUNDS: &str = "backburner_refunds_total";
 
 /// Handles what the orders service says.
 #[derive(Debug)]
@@ -161,12 +155,14 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         store::save(client, &changed).await?;
         for (_, payment) in &changed {
             if matches!(payment.status, Status::Failed { .. }) {
-                counter!(PAYMENTS, "result" => "failed").increment(1);
+                ::metrics::counter!(metrics::PAYMENTS, "result" => "failed").increment(1);
             }
             for entry in &payment.unsaved {
                 match entry.kind {
-                    Kind::Charge => counter!(PAYMENTS, "result" => "success").increment(1),
-                    Kind::Refund => counter!(REFUNDS).increment(1),
+                    Kind::Charge => {
+                        ::metrics::counter!(metrics::PAYMENTS, "result" => "success").increment(1)
+                    }
+                    Kind::Refund => ::metrics::counter!(metrics::REFUNDS).increment(1),
                 }
             }
         }

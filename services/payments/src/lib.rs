@@ -1,45 +1,54 @@
 //! The payments service: charges an order when it is created, gives the charge back when the order cannot be delivered.
 //!
-//! [`handler`] joins the `orders` topic to the [`domain`], which decides; [`provider`] is who holds the money; [`store`]
-//! keeps where each payment stands and a ledger of every cent that moved.
+//! - [`domain`]: what becomes of the payment of an order, pure.
+//! - [`handler`]: joins what orders says to the domain. [`provider`]: who holds the money.
+//! - [`store`]: all SQL: where each payment stands, and a ledger of every cent that moved.
+//! - [`settings`]: what it can be told. [`metrics`]: what it measures.
 
 pub mod domain;
 pub mod handler;
+pub mod metrics;
 pub mod provider;
 pub mod settings;
 pub mod store;
 
 use chassis::{RunError, Service, service::Spec, shutdown::Stop};
 use contracts::topics;
-use metrics::{counter, describe_counter};
 
-use crate::{handler::Payments, provider::Simulated, settings::Settings};
+pub use self::settings::Settings;
+use self::{handler::Payments, provider::Simulated};
 
-mod schema {
+mod own {
     refinery::embed_migrations!("../../migrations/payments");
 }
 
-/// Runs the service until `stop`, then drains.
-pub async fn run(settings: Settings, mut stop: Stop) -> Result<(), RunError> {
-    describe_counter!(handler::PAYMENTS, "Charges that were decided, by result");
-    describe_counter!(handler::REFUNDS, "Charges that were given back");
-    for result in ["success", "failed"] {
-        counter!(handler::PAYMENTS, "result" => result).increment(0);
-    }
-    counter!(handler::REFUNDS).increment(0);
+/// The service's name.
+pub const NAME: &str = "payments";
+
+/// The service's own migrations.
+pub fn migrations() -> refinery::Runner {
+    own::migrations::runner()
+}
+
+/// Runs the service until `shutdown`, then drains; ports may be 0.
+///
+/// # Errors
+/// When a server it needs cannot be used, a port is taken, or the drain does not finish in time.
+pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError> {
+    metrics::describe();
     let spec = Spec {
-        name: "payments",
+        name: NAME,
         build: env!("CARGO_PKG_VERSION"),
         group: topics::PAYMENTS_GROUP,
         reads: &[topics::ORDERS],
         writes: &[topics::PAYMENTS],
         database_url: &settings.payments_database_url,
         admin_listen: settings.admin_listen,
-        migrations: schema::migrations::runner(),
+        migrations: migrations(),
         common: &settings.common,
     };
-    let mut service = Service::open(spec, &mut stop).await?;
+    let mut service = Service::open(spec, &mut shutdown).await?;
     let provider = Simulated::new(settings.simulated());
     service.start_group(Payments::new(provider, settings.provider_timeout())).await?;
-    service.run(stop, async { true }).await
+    service.run(shutdown, async { true }).await
 }

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use payments::settings::Settings;
+use payments::Settings;
 
 fn main() -> ExitCode {
     let settings = chassis::settings::parse::<Settings>();
     let telemetry = settings.common.telemetry.clone();
-    chassis::process::run("payments", &telemetry, |stop| payments::run(settings, stop))
+    chassis::process::run(payments::NAME, &telemetry, |shutdown| payments::run(settings, shutdown))
 }

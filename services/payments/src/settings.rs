@@ -1,4 +1,4 @@
-//! What the payments service is told, by flags or by the environment.
+//! What the payments service can be told.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,18 +11,18 @@ use crate::provider::SimulatedSettings;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "payments", version)]
 pub struct Settings {
-    /// What services have in common.
-    #[command(flatten)]
-    pub common: CommonArgs,
-    /// The service's own database, postgres://user:password@host:port/name.
+    /// The service's database, postgres://user:password@host:port/name.
     #[arg(long, env, hide_env_values = true, help_heading = "PostgreSQL")]
     pub payments_database_url: String,
-    /// Where /livez, /readyz, /metrics, /partitions and /parked are served: to this machine alone, unless told otherwise.
+    /// Where health, metrics and partitions are shown: to this machine alone, unless told otherwise.
     #[arg(long, env, default_value = "127.0.0.1:9102", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// The payment provider.
     #[command(flatten)]
     pub provider: ProviderArgs,
+    /// What services have in common.
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 /// How the simulated provider behaves.

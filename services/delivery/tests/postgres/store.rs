@@ -11,12 +11,8 @@ use delivery::{
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-mod schema {
-    refinery::embed_migrations!("../../migrations/delivery");
-}
-
 async fn database() -> Pool {
-    chassis::testing::migrated("delivery", schema::migrations::runner()).await
+    chassis::testing::migrated("delivery", delivery::migrations()).await
 }
 
 fn at(seconds: i64) -> DateTime<Utc> {

@@ -9,12 +9,8 @@ use payments::{
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-mod schema {
-    refinery::embed_migrations!("../../migrations/payments");
-}
-
 async fn database() -> Pool {
-    chassis::testing::migrated("payments", schema::migrations::runner()).await
+    chassis::testing::migrated("payments", payments::migrations()).await
 }
 
 fn at(seconds: i64) -> DateTime<Utc> {
