@@ -5,14 +5,14 @@
 //!
 //! - [`http`]: the routes. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: what it can be told.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use chassis::{
     RunError,
     admin::{self, Health, Need},
     http::Server,
-    shutdown::{Stop, Trigger, trigger},
+    shutdown::{Stop, trigger},
 };
 
 pub mod http;
@@ -30,56 +30,14 @@ pub const NAME: &str = "gateway";
 const HTTP_LIMIT: Duration = Duration::from_secs(8);
 const ADMIN_LIMIT: Duration = Duration::from_millis(300);
 
-/// The gateway, started.
-#[derive(Debug)]
-pub struct Running {
-    health: Health,
-    http: Server,
-    admin: Server,
-    stop: Trigger,
-}
-
-impl Running {
-    /// Where the platform is to be reached.
-    pub fn http_address(&self) -> SocketAddr {
-        self.http.address
-    }
-
-    /// Where the admin port listens.
-    pub fn admin_address(&self) -> SocketAddr {
-        self.admin.address
-    }
-
-    /// Runs until `stop`, then answers the requests in flight.
-    ///
-    /// # Errors
-    /// When a server fails, or requests are not answered in time.
-    pub async fn run(mut self, stop: Stop) -> Result<(), RunError> {
-        let ended = tokio::select! {
-            () = stop => None,
-            ended = self.http.ended() => Some(ended),
-            ended = self.admin.ended() => Some(ended),
-        };
-        if let Some(ended) = ended {
-            let why = ended.err().unwrap_or_else(|| anyhow!("an HTTP server closed by itself"));
-            return Err(RunError::Running(why));
-        }
-        self.health.draining();
-        self.stop.fire();
-        let answered = self.http.stopped(HTTP_LIMIT).await;
-        self.admin.stopped(ADMIN_LIMIT).await;
-        if answered { Ok(()) } else { Err(RunError::Drain) }
-    }
-}
-
-/// Starts the gateway; ports may be 0. Orders need not be reachable yet.
+/// Runs the gateway until `shutdown`, then answers the requests in flight; ports may be 0. Orders need not be reachable yet.
 ///
 /// # Errors
-/// When a port is taken.
-pub async fn start(settings: &Settings) -> Result<Running, RunError> {
+/// When a port is taken, a server fails, or requests are not answered in time.
+pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
     let health = Health::new(NAME);
     let (stop, listener) = trigger();
-    let upstream = Upstream::new(settings);
+    let upstream = Upstream::new(&settings);
     let orders = upstream.clone();
     health.check("orders", Need::Required, move || {
         let orders = orders.clone();
@@ -88,21 +46,27 @@ pub async fn start(settings: &Settings) -> Result<Running, RunError> {
     let limits = settings.http.limits();
     let guard = settings.admin.guard().map_err(RunError::start)?;
     let admin = admin::serve(settings.admin_listen, guard, health.clone(), limits, listener.clone()).await;
-    let admin = admin.map_err(RunError::Start)?;
+    let mut admin = admin.map_err(RunError::Start)?;
     let app = http::app(http::Edge::new(upstream, settings.max_in_flight));
     // Each connection may need one to orders.
     let http = Server::start(settings.http_listen, app, limits.within_descriptors(2), listener).await;
-    let http = http.map_err(RunError::Start)?;
+    let mut http = http.map_err(RunError::Start)?;
     health.watch_doors(http.doors());
     health.serving();
     tracing::info!(http = %http.address, admin = %admin.address, orders = %settings.orders_url, "open");
-    Ok(Running { health, http, admin, stop })
-}
 
-/// Starts the gateway and runs it until `stop`.
-///
-/// # Errors
-/// See [`RunError`].
-pub async fn run(settings: Settings, stop: Stop) -> Result<(), RunError> {
-    start(&settings).await?.run(stop).await
+    let ended = tokio::select! {
+        () = shutdown => None,
+        ended = http.ended() => Some(ended),
+        ended = admin.ended() => Some(ended),
+    };
+    if let Some(ended) = ended {
+        let why = ended.err().unwrap_or_else(|| anyhow!("an HTTP server closed by itself"));
+        return Err(RunError::Running(why));
+    }
+    health.draining();
+    stop.fire();
+    let answered = http.stopped(HTTP_LIMIT).await;
+    admin.stopped(ADMIN_LIMIT).await;
+    if answered { Ok(()) } else { Err(RunError::Drain) }
 }

@@ -7,5 +7,5 @@ use gateway::Settings;
 fn main() -> ExitCode {
     let settings = chassis::settings::parse::<Settings>();
     let telemetry = settings.telemetry.clone();
-    chassis::process::run(gateway::NAME, &telemetry, |stop| gateway::run(settings, stop))
+    chassis::process::run(gateway::NAME, &telemetry, |shutdown| gateway::run(settings, shutdown))
 }

@@ -1,4 +1,4 @@
-//! What an order is, and what becomes of it. Pure: time, ids and prices arrive as arguments.
+//! What an order is, and what becomes of it. Pure: what others say arrives as arguments.
 //!
 //! An order's state is a function of the set of facts known of it: payments and deliveries come over different topics,
 //! so that an assignment may be heard of before the payment that it rests on. Facts only ever join the set, and each
@@ -7,12 +7,52 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
+use contracts::{Event, OrderCancelled, OrderCompleted, RefundRequested};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::timeline::Entry;
+
+/// One order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Where it is: for an open order, what its facts amount to.
+    pub status: Status,
+    /// Why, if it is being refunded or was cancelled.
+    pub reason: Option<String>,
+    /// Counts changes; 1 when created.
+    pub version: i64,
+    /// What is known of it.
+    pub facts: Facts,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// Entries of its timeline that are not saved yet, oldest first.
+    pub unsaved: Vec<Entry>,
+    /// It has ended, and that is not saved yet.
+    pub ended: bool,
+}
+
+impl Order {
+    /// One just accepted.
+    pub fn new(created_at: DateTime<Utc>) -> Self {
+        Self {
+            status: Status::Pending,
+            reason: None,
+            version: 1,
+            facts: Facts::default(),
+            created_at,
+            unsaved: Vec::new(),
+            ended: false,
+        }
+    }
+}
 
 /// Where an order is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum State {
+pub enum Status {
     /// Accepted; not paid yet.
     Pending,
     /// Paid; no courier yet.
@@ -25,7 +65,7 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
+impl Status {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Paid, Self::Refunding, Self::Completed, Self::Cancelled];
 
@@ -40,9 +80,9 @@ impl State {
         }
     }
 
-    /// Reads [`State::as_str`].
+    /// Reads [`Status::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
     /// Whether nothing changes any more.
@@ -51,25 +91,10 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// One thing that another service says of an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// It was charged, in cents.
-    Paid(i64),
-    /// It cannot be charged, and why.
-    PaymentFailed(String),
-    /// A courier has it.
-    Assigned(Courier),
-    /// Nobody can deliver it, and why.
-    DeliveryFailed(String),
-    /// What was charged was given back, in cents.
-    Refunded(i64),
 }
 
 /// Who delivers.
@@ -97,119 +122,115 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Adds a fact; false when it was known.
-    fn learn(&mut self, fact: &Fact) -> bool {
-        match fact {
-            Fact::Paid(cents) => learn(&mut self.paid, cents),
-            Fact::PaymentFailed(reason) => learn(&mut self.payment_failed, reason),
-            Fact::Assigned(courier) => learn(&mut self.courier, courier),
-            Fact::DeliveryFailed(reason) => learn(&mut self.delivery_failed, reason),
-            Fact::Refunded(cents) => learn(&mut self.refunded, cents),
+    /// Adds what an event says; false when it was known.
+    fn learn(&mut self, event: &Event) -> bool {
+        match event {
+            Event::PaymentSuccess(paid) => learn(&mut self.paid, &paid.amount_cents),
+            Event::PaymentFailed(failed) => learn(&mut self.payment_failed, &failed.reason),
+            Event::DeliveryAssigned(assigned) => {
+                learn(&mut self.courier, &Courier { id: assigned.courier_id, name: assigned.courier.clone() })
+            }
+            Event::DeliveryFailed(failed) => learn(&mut self.delivery_failed, &failed.reason),
+            Event::PaymentRefunded(refunded) => learn(&mut self.refunded, &refunded.amount_cents),
+            // Our own words: nobody else's.
+            Event::OrderCreated(_)
+            | Event::OrderCompleted(_)
+            | Event::OrderCancelled(_)
+            | Event::RefundRequested(_) => false,
         }
     }
 
-    /// The state these facts amount to, and why it is so where the customer would ask.
-    pub fn state(&self) -> (State, Option<String>) {
+    /// The status these facts amount to, and why it is so where the customer would ask.
+    pub fn status(&self) -> (Status, Option<String>) {
         let delivery =
             || self.delivery_failed.clone().unwrap_or_else(|| "the payment was refunded".to_owned());
         if self.refunded.is_some() {
             // Nobody gives back what was not taken: a refund says that the order was paid, too.
-            (State::Cancelled, Some(delivery()))
+            (Status::Cancelled, Some(delivery()))
         } else if self.paid.is_some() {
             if self.delivery_failed.is_some() {
-                (State::Refunding, Some(delivery()))
+                (Status::Refunding, Some(delivery()))
             } else if self.courier.is_some() {
-                (State::Completed, None)
+                (Status::Completed, None)
             } else {
-                (State::Paid, None)
+                (Status::Paid, None)
             }
         } else if let Some(reason) = &self.payment_failed {
-            (State::Cancelled, Some(reason.clone()))
+            (Status::Cancelled, Some(reason.clone()))
         } else {
-            (State::Pending, None)
+            (Status::Pending, None)
         }
     }
 }
 
-fn learn<T: Clone>(known: &mut Option<T>, fact: &T) -> bool {
+fn learn<T: Clone>(known: &mut Option<T>, said: &T) -> bool {
     let new = known.is_none();
     if new {
-        *known = Some(fact.clone());
+        *known = Some(said.clone());
     }
     new
 }
 
-/// An order, as far as its fate is concerned.
+/// What an event changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fate {
-    /// Where it is: for an open order, what its facts amount to.
-    pub state: State,
-    /// Why, if it is being refunded or was cancelled.
-    pub reason: Option<String>,
-    /// Counts changes; 1 when created.
-    pub version: i64,
-    /// What is known.
-    pub facts: Facts,
+pub struct Outcome {
+    /// The order. An event that is late or repeated leaves it as it was, and is remembered all the same.
+    pub order: Order,
+    /// What there is to say.
+    pub event: Option<Event>,
 }
 
-/// What others must be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// Done.
-    Completed {
-        /// Who delivers.
-        courier_id: i32,
-    },
-    /// Ended without delivery.
-    Cancelled {
-        /// Why.
-        reason: String,
-    },
-    /// Give the money back.
-    RefundRequested {
-        /// What was charged.
-        amount_cents: i64,
-        /// Why.
-        reason: String,
+/// An event that cannot be handled.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody has placed such an order here.
+    #[error("{event_type} is about order {order_id}, which does not exist")]
+    UnknownOrder {
+        /// What was said.
+        event_type: &'static str,
+        /// Of which order.
+        order_id: Uuid,
     },
 }
 
-impl Fate {
-    /// Of an order just accepted.
-    pub fn new() -> Self {
-        Self { state: State::Pending, reason: None, version: 1, facts: Facts::default() }
-    }
-
-    /// Takes a fact in. A change raises the version by one; a change of state may have to be announced.
-    pub fn hear(&mut self, fact: &Fact) -> Option<Notice> {
-        if self.state.is_final() || !self.facts.learn(fact) {
-            return None;
-        }
-        self.version += 1;
-        let (state, reason) = self.facts.state();
-        let before = std::mem::replace(&mut self.state, state);
-        self.reason = reason;
-        if before == state { None } else { self.notice() }
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        let reason = || self.reason.clone().unwrap_or_default();
-        match (self.state, &self.facts) {
-            (State::Completed, Facts { courier: Some(courier), .. }) => {
-                Some(Notice::Completed { courier_id: courier.id })
-            }
-            (State::Refunding, Facts { paid: Some(cents), .. }) => {
-                Some(Notice::RefundRequested { amount_cents: *cents, reason: reason() })
-            }
-            (State::Cancelled, _) => Some(Notice::Cancelled { reason: reason() }),
-            _ => None,
+impl Refusal {
+    /// The stable code in dead letters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownOrder { .. } => "unknown-order",
         }
     }
 }
 
-impl Default for Fate {
-    fn default() -> Self {
-        Self::new()
+/// Takes `event` in. A change raises the version by one; a change of status may have to be said.
+pub fn decide(event: &Event, order: Option<&Order>) -> Result<Outcome, Refusal> {
+    let (event_type, order_id) = (event.event_type(), event.order_id());
+    let mut order = order.cloned().ok_or(Refusal::UnknownOrder { event_type, order_id })?;
+    if order.status.is_final() || !order.facts.learn(event) {
+        return Ok(Outcome { order, event: None });
+    }
+    order.version += 1;
+    let before = order.status;
+    (order.status, order.reason) = order.facts.status();
+    order.ended = order.status.is_final();
+    let event = if order.status == before { None } else { said(order_id, &order) };
+    Ok(Outcome { order, event })
+}
+
+/// What others must be told of an order that has come to its status.
+fn said(order_id: Uuid, order: &Order) -> Option<Event> {
+    let order_version = order.version;
+    let reason = || order.reason.clone().unwrap_or_default();
+    match (order.status, &order.facts) {
+        (Status::Completed, Facts { courier: Some(courier), .. }) => {
+            Some(OrderCompleted { order_id, order_version, courier_id: courier.id }.into())
+        }
+        (Status::Refunding, Facts { paid: Some(amount_cents), .. }) => {
+            let (amount_cents, reason) = (*amount_cents, reason());
+            Some(RefundRequested { order_id, order_version, amount_cents, reason }.into())
+        }
+        (Status::Cancelled, _) => Some(OrderCancelled { order_id, order_version, reason: reason() }.into()),
+        _ => None,
     }
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    domain,
+    domain::Status,
     intake::{Door, Refusal},
     request::Request,
     store::{self, View},
@@ -53,7 +53,7 @@ pub fn app(api: Api) -> Router {
 #[derive(Debug, Serialize)]
 struct Accepted {
     order_id: Uuid,
-    status: domain::State,
+    status: Status,
 }
 
 async fn place(
@@ -64,7 +64,7 @@ async fn place(
     let request = Request::parse(&body, api.test_tokens)?;
     let order_id = api.door.place(request, correlation).await?;
     let mut response =
-        (StatusCode::ACCEPTED, Json(Accepted { order_id, status: domain::State::Pending })).into_response();
+        (StatusCode::ACCEPTED, Json(Accepted { order_id, status: Status::Pending })).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/orders/{order_id}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -115,8 +115,7 @@ async fn list(
     let Query(page) = page.map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the query is not understood: {error}"))
     })?;
-    let status =
-        page.status.map(|text| domain::State::parse(&text).ok_or_else(unknown_status)).transpose()?;
+    let status = page.status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
     let limit = page.limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
@@ -142,7 +141,7 @@ async fn list(
 }
 
 fn unknown_status() -> Problem {
-    let known = domain::State::ALL.map(domain::State::as_str).join(", ");
+    let known = Status::ALL.map(Status::as_str).join(", ");
     Problem::invalid("status", format!("must be one of {known}"))
 }
 

@@ -4,9 +4,10 @@ use metrics::{Unit, counter, describe_counter, describe_histogram};
 
 /// Orders accepted.
 pub const CREATED: &str = "backburner_orders_created_total";
-/// Orders that reached an end. Label: state.
+/// Orders that reached an end. Label: state. Counted before the commit: a batch that is rolled back and redone counts
+/// twice; the table is the authority.
 pub const TERMINAL: &str = "backburner_orders_terminal_total";
-/// Time from acceptance to the end, seconds. Label: state.
+/// Time from acceptance to the end, seconds, counted likewise. Label: state.
 pub const PROCESSING: &str = "backburner_order_processing_seconds";
 /// Transactions in which orders were accepted: orders divided by this is the size of a batch.
 pub const INTAKE_BATCHES: &str = "backburner_orders_intake_batches_total";

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use actors::{Cause, Loaded};
+use actors::{Cause, Loaded, Lock};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use serde::Serialize;
@@ -10,8 +10,7 @@ use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Courier, Facts, Fate, State},
-    handler::Order,
+    domain::{Courier, Facts, Order, Status},
     timeline::Entry,
 };
 
@@ -100,33 +99,37 @@ const LOAD_LOCKED: &str = "
            refunded_cents, created_at
     from orders where order_id = any($1) order by order_id for update";
 
-/// What the domain needs of the orders that exist among `ids`; locked in the order of their ids when `lock`.
+/// The orders that exist among `ids`; locked in the order of their ids for an update.
 ///
 /// # Errors
 /// Of PostgreSQL.
 pub async fn load<C: GenericClient>(
     client: &C,
     ids: &[Uuid],
-    lock: bool,
+    lock: Lock,
 ) -> Result<Loaded<Uuid, Order, ()>, Error> {
-    let statement = client.prepare_cached(if lock { LOAD_LOCKED } else { LOAD }).await?;
+    let sql = match lock {
+        Lock::None => LOAD,
+        Lock::ForUpdate => LOAD_LOCKED,
+    };
+    let statement = client.prepare_cached(sql).await?;
     let rows = client.query(&statement, &[&ids]).await?;
     let mut loaded = Loaded::new(HashMap::new(), ());
     for row in &rows {
         let id = row.try_get("order_id")?;
         match order(row)? {
-            Some(order) => drop(loaded.states.insert(id, order)),
-            None => drop(
-                loaded.unreadable.insert(id, Cause::new("row", "its row in orders has no state there is")),
-            ),
+            Ok(order) => drop(loaded.states.insert(id, order)),
+            Err(cause) => drop(loaded.unreadable.insert(id, cause)),
         }
     }
     Ok(loaded)
 }
 
-/// `None` where its state is none there is.
-fn order(row: &Row) -> Result<Option<Order>, Error> {
-    let Some(state) = state(row)? else { return Ok(None) };
+/// An error of PostgreSQL's where the table does not fit; a cause where this row holds what none may.
+fn order(row: &Row) -> Result<Result<Order, Cause>, Error> {
+    let Some(status) = status(row)? else {
+        return Ok(Err(Cause::new("row", "its row in orders holds what none may")));
+    };
     let facts = Facts {
         paid: row.try_get("paid_cents")?,
         payment_failed: row.try_get("payment_failed")?,
@@ -134,13 +137,20 @@ fn order(row: &Row) -> Result<Option<Order>, Error> {
         delivery_failed: row.try_get("delivery_failed")?,
         refunded: row.try_get("refunded_cents")?,
     };
-    let fate = Fate { state, reason: row.try_get("reason")?, version: row.try_get("version")?, facts };
-    Ok(Some(Order { fate, created_at: row.try_get("created_at")?, news: Vec::new(), ended: false }))
+    Ok(Ok(Order {
+        status,
+        reason: row.try_get("reason")?,
+        version: row.try_get("version")?,
+        facts,
+        created_at: row.try_get("created_at")?,
+        unsaved: Vec::new(),
+        ended: false,
+    }))
 }
 
-fn state(row: &Row) -> Result<Option<State>, Error> {
-    let text: &str = row.try_get("state")?;
-    Ok(State::parse(text))
+/// `None` where it is none there is.
+fn status(row: &Row) -> Result<Option<Status>, Error> {
+    Ok(Status::parse(row.try_get("state")?))
 }
 
 fn courier(row: &Row) -> Result<Option<Courier>, Error> {
@@ -168,23 +178,21 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
     if changed.is_empty() {
         return Ok(());
     }
-    let fates = || changed.iter().map(|(_, order)| &order.fate);
-    let facts = || fates().map(|fate| &fate.facts);
+    let orders = || changed.iter().map(|(_, order)| order);
+    let facts = || orders().map(|order| &order.facts);
     let ids: Vec<Uuid> = changed.iter().map(|(id, _)| *id).collect();
-    let states: Vec<&str> = fates().map(|fate| fate.state.as_str()).collect();
-    let versions: Vec<i64> = fates().map(|fate| fate.version).collect();
-    let reasons: Vec<Option<&str>> = fates().map(|fate| fate.reason.as_deref()).collect();
+    let states: Vec<&str> = orders().map(|order| order.status.as_str()).collect();
+    let versions: Vec<i64> = orders().map(|order| order.version).collect();
+    let reasons: Vec<Option<&str>> = orders().map(|order| order.reason.as_deref()).collect();
     let paid: Vec<Option<i64>> = facts().map(|facts| facts.paid).collect();
     let payment_failed: Vec<Option<&str>> = facts().map(|facts| facts.payment_failed.as_deref()).collect();
     let courier_ids: Vec<Option<i32>> = facts().map(|facts| facts.courier.as_ref().map(|c| c.id)).collect();
     let couriers: Vec<Option<&str>> = facts().map(|f| f.courier.as_ref().map(|c| c.name.as_str())).collect();
     let delivery_failed: Vec<Option<&str>> = facts().map(|facts| facts.delivery_failed.as_deref()).collect();
     let refunded: Vec<Option<i64>> = facts().map(|facts| facts.refunded).collect();
-    let news: Vec<Json<&[Entry]>> = changed.iter().map(|(_, order)| Json(&order.news[..])).collect();
-    let times: Vec<DateTime<Utc>> = changed
-        .iter()
-        .map(|(_, order)| order.news.last().map_or(order.created_at, |entry| entry.recorded_at))
-        .collect();
+    let news: Vec<Json<&[Entry]>> = orders().map(|order| Json(&order.unsaved[..])).collect();
+    let updated = |order: &Order| order.unsaved.last().map_or(order.created_at, |entry| entry.recorded_at);
+    let times: Vec<DateTime<Utc>> = orders().map(updated).collect();
     let statement = client.prepare_cached(SAVE).await?;
     client
         .execute(
@@ -213,8 +221,8 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
 pub struct View {
     /// Its id.
     pub order_id: Uuid,
-    /// Its state.
-    pub status: State,
+    /// Where it is.
+    pub status: Status,
     /// Counts its changes.
     pub version: i64,
     /// Who ordered.
@@ -242,7 +250,7 @@ pub struct View {
 
 fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, Error> {
     let order_id = row.try_get("order_id")?;
-    let Some(status) = state(row)? else {
+    let Some(status) = status(row)? else {
         tracing::error!(%order_id, "an order's row has no state there is");
         return Ok(None);
     };
@@ -294,12 +302,12 @@ const LIST: &str = "
 /// Of PostgreSQL.
 pub async fn list<C: GenericClient>(
     client: &C,
-    status: Option<State>,
+    status: Option<Status>,
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<View>, Error> {
     let statement = client.prepare_cached(LIST).await?;
-    let rows = client.query(&statement, &[&status.map(State::as_str), &after, &limit]).await?;
+    let rows = client.query(&statement, &[&status.map(Status::as_str), &after, &limit]).await?;
     // One that cannot be shown hides no others.
     rows.iter().filter_map(|row| view(row, None).transpose()).collect()
 }

@@ -1,8 +1,12 @@
 use actors::Headers;
-use contracts::{DeliveryAssigned, DeliveryFailed, Envelope, Parsed, PaymentRefunded, PaymentSuccess};
+use chrono::DateTime;
+use contracts::{
+    DeliveryAssigned, DeliveryFailed, Envelope, OrderCancelled, OrderCompleted, Parsed, PaymentRefunded,
+    PaymentSuccess, RefundRequested, topics,
+};
 
 use super::*;
-use crate::domain::State;
+use crate::domain::Status;
 
 const ORDER: Uuid = Uuid::from_u128(42);
 
@@ -19,8 +23,7 @@ fn attempt() -> Attempt {
 }
 
 fn order() -> Order {
-    let created_at = DateTime::from_timestamp(1_790_000_000, 0).expect("in range");
-    Order { fate: Fate::new(), created_at, news: Vec::new(), ended: false }
+    Order::new(DateTime::from_timestamp(1_790_000_000, 0).expect("in range"))
 }
 
 fn inbound(id: u128, event: impl Into<Event>) -> Inbound {
@@ -74,8 +77,8 @@ fn fold(events: &[Inbound]) -> (Order, Vec<Envelope>) {
 #[test]
 fn two_facts_of_one_batch_complete_an_order_and_all_of_it_is_in_the_timeline() {
     let (order, said) = fold(&[assigned(), paid()]);
-    assert_eq!((order.fate.state, order.fate.version, order.ended), (State::Completed, 3, true));
-    let timeline: Vec<_> = order.news.iter().map(|e| (e.event_type, e.service, e.order_version)).collect();
+    assert_eq!((order.status, order.version, order.ended), (Status::Completed, 3, true));
+    let timeline: Vec<_> = order.unsaved.iter().map(|e| (e.event_type, e.service, e.order_version)).collect();
     let expected = [
         ("DELIVERY_ASSIGNED", "delivery", 2),
         ("PAYMENT_SUCCESS", "payments", 3),
@@ -97,7 +100,7 @@ fn what_cannot_be_delivered_is_refunded_and_then_cancelled() {
         provider_reference: "re_1".into(),
     };
     let (order, said) = fold(&[paid(), inbound(3, failed), inbound(4, refunded)]);
-    assert_eq!(order.fate.state, State::Cancelled);
+    assert_eq!(order.status, Status::Cancelled);
     let said: Vec<Event> = said.into_iter().map(|envelope| envelope.event).collect();
     let reason = || "nobody free".to_owned();
     let refund = RefundRequested { order_id: ORDER, order_version: 3, amount_cents: 500, reason: reason() };
@@ -117,8 +120,9 @@ fn an_order_that_ended_only_remembers() {
     let late = inbound(5, DeliveryFailed { order_id: ORDER, order_version: 2, reason: "late".into() });
     let decision = Orders.decide(&attempt(), &late, Some(&completed), &mut (), None).expect("decides");
     let after = decision.state.saved().expect("its timeline grew");
-    assert_eq!((after.fate, decision.emit.len()), (completed.fate, 0));
-    assert_eq!(after.news.last().map(|entry| entry.event_type), Some("DELIVERY_FAILED"));
+    assert_eq!((after.status, after.version, &after.facts), (Status::Completed, 3, &completed.facts));
+    assert!(decision.emit.is_empty());
+    assert_eq!(after.unsaved.last().map(|entry| entry.event_type), Some("DELIVERY_FAILED"));
 }
 
 #[test]

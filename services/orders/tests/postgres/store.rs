@@ -5,7 +5,7 @@ use chrono::Utc;
 use contracts::{DeliveryAssigned, Envelope, Event, PaymentSuccess};
 use http_body_util::BodyExt;
 use orders::{
-    domain::State,
+    domain::Status,
     handler::Orders,
     http::{Api, app},
 };
@@ -80,8 +80,8 @@ async fn an_order_is_followed_from_batch_to_batch_and_shown_with_its_timeline() 
     apply(&trial, &[inbound(assigned), inbound(paid(other))]).await;
     let client = trial.pool.get().await.expect("a connection");
     let states = Orders.load(&client, &[id, other, Uuid::nil()], Lock::None).await.expect("loads").states;
-    assert_eq!((states[&id].fate.state, states[&id].fate.version), (State::Pending, 2));
-    assert_eq!((states[&other].fate.state, states[&other].fate.facts.paid), (State::Paid, Some(2_580)));
+    assert_eq!((states[&id].status, states[&id].version), (Status::Pending, 2));
+    assert_eq!((states[&other].status, states[&other].facts.paid), (Status::Paid, Some(2_580)));
     assert_eq!(states.len(), 2);
 
     apply(&trial, &[inbound(paid(id))]).await;
