@@ -7,9 +7,50 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use contracts::{DeliveryAssigned, DeliveryFailed, Event, PaymentSuccess};
+use thiserror::Error;
 
 /// The test token for which nobody is ever found.
 pub const NO_COURIER_TOKEN: &str = "tok_no_courier";
+
+/// The delivery of one order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Where it stands.
+    pub status: Status,
+    /// The highest version of the order that was seen.
+    pub order_version: i64,
+}
+
+/// Where a delivery stands. An order nobody has heard of has none at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// A courier has it in hand.
+    Assigned {
+        /// Who.
+        courier_id: i32,
+        /// Since when.
+        at: DateTime<Utc>,
+    },
+    /// The order is over and the courier is free again.
+    Released {
+        /// Who had it.
+        courier_id: i32,
+        /// Since when.
+        assigned_at: DateTime<Utc>,
+        /// Until when.
+        at: DateTime<Utc>,
+    },
+    /// Nobody could take it.
+    Failed {
+        /// When that was decided.
+        at: DateTime<Utc>,
+    },
+    /// The order was over before a courier was needed.
+    Closed {
+        /// When that was seen.
+        at: DateTime<Utc>,
+    },
+}
 
 /// Someone who delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,46 +110,6 @@ impl Couriers {
     }
 }
 
-/// The delivery of one order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// Where it stands.
-    pub status: Status,
-    /// The highest version of the order that was seen.
-    pub order_version: i64,
-}
-
-/// Where a delivery stands. An order nobody has heard of has none at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// A courier has it in hand.
-    Assigned {
-        /// Who.
-        courier_id: i32,
-        /// Since when.
-        at: DateTime<Utc>,
-    },
-    /// The order is over and the courier is free again.
-    Released {
-        /// Who had it.
-        courier_id: i32,
-        /// Since when.
-        assigned_at: DateTime<Utc>,
-        /// Until when.
-        at: DateTime<Utc>,
-    },
-    /// Nobody could take it.
-    Failed {
-        /// When that was decided.
-        at: DateTime<Utc>,
-    },
-    /// The order was over before a courier was needed.
-    Closed {
-        /// When that was seen.
-        at: DateTime<Utc>,
-    },
-}
-
 /// What an event changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -118,9 +119,22 @@ pub struct Outcome {
     pub event: Option<Event>,
 }
 
-/// Everybody has as many orders in hand as they can: somebody may be free in a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoCourierFree;
+/// An event that cannot be handled now.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Somebody may be free in a moment.
+    #[error("every courier has as many orders in hand as they can")]
+    NoCourierFree,
+}
+
+impl Refusal {
+    /// The stable code in `/parked`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCourierFree => "no-courier-free",
+        }
+    }
+}
 
 /// The try at hand.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +155,7 @@ pub fn decide(
     assignment: Option<&Assignment>,
     couriers: &mut Couriers,
     this_try: Try,
-) -> Result<Outcome, NoCourierFree> {
+) -> Result<Outcome, Refusal> {
     match (event, assignment) {
         (Event::PaymentSuccess(paid), None) => assign(paid, couriers, this_try),
         (Event::OrderCompleted(_) | Event::OrderCancelled(_) | Event::RefundRequested(_), _) => {
@@ -151,7 +165,7 @@ pub fn decide(
     }
 }
 
-fn assign(paid: &PaymentSuccess, couriers: &mut Couriers, this_try: Try) -> Result<Outcome, NoCourierFree> {
+fn assign(paid: &PaymentSuccess, couriers: &mut Couriers, this_try: Try) -> Result<Outcome, Refusal> {
     let PaymentSuccess { order_id, order_version, .. } = *paid;
     let at = this_try.now;
     let nobody = this_try.test_tokens && paid.payment_token.as_deref() == Some(NO_COURIER_TOKEN);
@@ -161,7 +175,7 @@ fn assign(paid: &PaymentSuccess, couriers: &mut Couriers, this_try: Try) -> Resu
             let event = DeliveryAssigned { order_id, order_version, courier_id, courier };
             (Status::Assigned { courier_id, at }, event.into())
         }
-        None if !nobody && this_try.age < this_try.patience => return Err(NoCourierFree),
+        None if !nobody && this_try.age < this_try.patience => return Err(Refusal::NoCourierFree),
         None => {
             let reason = "no courier could take the order".to_owned();
             (Status::Failed { at }, DeliveryFailed { order_id, order_version, reason }.into())

@@ -1,4 +1,4 @@
-//! Joins the payments' and the orders' events to the domain.
+//! Joins the payments' and the orders service's events to the domain.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use crate::{
-    domain::{self, Assignment, Couriers, NoCourierFree, Status, Try},
+    domain::{self, Assignment, Couriers, Refusal, Status, Try},
     metrics, store,
 };
 
@@ -72,11 +72,8 @@ impl Handler for Deliveries {
             now: attempt.now,
             test_tokens: self.test_tokens,
         };
-        let outcome = domain::decide(&body.envelope.event, assignment, couriers, this_try).map_err(
-            |NoCourierFree| {
-                Failure::not_yet("no-courier-free", "every courier has as many orders in hand as they can")
-            },
-        )?;
+        let outcome =
+            domain::decide(&body.envelope.event, assignment, couriers, this_try).map_err(refused)?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
         Ok(Decision { state: outcome.assignment.into(), emit })
     }
@@ -93,6 +90,10 @@ impl Handler for Deliveries {
         }
         Ok(())
     }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::not_yet(refusal.code(), refusal.to_string())
 }
 
 fn result(status: &Status) -> &'static str {

@@ -14,40 +14,38 @@ use uuid::Uuid;
 
 use crate::domain::{Assignment, Courier, Couriers, Status};
 
-const ASSIGNMENTS: &str = "select order_id, state, order_version, courier_id, assigned_at, released_at \
-     from assignments where order_id = any($1) order by order_id";
-const ASSIGNMENTS_LOCKED: &str = "select order_id, state, order_version, courier_id, assigned_at, released_at \
-     from assignments where order_id = any($1) order by order_id for update";
-const SAVE: &str = "insert into assignments (order_id, state, order_version, courier_id, assigned_at, released_at) \
-     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::timestamptz[]) \
-     on conflict (order_id) do update set state = excluded.state, order_version = excluded.order_version, \
-     courier_id = excluded.courier_id, assigned_at = excluded.assigned_at, released_at = excluded.released_at";
-/// Whoever frees a courier has not locked it before: all do so in the order of the ids.
-const SAVE_LOADS: &str = "with held as (select id from couriers where id = any($1) order by id for no key update) \
-     update couriers set load = load + change.by from unnest($1::integer[], $2::integer[]) as change(id, by), held \
-     where couriers.id = change.id and held.id = change.id";
+const LOAD: &str = "
+    select order_id, state, order_version, courier_id, assigned_at, released_at
+    from assignments where order_id = any($1) order by order_id";
+const LOAD_LOCKED: &str = "
+    select order_id, state, order_version, courier_id, assigned_at, released_at
+    from assignments where order_id = any($1) order by order_id for update";
 
-/// The assignments of `orders`, those that have one, and couriers to send for those that have none.
+/// The assignments of the orders `ids`, those that have one, and couriers to send for those that have none; locked in the order
+/// of their ids for an update.
 ///
 /// Two lanes may meet the same order at the same time, one with its payment and one with its end, before it has a row
 /// that could be locked. So an order without a row is locked by its name ([`turns`]), and the assignments, read by a later
 /// statement, are seen as the one before left them. Couriers are taken in turn, each batch its own few: no batch waits for
 /// another that works on other orders. Without a lock there are no couriers: nothing is decided then.
+///
+/// # Errors
+/// Of PostgreSQL.
 pub async fn load<C: GenericClient>(
     client: &C,
-    orders: &[Uuid],
+    ids: &[Uuid],
     lock: Lock,
 ) -> Result<Loaded<Uuid, Assignment, Couriers>, Error> {
-    let of_orders: [&(dyn ToSql + Sync); 1] = [&orders];
+    let of_orders: [&(dyn ToSql + Sync); 1] = [&ids];
     let (rows, couriers) = match lock {
         Lock::None => {
-            let statement = client.prepare_cached(ASSIGNMENTS).await?;
+            let statement = client.prepare_cached(LOAD).await?;
             (client.query(&statement, &of_orders).await?, Vec::new())
         }
         Lock::ForUpdate => {
-            let (names, buckets) = turns::buckets(orders);
+            let (names, buckets) = turns::buckets(ids);
             let naming = client.prepare_cached(turns::LOCK_NEW).await?;
-            let reading = client.prepare_cached(ASSIGNMENTS_LOCKED).await?;
+            let reading = client.prepare_cached(LOAD_LOCKED).await?;
             let taking = client.prepare_cached(turns::TAKE).await?;
             let named: [&(dyn ToSql + Sync); 2] = [&names, &buckets];
             // One round trip: they are sent in this order, and the server runs one after the other.
@@ -58,16 +56,16 @@ pub async fn load<C: GenericClient>(
                 client.query(&taking, &of_orders),
             }?;
             let taken = taken.iter().map(courier).collect::<Result<_, _>>()?;
-            let wanted = orders.len().saturating_sub(rows.len());
+            let wanted = ids.len().saturating_sub(rows.len());
             (rows, turns::enough(client, taken, wanted).await?)
         }
     };
     let mut loaded = Loaded::new(HashMap::new(), Couriers::new(couriers));
     for row in &rows {
-        let order = row.try_get(0)?;
+        let id = row.try_get("order_id")?;
         match assignment(row)? {
-            Ok(assignment) => drop(loaded.states.insert(order, assignment)),
-            Err(cause) => drop(loaded.unreadable.insert(order, cause)),
+            Ok(assignment) => drop(loaded.states.insert(id, assignment)),
+            Err(cause) => drop(loaded.unreadable.insert(id, cause)),
         }
     }
     Ok(loaded)
@@ -75,19 +73,18 @@ pub async fn load<C: GenericClient>(
 
 fn courier(row: &Row) -> Result<Courier, Error> {
     Ok(Courier {
-        id: row.try_get(0)?,
-        name: row.try_get(1)?,
-        capacity: row.try_get(2)?,
-        load: row.try_get(3)?,
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        capacity: row.try_get("capacity")?,
+        load: row.try_get("load")?,
     })
 }
 
 /// An error of PostgreSQL's where the table does not fit; a cause where this row holds what none may.
 fn assignment(row: &Row) -> Result<Result<Assignment, Cause>, Error> {
-    let state: &str = row.try_get(1)?;
-    let (courier_id, assigned, released): (Option<i32>, Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
-        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    let status = match (State::parse(state), courier_id, assigned, released) {
+    let state = State::parse(row.try_get("state")?);
+    let (assigned, released) = (row.try_get("assigned_at")?, row.try_get("released_at")?);
+    let status = match (state, row.try_get("courier_id")?, assigned, released) {
         (Some(State::Assigned), Some(courier_id), Some(at), _) => Status::Assigned { courier_id, at },
         (Some(State::Released), Some(courier_id), Some(assigned_at), Some(at)) => {
             Status::Released { courier_id, assigned_at, at }
@@ -96,10 +93,26 @@ fn assignment(row: &Row) -> Result<Result<Assignment, Cause>, Error> {
         (Some(State::Closed), _, _, Some(at)) => Status::Closed { at },
         _ => return Ok(Err(Cause::new("row", "its row in assignments holds what none may"))),
     };
-    Ok(Ok(Assignment { status, order_version: row.try_get(2)? }))
+    Ok(Ok(Assignment { status, order_version: row.try_get("order_version")? }))
 }
 
+const SAVE: &str = "
+    insert into assignments (order_id, state, order_version, courier_id, assigned_at, released_at)
+    select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::integer[], $5::timestamptz[], $6::timestamptz[])
+    on conflict (order_id) do update
+    set state = excluded.state, order_version = excluded.order_version, courier_id = excluded.courier_id,
+        assigned_at = excluded.assigned_at, released_at = excluded.released_at";
+/// Whoever frees a courier has not locked it before: all do so in the order of the ids.
+const SAVE_LOADS: &str = "
+    with held as (select id from couriers where id = any($1) order by id for no key update)
+    update couriers set load = load + change.by
+    from unnest($1::integer[], $2::integer[]) as change (id, by), held
+    where couriers.id = change.id and held.id = change.id";
+
 /// Writes assignments, one for each order, and the loads that changed.
+///
+/// # Errors
+/// Of PostgreSQL.
 pub async fn save<C: GenericClient>(
     client: &C,
     changed: &[(Uuid, Assignment)],
@@ -118,14 +131,14 @@ pub async fn save<C: GenericClient>(
 
 async fn save_assignments<C: GenericClient>(client: &C, changed: &[(Uuid, Assignment)]) -> Result<(), Error> {
     let rows: Vec<_> = changed.iter().map(|(_, assignment)| Columns::of(&assignment.status)).collect();
-    let orders: Vec<_> = changed.iter().map(|(order, _)| order).collect();
+    let ids: Vec<_> = changed.iter().map(|(id, _)| id).collect();
     let versions: Vec<_> = changed.iter().map(|(_, assignment)| assignment.order_version).collect();
     let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
     let couriers: Vec<_> = rows.iter().map(|row| row.courier_id).collect();
     let assigned: Vec<_> = rows.iter().map(|row| row.assigned_at).collect();
     let released: Vec<_> = rows.iter().map(|row| row.released_at).collect();
     let statement = client.prepare_cached(SAVE).await?;
-    client.execute(&statement, &[&orders, &states, &versions, &couriers, &assigned, &released]).await?;
+    client.execute(&statement, &[&ids, &states, &versions, &couriers, &assigned, &released]).await?;
     Ok(())
 }
 

@@ -209,7 +209,7 @@ pub fn decide(
                 order_version,
                 amount_cents,
                 provider_reference: reference.to_string(),
-                payment_token: token(event),
+                payment_token: token(event).map(str::to_owned),
             };
             let entry = Entry { kind: Kind::Charge, amount_cents, reference: reference.clone(), at: now };
             (Status::Charged(Charge { amount_cents, reference }), Some(entry), said.into())
@@ -252,9 +252,10 @@ fn without_money(event: &Event, payment: Option<&Payment>, now: DateTime<Utc>) -
     }
 }
 
-fn token(event: &Event) -> Option<String> {
+/// How the customer pays.
+pub fn token(event: &Event) -> Option<&str> {
     match event {
-        Event::OrderCreated(order) => order.payment_token.clone(),
+        Event::OrderCreated(order) => order.payment_token.as_deref(),
         _ => None,
     }
 }

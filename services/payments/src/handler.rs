@@ -1,4 +1,4 @@
-//! Joins the orders' events to the domain and the provider.
+//! Joins the orders service's events to the domain and the provider.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl<P: PaymentProvider> Payments<P> {
             Call::Nothing => Ok(Answer::NotAsked),
             Call::Charge { amount_cents } => {
                 let key = Kind::Charge.provider_key(order);
-                let token = token(event);
+                let token = domain::token(event);
                 let request = ChargeRequest { key: &key, amount_cents, token, attempt: this_try };
                 self.provider.charge(request).await.map(Answer::Charge)
             }
@@ -55,13 +55,6 @@ impl<P: PaymentProvider> Payments<P> {
                 self.provider.refund(request).await.map(Answer::Refund)
             }
         }
-    }
-}
-
-fn token(event: &Event) -> Option<&str> {
-    match event {
-        Event::OrderCreated(order) => order.payment_token.as_deref(),
-        _ => None,
     }
 }
 
@@ -149,9 +142,6 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         changed: Vec<(Uuid, Payment)>,
         _shared: (),
     ) -> SaveResult<Self> {
-        if changed.is_empty() {
-            return Ok(());
-        }
         store::save(client, &changed).await?;
         for (_, payment) in &changed {
             if matches!(payment.status, Status::Failed { .. }) {

@@ -12,25 +12,20 @@ use crate::{
     provider::Reference,
 };
 
-const LOAD: &str = "select order_id, state, order_version, amount_cents, provider_reference, failure_reason, updated_at \
-     from payments where order_id = any($1) order by order_id";
-const LOAD_LOCKED: &str = "select order_id, state, order_version, amount_cents, provider_reference, failure_reason, \
-     updated_at from payments where order_id = any($1) order by order_id for update";
-const SAVE: &str = "insert into payments (order_id, state, order_version, amount_cents, provider_reference, \
-     failure_reason, updated_at) \
-     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], \
-     $7::timestamptz[]) \
-     on conflict (order_id) do update set state = excluded.state, order_version = excluded.order_version, \
-     amount_cents = excluded.amount_cents, provider_reference = excluded.provider_reference, \
-     failure_reason = excluded.failure_reason, updated_at = excluded.updated_at";
-/// No `on conflict`: a second charge or refund of an order has to fail loudly.
-const BOOK: &str = "insert into charges (order_id, kind, amount_cents, provider_key, provider_reference, at) \
-     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::timestamptz[])";
+const LOAD: &str = "
+    select order_id, state, order_version, amount_cents, provider_reference, failure_reason, updated_at
+    from payments where order_id = any($1) order by order_id";
+const LOAD_LOCKED: &str = "
+    select order_id, state, order_version, amount_cents, provider_reference, failure_reason, updated_at
+    from payments where order_id = any($1) order by order_id for update";
 
-/// The payments of `orders`, those that have one.
+/// The payments of the orders `ids`, those that have one; locked in the order of their ids for an update.
+///
+/// # Errors
+/// Of PostgreSQL.
 pub async fn load<C: GenericClient>(
     client: &C,
-    orders: &[Uuid],
+    ids: &[Uuid],
     lock: Lock,
 ) -> Result<Loaded<Uuid, Payment, ()>, Error> {
     let sql = match lock {
@@ -38,13 +33,13 @@ pub async fn load<C: GenericClient>(
         Lock::ForUpdate => LOAD_LOCKED,
     };
     let statement = client.prepare_cached(sql).await?;
-    let rows = client.query(&statement, &[&orders]).await?;
+    let rows = client.query(&statement, &[&ids]).await?;
     let mut loaded = Loaded::new(HashMap::new(), ());
     for row in &rows {
-        let order = row.try_get(0)?;
+        let id = row.try_get("order_id")?;
         match payment(row)? {
-            Ok(payment) => drop(loaded.states.insert(order, payment)),
-            Err(cause) => drop(loaded.unreadable.insert(order, cause)),
+            Ok(payment) => drop(loaded.states.insert(id, payment)),
+            Err(cause) => drop(loaded.unreadable.insert(id, cause)),
         }
     }
     Ok(loaded)
@@ -52,27 +47,48 @@ pub async fn load<C: GenericClient>(
 
 /// An error of PostgreSQL's where the table does not fit; a cause where this row holds what none may.
 fn payment(row: &Row) -> Result<Result<Payment, Cause>, Error> {
-    let state: &str = row.try_get(1)?;
-    let (amount, reference, reason): (Option<i64>, Option<String>, Option<String>) =
-        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    let charge = amount
-        .zip(reference)
-        .map(|(cents, name)| Charge { amount_cents: cents, reference: Reference::new(name) });
-    let status = match (State::parse(state), charge, reason) {
+    let charge = charge(row)?;
+    let status = match (State::parse(row.try_get("state")?), charge, row.try_get("failure_reason")?) {
         (Some(State::Closed), ..) => Status::Closed,
         (Some(State::Charged), Some(charge), _) => Status::Charged(charge),
         (Some(State::Failed), _, Some(reason)) => Status::Failed { reason },
         (Some(State::Refunded), Some(charge), _) => Status::Refunded(charge),
         _ => return Ok(Err(Cause::new("row", "its row in payments holds what none may"))),
     };
-    let (order_version, updated_at) = (row.try_get(2)?, row.try_get(6)?);
-    Ok(Ok(Payment { status, order_version, updated_at, unsaved: Vec::new() }))
+    Ok(Ok(Payment {
+        status,
+        order_version: row.try_get("order_version")?,
+        updated_at: row.try_get("updated_at")?,
+        unsaved: Vec::new(),
+    }))
 }
+
+fn charge(row: &Row) -> Result<Option<Charge>, Error> {
+    let (cents, name): (Option<i64>, Option<String>) =
+        (row.try_get("amount_cents")?, row.try_get("provider_reference")?);
+    Ok(cents.zip(name).map(|(amount_cents, name)| Charge { amount_cents, reference: Reference::new(name) }))
+}
+
+const SAVE: &str = "
+    insert into payments (order_id, state, order_version, amount_cents, provider_reference, failure_reason, updated_at)
+    select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[])
+    on conflict (order_id) do update
+    set state = excluded.state, order_version = excluded.order_version, amount_cents = excluded.amount_cents,
+        provider_reference = excluded.provider_reference, failure_reason = excluded.failure_reason,
+        updated_at = excluded.updated_at";
+/// No `on conflict`: a second charge or refund of an order has to fail loudly.
+const BOOK: &str = "
+    insert into charges (order_id, kind, amount_cents, provider_key, provider_reference, at)
+    select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::timestamptz[])";
 
 /// Writes payments, one for each order, and their new ledger entries.
 ///
-/// An entry for money that has moved before is refused with `unique_violation`.
+/// # Errors
+/// Of PostgreSQL. An entry for money that has moved before is refused with `unique_violation`.
 pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Payment)]) -> Result<(), Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
     save_payments(client, changed).await?;
     if changed.iter().any(|(_, payment)| !payment.unsaved.is_empty()) {
         book(client, changed).await?;
@@ -84,12 +100,12 @@ async fn save_payments<C: GenericClient>(client: &C, changed: &[(Uuid, Payment)]
     let column = |of: fn(&Payment) -> Option<&str>| -> Vec<Option<&str>> {
         changed.iter().map(|(_, payment)| of(payment)).collect()
     };
-    let orders: Vec<_> = changed.iter().map(|(order, _)| order).collect();
+    let ids: Vec<_> = changed.iter().map(|(id, _)| id).collect();
     let states: Vec<_> = changed.iter().map(|(_, payment)| State::of(&payment.status).as_str()).collect();
     let versions: Vec<_> = changed.iter().map(|(_, payment)| payment.order_version).collect();
     let amounts: Vec<_> =
-        changed.iter().map(|(_, payment)| charge(payment).map(|charge| charge.amount_cents)).collect();
-    let references = column(|payment| charge(payment).map(|charge| charge.reference.as_str()));
+        changed.iter().map(|(_, payment)| charged(payment).map(|charge| charge.amount_cents)).collect();
+    let references = column(|payment| charged(payment).map(|charge| charge.reference.as_str()));
     let reasons = column(|payment| match &payment.status {
         Status::Failed { reason } => Some(reason),
         _ => None,
@@ -97,12 +113,12 @@ async fn save_payments<C: GenericClient>(client: &C, changed: &[(Uuid, Payment)]
     let updated: Vec<_> = changed.iter().map(|(_, payment)| payment.updated_at).collect();
     let statement = client.prepare_cached(SAVE).await?;
     client
-        .execute(&statement, &[&orders, &states, &versions, &amounts, &references, &reasons, &updated])
+        .execute(&statement, &[&ids, &states, &versions, &amounts, &references, &reasons, &updated])
         .await?;
     Ok(())
 }
 
-fn charge(payment: &Payment) -> Option<&Charge> {
+fn charged(payment: &Payment) -> Option<&Charge> {
     match &payment.status {
         Status::Charged(charge) | Status::Refunded(charge) => Some(charge),
         Status::Closed | Status::Failed { .. } => None,
@@ -112,16 +128,16 @@ fn charge(payment: &Payment) -> Option<&Charge> {
 async fn book<C: GenericClient>(client: &C, changed: &[(Uuid, Payment)]) -> Result<(), Error> {
     let entries: Vec<_> = changed
         .iter()
-        .flat_map(|(order, payment)| payment.unsaved.iter().map(move |entry| (order, entry)))
+        .flat_map(|(id, payment)| payment.unsaved.iter().map(move |entry| (id, entry)))
         .collect();
-    let orders: Vec<_> = entries.iter().map(|(order, _)| *order).collect();
+    let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
     let kinds: Vec<_> = entries.iter().map(|(_, entry)| entry.kind.as_str()).collect();
     let amounts: Vec<_> = entries.iter().map(|(_, entry)| entry.amount_cents).collect();
-    let keys: Vec<_> = entries.iter().map(|(order, entry)| entry.kind.provider_key(**order)).collect();
+    let keys: Vec<_> = entries.iter().map(|(id, entry)| entry.kind.provider_key(**id)).collect();
     let references: Vec<_> = entries.iter().map(|(_, entry)| entry.reference.as_str()).collect();
     let times: Vec<_> = entries.iter().map(|(_, entry)| entry.at).collect();
     let statement = client.prepare_cached(BOOK).await?;
-    client.execute(&statement, &[&orders, &kinds, &amounts, &keys, &references, &times]).await?;
+    client.execute(&statement, &[&ids, &kinds, &amounts, &keys, &references, &times]).await?;
     Ok(())
 }
 

@@ -86,7 +86,7 @@ fn the_least_loaded_courier_with_room_is_sent() {
         let before = loads(&couriers);
         let outcome = decide(&paid(1, None), None, &mut couriers, first_try(1));
         let Some(chosen) = chosen else {
-            assert_eq!(outcome, Err(NoCourierFree));
+            assert_eq!(outcome, Err(Refusal::NoCourierFree));
             assert_eq!(
                 (loads(&couriers), couriers.changes().count()),
                 (before, 0),
@@ -115,7 +115,7 @@ fn looking_for_a_courier_ends_after_some_time() {
         decide(&paid(1, None), None, couriers, Try { age: Duration::from_secs(seconds), ..first_try(1) })
     };
     for seconds in [0, 1, 59] {
-        assert_eq!(attempt(seconds, &mut full), Err(NoCourierFree), "after {seconds} s");
+        assert_eq!(attempt(seconds, &mut full), Err(Refusal::NoCourierFree), "after {seconds} s");
     }
     let outcome = attempt(60, &mut full).expect("given up");
     let Some(Event::DeliveryFailed(said)) = outcome.event else { panic!("failed, not {:?}", outcome.event) };

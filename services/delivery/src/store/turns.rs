@@ -13,21 +13,25 @@ use crate::domain::Courier;
 const BUCKETS: u32 = 240;
 
 /// Locks, by their names, the orders that have no row to be locked by, in the order of the names. "dlvy" in ASCII.
-pub(super) const LOCK_NEW: &str = "select pg_advisory_xact_lock(1684829817, bucket) from ( \
-     select distinct bucket from unnest($1::uuid[], $2::integer[]) as new (id, bucket) \
-     where not exists (select from assignments where order_id = new.id) order by bucket) as names";
+pub(super) const LOCK_NEW: &str = "
+    select pg_advisory_xact_lock(1684829817, bucket)
+    from (select distinct bucket from unnest($1::uuid[], $2::integer[]) as new (id, bucket)
+          where not exists (select from assignments where order_id = new.id) order by bucket) as names";
 
 /// Couriers for the orders without a row, one for eight: from whoever's turn it is on, those with room that nobody else has locked.
-pub(super) const TAKE: &str = "select id, name, capacity, load from couriers \
-     where load < capacity and id > (select nextval('courier_turn') % (select greatest(max(id), 1) from couriers)) \
-     order by id limit (select least((count(*) + 7) / 8, 8) from unnest($1::uuid[]) as new (id) \
-                        where not exists (select from assignments where order_id = new.id)) \
-     for no key update skip locked";
+pub(super) const TAKE: &str = "
+    select id, name, capacity, load from couriers
+    where load < capacity and id > (select nextval('courier_turn') % (select greatest(max(id), 1) from couriers))
+    order by id limit (select least((count(*) + 7) / 8, 8) from unnest($1::uuid[]) as new (id)
+                       where not exists (select from assignments where order_id = new.id))
+    for no key update skip locked";
 /// The others with room, those first that nobody has locked.
-const TAKE_FREE: &str = "select id, name, capacity, load from couriers \
-     where load < capacity and id <> all($1) order by id limit $2 for no key update skip locked";
-const TAKE_REST: &str = "select id, name, capacity, load from couriers \
-     where load < capacity and id <> all($1) order by id for no key update";
+const TAKE_FREE: &str = "
+    select id, name, capacity, load from couriers
+    where load < capacity and id <> all($1) order by id limit $2 for no key update skip locked";
+const TAKE_REST: &str = "
+    select id, name, capacity, load from couriers
+    where load < capacity and id <> all($1) order by id for no key update";
 
 /// The orders with the name each is locked by.
 pub(super) fn buckets(orders: &[Uuid]) -> (Vec<Uuid>, Vec<i32>) {
