@@ -32,8 +32,9 @@ pub fn emit(envelope: &Envelope, traceparent: Option<&str>) -> Emit {
     }
 }
 
-/// The event that `cause` brings about. Everything in it follows from the cause: decided once more, it is the same to the byte, so
-/// that nobody takes it for another event under a known id. It happened when its cause was written.
+/// The event that `cause` brings about, for every service. Everything in it follows from the cause: decided once more, in a later
+/// attempt or after a requeue, it is the same to the byte, so that nobody takes it for another event under a known id. Its time is
+/// that at which its cause was written.
 pub fn caused(cause: &Inbound, event: contracts::Event) -> Envelope {
     Envelope {
         event_id: event_id(cause, event.event_type()),

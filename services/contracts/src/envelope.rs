@@ -25,7 +25,8 @@ pub const MAX_CORRELATION_ID: usize = 256;
 pub struct Envelope {
     /// Names the event across topics and redeliveries.
     pub event_id: Uuid,
-    /// When it happened, UTC.
+    /// When it happened, UTC. An event that another one caused has the time at which that one was written to Kafka: told once
+    /// more, later, it is still the same event.
     pub occurred_at: DateTime<Utc>,
     /// Names the conversation it belongs to: all that one request set off.
     pub correlation_id: String,

@@ -16,9 +16,10 @@ pub struct Entry {
     pub service: &'static str,
     /// The topic it went over.
     pub topic: &'static str,
-    /// When it happened, by the clock of the service that said it.
+    /// As the event has it: of one that another one caused, when that one was written. What waited, or came out of a dead letter,
+    /// has the time of its cause, however much later it was said.
     pub occurred_at: DateTime<Utc>,
-    /// When this service came to know of it.
+    /// When this service heard or said it: by this, a timeline tells how long something took.
     pub recorded_at: DateTime<Utc>,
     /// The order's version after it.
     pub order_version: i64,

@@ -1,5 +1,9 @@
 use actors::{Offset, TopicPartition};
-use contracts::PaymentFailed;
+use contracts::{
+    DeliveryAssigned, DeliveryFailed, OrderCancelled, OrderCompleted, OrderCreated, PaymentFailed,
+    PaymentRefunded, PaymentSuccess, RefundRequested,
+};
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
@@ -42,24 +46,6 @@ fn what_is_emitted_can_be_decoded() {
     );
 }
 
-#[test]
-fn an_event_causes_the_same_one_however_often_it_is_handled() {
-    let handled = || {
-        let written = Record { timestamp_ms: 1_790_000_000_123, ..record(emit(&cause(), None)) };
-        let Decoded::Event(event) = decode(&written).expect("sound") else { panic!("ours") };
-        event.body
-    };
-    let said = |cause: &Inbound| publish(cause, envelope().event);
-    assert_eq!(said(&handled()), said(&handled()));
-    let caused = caused(&handled(), envelope().event);
-    assert_eq!(caused.occurred_at.timestamp_millis(), 1_790_000_000_123);
-    assert_eq!(caused.causation_id, Some(cause().event_id));
-}
-
-fn cause() -> Envelope {
-    Envelope { occurred_at: DateTime::UNIX_EPOCH, ..envelope() }
-}
-
 fn envelope_at(inbound: &Inbound) -> Envelope {
     Envelope { occurred_at: inbound.envelope.occurred_at, ..envelope() }
 }
@@ -91,4 +77,95 @@ fn what_cannot_be_read_is_rejected_by_kind() {
         rejected(&sound.replace("\"version\":1", "\"version\":2")),
         ("permanent", "unsupported-version".into())
     );
+}
+
+/// Any event, with texts and numbers of any kind.
+fn event() -> impl Strategy<Value = contracts::Event> {
+    let ids = (any::<u128>(), 1..9_i64, any::<i64>(), any::<i32>());
+    (0..9_usize, ids, "[^\u{0}\n]{0,20}", proptest::option::of("[a-z_]{1,9}")).prop_map(
+        |(kind, (order, order_version, amount_cents, courier_id), text, payment_token)| {
+            let (order_id, provider_reference, reason) = (Uuid::from_u128(order), text.clone(), text.clone());
+            match kind {
+                0 => OrderCreated {
+                    order_id,
+                    order_version,
+                    customer_id: text.clone(),
+                    item: text,
+                    quantity: 1,
+                    amount_cents,
+                    payment_token,
+                }
+                .into(),
+                1 => PaymentSuccess {
+                    order_id,
+                    order_version,
+                    amount_cents,
+                    provider_reference,
+                    payment_token,
+                }
+                .into(),
+                2 => PaymentFailed { order_id, order_version, reason }.into(),
+                3 => PaymentRefunded { order_id, order_version, amount_cents, provider_reference }.into(),
+                4 => DeliveryAssigned { order_id, order_version, courier_id, courier: text }.into(),
+                5 => DeliveryFailed { order_id, order_version, reason }.into(),
+                6 => OrderCompleted { order_id, order_version, courier_id }.into(),
+                7 => OrderCancelled { order_id, order_version, reason }.into(),
+                _ => RefundRequested { order_id, order_version, amount_cents, reason }.into(),
+            }
+        },
+    )
+}
+
+/// A record that tells of any event.
+fn told() -> impl Strategy<Value = Record> {
+    let times = (0..4_000_000_000_000_i64, prop_oneof![Just(0), 1..4_000_000_000_000_i64]);
+    let parent = proptest::option::of(Just("00-a-b-01"));
+    (any::<u128>(), times, "[!-~]{1,20}", event(), parent).prop_map(
+        |(id, (occurred_ms, timestamp_ms), correlation_id, event, parent)| {
+            let cause = Envelope {
+                event_id: Uuid::from_u128(id),
+                occurred_at: DateTime::from_timestamp_millis(occurred_ms).expect("in range"),
+                correlation_id,
+                causation_id: None,
+                event,
+            };
+            Record { timestamp_ms, ..record(emit(&cause, parent)) }
+        },
+    )
+}
+
+fn heard(record: &Record) -> Inbound {
+    let Decoded::Event(event) = decode(record).expect("sound") else { panic!("ours") };
+    event.body
+}
+
+proptest! {
+    /// Whoever decides, however often, and whenever: after a crash, in a later attempt, when its dead letter was put back.
+    #[test]
+    fn what_an_event_causes_is_the_same_to_the_byte_however_often_it_is_told(record in told(), event in event()) {
+        let first = publish(&heard(&record), event.clone());
+        // A record that was put back has its place and time as they were, and may have more headers.
+        let mut again = record.clone();
+        again.headers.push("dlq.id", Some(b"1"));
+        prop_assert_eq!(&publish(&heard(&again), event.clone()), &first);
+
+        let cause = heard(&record);
+        let said = caused(&cause, event.clone());
+        prop_assert_eq!(&emit(&said, cause.traceparent.as_deref()), &first);
+        prop_assert_eq!(said.event_id.get_version_num(), 7);
+        prop_assert_eq!(said.occurred_at, cause.written_at);
+        prop_assert_eq!(said.causation_id, Some(cause.envelope.event_id));
+        prop_assert_eq!(&said.correlation_id, &cause.envelope.correlation_id);
+    }
+
+    #[test]
+    fn other_causes_and_other_types_have_other_ids(record in told(), one in event(), other in event(), id: u128) {
+        let cause = heard(&record);
+        let same = one.event_type() == other.event_type();
+        prop_assert_eq!(caused(&cause, one.clone()).event_id == caused(&cause, other).event_id, same);
+        let mut stranger = cause.clone();
+        stranger.envelope.event_id = Uuid::from_u128(id);
+        prop_assume!(stranger != cause);
+        prop_assert_ne!(caused(&stranger, one.clone()).event_id, caused(&cause, one).event_id);
+    }
 }

@@ -119,6 +119,17 @@ fn an_assignment_names_its_cause_and_carries_its_trace() {
     assert_eq!((assigned.order_version, assigned.courier.as_str()), (2, "courier-01"));
 }
 
+/// As after a requeue: hours later, of another generation.
+#[test]
+fn what_is_said_late_is_what_would_have_been_said() {
+    let handler = Deliveries::new(true, PATIENCE);
+    let late = Attempt { generation: 2, now: now() + Duration::from_secs(7_200), ..attempt(0) };
+    let said = |attempt: &Attempt| {
+        handler.decide(attempt, &paid(), None, &mut couriers(0), None).expect("somebody is free").emit
+    };
+    assert_eq!(said(&late), said(&attempt(0)));
+}
+
 #[test]
 fn a_full_fleet_is_waited_for_and_then_given_up() {
     let handler = Deliveries::new(true, PATIENCE);

@@ -108,10 +108,23 @@ fn what_cannot_be_delivered_is_refunded_and_then_cancelled() {
     assert_eq!(said, [refund.into(), cancelled.into()]);
 }
 
+/// As after a requeue: hours later, of another generation. What is said is the same to the byte, and has its cause's time; the
+/// timeline tells when it was heard and said.
 #[test]
-fn deciding_again_says_the_same() {
-    let facts = [paid(), assigned()];
-    assert_eq!(fold(&facts), fold(&facts));
+fn what_is_said_late_is_what_would_have_been_said() {
+    let (waiting, _) = fold(&[assigned()]);
+    let late =
+        Attempt { generation: 2, now: attempt().now + std::time::Duration::from_secs(7_200), ..attempt() };
+    let decide =
+        |attempt: &Attempt| Orders.decide(attempt, &paid(), Some(&waiting), &mut (), None).expect("decides");
+    let decision = decide(&late);
+    assert_eq!(decision.emit, decide(&attempt()).emit);
+    let order = decision.state.saved().expect("changed");
+    for entry in &order.unsaved[1..] {
+        assert_eq!((entry.occurred_at, entry.recorded_at), (paid().written_at, late.now), "{entry:?}");
+    }
+    let said: Vec<_> = order.unsaved[1..].iter().map(|entry| entry.event_type).collect();
+    assert_eq!(said, ["PAYMENT_SUCCESS", "ORDER_COMPLETED"]);
 }
 
 #[test]

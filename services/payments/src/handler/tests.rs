@@ -175,6 +175,18 @@ async fn what_is_said_names_its_cause_and_carries_its_trace() {
     assert_eq!(paid.payment_token.as_deref(), Some("tok_no_courier"));
 }
 
+/// As after a requeue: hours later, of another generation, after other attempts.
+#[tokio::test]
+async fn what_is_said_late_is_what_would_have_been_said() {
+    let (handler, _) = handler();
+    let late = Attempt { generation: 2, now: now() + Duration::from_secs(7_200), ..attempt(3, 1) };
+    for body in [created("tok_ok"), created("tok_declined")] {
+        let answer = handler.prepare(&late, &body, None).await.expect("answered");
+        let decision = handler.decide(&late, &body, None, &mut (), Some(&answer)).expect("decided");
+        assert_eq!(decision.emit, run(&handler, &body, None).await.expect("decided").emit);
+    }
+}
+
 #[tokio::test]
 async fn money_is_asked_for_once() {
     let (handler, asked) = handler();

@@ -46,8 +46,8 @@ pub struct Moment {
     pub event_type: String,
     /// The service that said it.
     pub service: String,
-    /// When, RFC 3339.
-    pub occurred_at: chrono::DateTime<chrono::Utc>,
+    /// When orders heard or said it, RFC 3339.
+    pub recorded_at: chrono::DateTime<chrono::Utc>,
 }
 
 impl Order {

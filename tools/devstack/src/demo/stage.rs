@@ -57,7 +57,7 @@ pub(super) fn timeline(order: &Order) {
     println!("   order {} is {}", order.order_id, order.status);
     let Some(first) = order.timeline.first() else { return };
     for moment in &order.timeline {
-        let after = (moment.occurred_at - first.occurred_at).num_milliseconds();
+        let after = (moment.recorded_at - first.recorded_at).num_milliseconds();
         println!("     {after:>6} ms  {:9} {}", moment.service, moment.event_type);
     }
 }
