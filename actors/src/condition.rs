@@ -121,6 +121,23 @@ impl Condition {
     }
 }
 
+/// Those of `code` that are about the same are one: in the words of the first, since the earliest. For what several clients of
+/// this process find at the same time, such as a Kafka that does not answer.
+pub(crate) fn once(all: Vec<Condition>, code: &str) -> Vec<Condition> {
+    let mut kept: Vec<Condition> = Vec::with_capacity(all.len());
+    for condition in all {
+        let same = |other: &&mut Condition| {
+            (&other.code, &other.topic, other.partition)
+                == (&condition.code, &condition.topic, condition.partition)
+        };
+        match kept.iter_mut().find(|other| condition.code == code && same(other)) {
+            Some(first) => first.since = first.since.min(condition.since),
+            None => kept.push(condition),
+        }
+    }
+    kept
+}
+
 fn condition((subject, code): &Name, held: &Held) -> Condition {
     let (topic, partition) = match subject {
         Subject::Process => (None, None),
@@ -148,5 +165,28 @@ mod tests {
         assert_eq!(conditions.list().len(), 1, "another subject's");
         conditions.clear(&orders, "topic-missing");
         assert_eq!(conditions.list(), []);
+    }
+
+    #[test]
+    fn what_several_clients_find_is_said_once_of_each_subject() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).expect("in range");
+        let said = |code: &'static str, message: &str, since| {
+            Condition::of_process((Cause::new(code, message), at(since)))
+        };
+        let elsewhere = Condition { topic: Some("orders".into()), ..said("gone", "there", 9) };
+        let all = vec![
+            said("gone", "the first", 5),
+            said("silent", "broker 1", 3),
+            said("gone", "the second", 2),
+            said("silent", "broker 2", 4),
+            elsewhere.clone(),
+        ];
+        let expected = [
+            said("gone", "the first", 2),
+            said("silent", "broker 1", 3),
+            said("silent", "broker 2", 4),
+            elsewhere,
+        ];
+        assert_eq!(once(all, "gone"), expected);
     }
 }

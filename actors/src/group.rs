@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     Cause, Condition, Handler, ParkedStatus, PartitionStatus,
     clock::Clock,
-    condition::Conditions,
+    condition::{self, Conditions},
     connection::{Connection, Limits},
     consumer::{ConsumerPair, Probe},
     dedupe::Hints,
@@ -303,7 +303,7 @@ fn degraded(
     all.extend(lanes.iter().filter_map(|lane| lane.condition()));
     all.extend(lanes.iter().flat_map(|lane| lane.refused(&format!("{group}/{}", lane.source))));
     all.extend(publisher.trouble().into_iter().map(Condition::of_process));
-    all
+    condition::once(all, "kafka-unreachable")
 }
 
 /// Every series that is known now begins at 0.

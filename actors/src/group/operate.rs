@@ -1,4 +1,6 @@
 //! What an operator may do to a group's partitions while it runs.
+//!
+//! Whoever takes an operator's wish in knows who it is, and logs it; here it is said for debugging alone, so that it is one line.
 
 use std::time::Duration;
 
@@ -178,7 +180,7 @@ impl Group {
         if !connection.write(&self.inner.limits, set).await.map_err(unavailable)? {
             return Err(OperateError::Unknown { group: self.inner.name.clone(), partition });
         }
-        tracing::info!(
+        tracing::debug!(
             topic = &*partition.topic,
             partition = partition.partition,
             paused,
@@ -230,7 +232,7 @@ impl Group {
             let NextOffset(at) = place().await?;
             return Err(OperateError::Moved { partition, at, expected: consent.from.unwrap_or(at) });
         };
-        tracing::warn!(
+        tracing::debug!(
             topic = &*partition.topic,
             partition = partition.partition,
             from = from.0,
@@ -289,7 +291,7 @@ impl Group {
         }
         let what = if given_up.is_some() { "give up" } else { "retry now" };
         let (topic, partition) = (&*partition.topic, partition.partition);
-        tracing::info!(topic, partition, %which, what, "told by an operator");
+        tracing::debug!(topic, partition, %which, what, "told by an operator");
         // Whenever it is due is news.
         lane.notice(vec![(id, DateTime::<Utc>::MIN_UTC)]);
         Ok(lane.state())

@@ -18,13 +18,12 @@ use std::{net::SocketAddr, time::Duration};
 use actors::{ParkedStatus, PartitionStatus};
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::State,
     http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::Deserialize;
 
 pub use self::{
     guard::{ADMIN, Guard},
@@ -33,7 +32,7 @@ pub use self::{
     operation::Operation,
 };
 use crate::{
-    http::{Limits, Server, dress},
+    http::{Limits, Params, Server, dress},
     problem::Problem,
     shutdown::Listener,
     telemetry,
@@ -101,14 +100,10 @@ async fn partitions(State(health): State<Health>) -> Json<Vec<PartitionStatus>> 
     Json(health.lanes().map(|lanes| lanes.partitions()).unwrap_or_default())
 }
 
-#[derive(Debug, Deserialize)]
-struct Page {
-    limit: Option<u16>,
-}
-
-async fn parked(State(health): State<Health>, page: Query<Page>) -> Result<Json<Vec<ParkedStatus>>, Problem> {
+async fn parked(State(health): State<Health>, params: Params) -> Result<Json<Vec<ParkedStatus>>, Problem> {
+    let limit: Option<u16> = params.read("limit", "a whole number from 1 to 1000")?;
     let Some(lanes) = health.lanes() else { return Ok(Json(Vec::new())) };
-    let limit = i64::from(page.limit.unwrap_or(100).clamp(1, 1_000));
+    let limit = i64::from(limit.unwrap_or(100).clamp(1, 1_000));
     lanes.parked(limit).await.map(Json).map_err(|cause| {
         Problem::unavailable(format!("cannot read the parked records: {cause}"), Duration::from_secs(1))
     })

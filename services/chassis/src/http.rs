@@ -1,12 +1,13 @@
 //! What our HTTP servers have in common.
 //!
 //! - `server`: accepts, and stops. `connection`: one peer, and how long it may take. `limits`: how long that is, and how many.
-//! - `body`: a request's body. `measure`: what is counted.
+//! - `body`: a request's body. `params`: its parameters. `measure`: what is counted.
 
 mod body;
 mod connection;
 mod limits;
 mod measure;
+mod params;
 mod server;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
@@ -16,6 +17,7 @@ pub use self::{
     connection::Peer,
     limits::Limits,
     measure::{REQUEST_SECONDS, REQUESTS, measured},
+    params::Params,
     server::{Doors, Server},
 };
 use crate::{correlation, problem};

@@ -12,6 +12,9 @@ use serde::Serialize;
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
+/// A problem names no more fields than these.
+pub const MAX_FIELDS: usize = 16;
+
 /// What is wrong with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -58,11 +61,32 @@ impl Problem {
 
     /// 422, naming the field.
     pub fn invalid(field: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
-        let error = FieldError { field: field.into(), reason: reason.into() };
-        let mut problem =
-            Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {}", error.field, error.reason));
-        problem.errors.push(error);
-        problem
+        Self::of_field(StatusCode::UNPROCESSABLE_ENTITY, field, reason)
+    }
+
+    /// 422, naming every field that is wrong, [`MAX_FIELDS`] at the most.
+    pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
+        Self::of_fields(StatusCode::UNPROCESSABLE_ENTITY, errors)
+    }
+
+    /// What is wrong with one field.
+    pub fn of_field(
+        status: StatusCode,
+        field: impl Into<Cow<'static, str>>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::of_fields(status, vec![FieldError { field: field.into(), reason: reason.into() }])
+    }
+
+    fn of_fields(status: StatusCode, mut errors: Vec<FieldError>) -> Self {
+        let more = errors.len().saturating_sub(MAX_FIELDS);
+        errors.truncate(MAX_FIELDS);
+        let mut detail: Vec<_> =
+            errors.iter().map(|FieldError { field, reason }| format!("{field}: {reason}")).collect();
+        if more > 0 {
+            detail.push(format!("{more} more"));
+        }
+        Self { errors, ..Self::new(status, detail.join("; ")) }
     }
 
     /// 503 with `Retry-After`.

@@ -5,17 +5,17 @@ use std::time::Duration;
 use actors::connection::{Connection, Limits, Trouble};
 use axum::{
     Json, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use chassis::{
     Correlation, Problem,
-    http::{Body, dress, measured},
+    http::{Body, Params, dress, measured},
 };
 use deadpool_postgres::Pool;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
@@ -93,13 +93,6 @@ async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Vie
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Page {
-    status: Option<String>,
-    limit: Option<i64>,
-    after: Option<Uuid>,
-}
-
 /// A page of orders, the latest first.
 #[derive(Debug, Serialize)]
 struct Listing {
@@ -108,23 +101,20 @@ struct Listing {
     next: Option<Uuid>,
 }
 
-async fn list(
-    State(api): State<Api>,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Listing>, Problem> {
-    let Query(page) = page.map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("the query is not understood: {error}"))
-    })?;
-    let status = page.status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
-    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+async fn list(State(api): State<Api>, params: Params) -> Result<Json<Listing>, Problem> {
+    let status: Option<String> = params.read("status", "a text")?;
+    let status = status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
+    let limit =
+        params.read("limit", &format!("a whole number from 1 to {MAX_PAGE}"))?.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
     }
+    let after: Option<Uuid> = params.read("after", "an order's id: the `next` of the page before")?;
     let mut tries = Tries::default();
     let mut orders = loop {
         let asked = async {
             let connection = Connection::get(&api.pool).await?;
-            let list = store::list(&*connection, status, page.after, limit + 1);
+            let list = store::list(&*connection, status, after, limit + 1);
             connection.read(&Limits::default(), list).await
         };
         match asked.await {

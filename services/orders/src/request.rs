@@ -1,7 +1,7 @@
 //! What a customer may ask for.
 
 use axum::http::StatusCode;
-use chassis::Problem;
+use chassis::{Problem, problem::FieldError};
 use serde_json::{Map, Value};
 
 /// Cents that one item costs where the request names no price.
@@ -38,7 +38,7 @@ impl Request {
     /// Reads a body, of whatever content type it claims to be. An empty one orders a default.
     ///
     /// # Errors
-    /// 400 for what is no JSON; 422, naming the field, for what makes no sense.
+    /// 400 for what is no JSON; 422, naming every field that makes no sense.
     pub fn parse(body: &[u8], test_tokens: bool) -> Result<Self, Problem> {
         if body.trim_ascii().is_empty() {
             let mut fields = Map::new();
@@ -60,16 +60,19 @@ impl Request {
     }
 
     fn of(fields: &Map<String, Value>, test_tokens: bool) -> Result<Self, Problem> {
-        let item = text(fields, "item", MAX_ITEM)?.ok_or_else(|| Problem::invalid("item", "is required"))?;
-        let quantity = integer(fields, "quantity", 1, MAX_QUANTITY)?.unwrap_or(1);
-        let amount_cents = integer(fields, "amount_cents", 0, MAX_AMOUNT_CENTS)?;
-        let customer_id = text(fields, "customer_id", MAX_CUSTOMER)?;
-        let payment_token = text(fields, "payment_token", MAX_TOKEN)?;
-        if !test_tokens && payment_token.as_deref().is_some_and(|token| token.starts_with(TEST_TOKEN_PREFIX))
-        {
-            let reason = "is a test token, and this system does not accept them";
-            return Err(Problem::invalid("payment_token", reason));
-        }
+        let mut wrong = Vec::new();
+        let item = required("item", text(fields, "item", MAX_ITEM)).map_err(|error| wrong.push(error));
+        let quantity = integer(fields, "quantity", 1, MAX_QUANTITY).map_err(|error| wrong.push(error));
+        let amount_cents =
+            integer(fields, "amount_cents", 0, MAX_AMOUNT_CENTS).map_err(|error| wrong.push(error));
+        let customer_id = text(fields, "customer_id", MAX_CUSTOMER).map_err(|error| wrong.push(error));
+        let payment_token = token(fields, test_tokens).map_err(|error| wrong.push(error));
+        let (Ok(item), Ok(quantity), Ok(amount_cents), Ok(customer_id), Ok(payment_token)) =
+            (item, quantity, amount_cents, customer_id, payment_token)
+        else {
+            return Err(Problem::invalid_fields(wrong));
+        };
+        let quantity = quantity.unwrap_or(1);
         Ok(Self {
             item,
             quantity: u32::try_from(quantity).expect("checked to be 1 to 1,000"),
@@ -80,22 +83,39 @@ impl Request {
     }
 }
 
+fn wrong(field: &'static str, reason: impl Into<String>) -> FieldError {
+    FieldError { field: field.into(), reason: reason.into() }
+}
+
+fn required<T>(name: &'static str, given: Result<Option<T>, FieldError>) -> Result<T, FieldError> {
+    given?.ok_or_else(|| wrong(name, "is required"))
+}
+
+/// How to pay, if it is said. A token that forces a path is none where those are off.
+fn token(fields: &Map<String, Value>, test_tokens: bool) -> Result<Option<String>, FieldError> {
+    let token = text(fields, "payment_token", MAX_TOKEN)?;
+    if !test_tokens && token.as_deref().is_some_and(|token| token.starts_with(TEST_TOKEN_PREFIX)) {
+        return Err(wrong("payment_token", "is a test token, and this system does not accept them"));
+    }
+    Ok(token)
+}
+
 /// A text of 1 to `max` characters; `None` where it is absent or null.
-fn text(fields: &Map<String, Value>, name: &'static str, max: usize) -> Result<Option<String>, Problem> {
+fn text(fields: &Map<String, Value>, name: &'static str, max: usize) -> Result<Option<String>, FieldError> {
     let text = match fields.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) => text,
-        Some(_) => return Err(Problem::invalid(name, "must be a text")),
+        Some(_) => return Err(wrong(name, "must be a text")),
     };
     if text.trim().is_empty() {
-        return Err(Problem::invalid(name, "must not be empty"));
+        return Err(wrong(name, "must not be empty"));
     }
     let length = text.chars().count();
     if length > max {
-        return Err(Problem::invalid(name, format!("must have at most {max} characters, has {length}")));
+        return Err(wrong(name, format!("must have at most {max} characters, has {length}")));
     }
     if text.chars().any(char::is_control) {
-        return Err(Problem::invalid(name, "must not contain control characters"));
+        return Err(wrong(name, "must not contain control characters"));
     }
     Ok(Some(text.clone()))
 }
@@ -106,26 +126,14 @@ fn integer(
     name: &'static str,
     min: i64,
     max: i64,
-) -> Result<Option<i64>, Problem> {
+) -> Result<Option<i64>, FieldError> {
     let value = match fields.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
     };
     match value.as_i64() {
         Some(number) if (min..=max).contains(&number) => Ok(Some(number)),
-        _ => Err(Problem::invalid(
-            name,
-            format!("must be a whole number from {min} to {max}, is {}", short(value)),
-        )),
-    }
-}
-
-/// What was sent, cut so that an error stays readable.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        _ => Err(wrong(name, format!("must be a whole number from {min} to {max}"))),
     }
 }
 

@@ -29,23 +29,48 @@ pub(super) fn routes() -> Router<Health> {
 }
 
 type Done = Result<Json<Value>, Problem>;
-type Partition = Result<Path<(String, i32)>, PathRejection>;
-
-fn named(partition: Partition) -> Result<TopicPartition, Problem> {
-    let Path((topic, partition)) =
-        partition.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    Ok(TopicPartition::new(topic, partition))
-}
-
+type Partition = Result<Path<(String, String)>, PathRejection>;
+type Sent = Result<Body, Problem>;
 /// Whoever asks, where that is known.
 type Who = Option<Extension<Peer>>;
 
 async fn pause(State(health): State<Health>, who: Who, partition: Partition) -> Done {
-    done(&health, who, Operation::Pause(named(partition)?)).await
+    asked("pause", &health, who, named(partition).map(Operation::Pause)).await
 }
 
 async fn resume(State(health): State<Health>, who: Who, partition: Partition) -> Done {
-    done(&health, who, Operation::Resume(named(partition)?)).await
+    asked("resume", &health, who, named(partition).map(Operation::Resume)).await
+}
+
+async fn reset(State(health): State<Health>, who: Who, partition: Partition, body: Sent) -> Done {
+    let operation = to_reset(partition, body);
+    let asked = async move { asked("reset", &health, who, operation).await };
+    // To its end, even if whoever asked has gone: the next one must not begin beside it.
+    tokio::spawn(asked.in_current_span()).await.unwrap_or_else(|error| {
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the reset did not end: {error}")))
+    })
+}
+
+async fn retry(State(health): State<Health>, who: Who, body: Sent) -> Done {
+    asked("retry", &health, who, to_retry(body)).await
+}
+
+async fn give_up(State(health): State<Health>, who: Who, body: Sent) -> Done {
+    asked("give-up", &health, who, to_give_up(body)).await
+}
+
+/// The partition that a path names.
+fn named(partition: Partition) -> Result<TopicPartition, Problem> {
+    let refuse = |what| {
+        let detail =
+            format!("{what}: take topic and partition from `/partitions`, which lists those of this process");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    };
+    let Path((topic, partition)) = partition.map_err(|_| refuse("the topic in the path is no UTF-8"))?;
+    match partition.parse() {
+        Ok(partition @ 0..) => Ok(TopicPartition::new(topic, partition)),
+        _ => Err(refuse("the partition in the path must be a whole number that is not negative")),
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,32 +84,16 @@ struct Reset {
 
 const RESET: &str = r#"{"to": "start" | "end" | OFFSET}, with "from": OFFSET and "force": true where told"#;
 
-async fn reset(State(health): State<Health>, who: Who, partition: Partition, body: Body) -> Done {
-    let Reset { to, force, from } = parse(&body, RESET)?;
+fn to_reset(partition: Partition, body: Sent) -> Result<Operation, Problem> {
+    let partition = named(partition)?;
+    let Reset { to, force, from } = parse(body, RESET)?;
     let to = match to.as_i64() {
         Some(offset) => ResetTo::Offset(offset),
         None if to == "start" => ResetTo::Start,
         None if to == "end" => ResetTo::End,
         None => return Err(Problem::invalid("to", r#"must be "start", "end" or an offset"#)),
     };
-    let resetting = health.resetting().try_lock_owned();
-    let Ok(resetting) = resetting else {
-        let mut busy = Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "another reset is under way in this process: try again",
-        );
-        busy.retry_after = Some(Duration::from_secs(1));
-        return Err(busy);
-    };
-    let partition = named(partition)?;
-    let asked = async move {
-        let _one_at_a_time = resetting;
-        done(&health, who, Operation::Reset(partition, to, Consent { force, from })).await
-    };
-    // To its end, even if whoever asked has gone: the next one must not begin beside it.
-    tokio::spawn(asked.in_current_span()).await.unwrap_or_else(|error| {
-        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the reset did not end: {error}")))
-    })
+    Ok(Operation::Reset(partition, to, Consent { force, from }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,45 +116,69 @@ impl Waiting {
     }
 }
 
-async fn retry(State(health): State<Health>, who: Who, body: Body) -> Done {
-    let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": … or "id": …}"#)?;
+fn to_retry(body: Sent) -> Result<Operation, Problem> {
+    let waiting: Waiting = parse(body, r#"{"topic": …, "partition": …, "key": … or "id": …}"#)?;
     let which = waiting.which()?;
-    let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    done(&health, who, Operation::RetryNow { partition, which }).await
+    Ok(Operation::RetryNow { partition: TopicPartition::new(waiting.topic, waiting.partition), which })
 }
 
-async fn give_up(State(health): State<Health>, who: Who, body: Body) -> Done {
-    let waiting: Waiting = parse(&body, r#"{"topic": …, "partition": …, "key": … or "id": …, "reason": …}"#)?;
+fn to_give_up(body: Sent) -> Result<Operation, Problem> {
+    let waiting: Waiting = parse(body, r#"{"topic": …, "partition": …, "key": … or "id": …, "reason": …}"#)?;
     let which = waiting.which()?;
     let reason = waiting.reason.filter(|reason| !reason.trim().is_empty());
     let reason = reason.ok_or_else(|| Problem::invalid("reason", "must say why, for whoever finds it"))?;
     let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    done(&health, who, Operation::GiveUp { partition, which, reason }).await
+    Ok(Operation::GiveUp { partition, which, reason })
 }
 
-fn parse<T: DeserializeOwned>(body: &Body, expected: &str) -> Result<T, Problem> {
-    contracts::read(&body.0)
+fn parse<T: DeserializeOwned>(body: Sent, expected: &str) -> Result<T, Problem> {
+    contracts::read(&body?.0)
         .map_err(|misfit| Problem::invalid("body", format!("must be {expected}: {misfit}")))
 }
 
-/// Does it, and says so in the log, under the correlation id of whoever asked.
-async fn done(health: &Health, who: Who, operation: Operation) -> Done {
+/// Does what is asked for, or refuses it, and says so in one line of the log, under the correlation id of whoever asks.
+async fn asked(name: &'static str, health: &Health, who: Who, operation: Result<Operation, Problem>) -> Done {
+    let place = operation.as_ref().ok().map(|operation| operation.partition().clone());
+    let answer = match operation {
+        Ok(operation) => perform(health, operation).await,
+        Err(problem) => Err(problem),
+    };
+    let topic = place.as_ref().map(|place| &*place.topic);
+    let partition = place.as_ref().map(|place| place.partition);
+    let peer = who.map(|Extension(Peer(address))| tracing::field::display(address));
+    match &answer {
+        Ok(done) => {
+            tracing::info!(operation = name, topic, partition, peer, done, "an operator asked for this");
+        }
+        Err(Problem { status, detail, .. }) => tracing::info!(
+            operation = name,
+            topic,
+            partition,
+            peer,
+            status = status.as_u16(),
+            refused = detail,
+            "an operator asked for this and was refused"
+        ),
+    }
+    answer.map(|done| Json(json!({ "done": done })))
+}
+
+async fn perform(health: &Health, operation: Operation) -> Result<String, Problem> {
+    let _one_at_a_time = match operation {
+        Operation::Reset(..) => Some(health.resetting().try_lock_owned().map_err(|_| busy())?),
+        _ => None,
+    };
     let none = || Problem::new(StatusCode::NOT_FOUND, "this process has no consumer group, or not yet");
     let lanes = health.lanes().ok_or_else(none)?;
-    let (name, partition) = operation.described();
-    let partition = partition.clone();
-    let answer = lanes.operate(operation).await;
-    let peer = who.map(|Extension(Peer(address))| tracing::field::display(address));
-    let refused = answer.as_ref().err().map(tracing::field::display);
-    tracing::info!(
-        operation = name,
-        topic = &*partition.topic,
-        partition = partition.partition,
-        peer,
-        refused,
-        "an operator asked for this"
-    );
-    Ok(Json(json!({ "done": answer.map_err(problem)? })))
+    lanes.operate(operation).await.map_err(problem)
+}
+
+fn busy() -> Problem {
+    let detail = "another reset is under way in this process: try again";
+    Problem {
+        retry_after: Some(Duration::from_secs(1)),
+        ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+    }
 }
 
 fn problem(error: OperateError) -> Problem {

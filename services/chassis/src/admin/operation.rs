@@ -30,14 +30,14 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Its name, and where it is done.
-    pub(super) fn described(&self) -> (&'static str, &TopicPartition) {
+    /// Where it is done.
+    pub(super) fn partition(&self) -> &TopicPartition {
         match self {
-            Self::Pause(partition) => ("pause", partition),
-            Self::Resume(partition) => ("resume", partition),
-            Self::Reset(partition, ..) => ("reset", partition),
-            Self::RetryNow { partition, .. } => ("retry", partition),
-            Self::GiveUp { partition, .. } => ("give-up", partition),
+            Self::Pause(partition)
+            | Self::Resume(partition)
+            | Self::Reset(partition, ..)
+            | Self::RetryNow { partition, .. }
+            | Self::GiveUp { partition, .. } => partition,
         }
     }
 

@@ -1,10 +1,17 @@
+use std::sync::Arc;
+
 use actors::{Cause, Condition, LaneState, OperateError, metrics::Sample};
-use axum::{body::Body, http::Request};
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request},
+};
 use chrono::DateTime;
 use futures_util::future::{BoxFuture, FutureExt};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 
@@ -304,6 +311,74 @@ async fn an_error_of_the_body_is_in_our_words() {
         for word in ["i64", "struct", "enum", "untagged", "variant", "Option", "yes"] {
             assert!(!said.contains(word), "{said}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_a_path_does_not_name_is_told_in_our_words() {
+    let health = Health::new("trial");
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    for place in ["orders/two", "orders/-1", "orders/2147483648", "%ff/2"] {
+        for (what, body) in [("pause", ""), ("resume", ""), ("reset", r#"{"to":"start"}"#)] {
+            let mut request = post(&format!("/partitions/{place}/{what}"), body);
+            request.headers_mut().insert("x-correlation-id", HeaderValue::from_static("c-7"));
+            let (status, problem) = answer(&health, request).await;
+            let said = problem["detail"].as_str().expect("a text");
+            assert_eq!((status, &problem["correlation_id"]), (400, &json!("c-7")), "{place}: {said}");
+            assert!(said.contains("in the path") && said.contains("`/partitions`"), "{said}");
+            for word in ["i32", "parse", "index", "URL", "two"] {
+                assert!(!said.contains(word), "{said}");
+            }
+        }
+    }
+    for query in ["limit=many", "limit=-1", "limit=1&limit=2"] {
+        let (status, problem) = get_json(&health, &format!("/parked?{query}")).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (400, &json!("limit")), "{query}: {problem}");
+    }
+}
+
+/// Who reads the log finds each time that somebody asked, once, and what became of it.
+#[tokio::test]
+async fn what_an_operator_asks_for_is_one_line_whether_it_is_done_or_refused() {
+    let health = Health::new("trial");
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    let waiting = r#"{"topic":"orders","partition":2,"key":"k"}"#;
+    for (path, body, found) in [
+        ("/partitions/orders/2/pause", "", "done=\"Pause(orders/2)\""),
+        ("/partitions/orders/9/pause", "", "status=409"),
+        ("/partitions/orders/two/pause", "", "status=400"),
+        ("/partitions/orders/2/reset", r#"{"to":"start"}"#, "partition=2"),
+        ("/partitions/orders/2/reset", r#"{"to":"somewhere"}"#, "status=422"),
+        ("/parked/retry", waiting, "topic=\"orders\""),
+        ("/parked/retry", "nonsense", "status=422"),
+        ("/parked/retry", r#"{"topic":"orders","partition":2}"#, "refused=\"key: either a key or an id"),
+        ("/parked/give-up", waiting, "status=422"),
+    ] {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let to = written.clone();
+        let lines =
+            tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || Written(to.clone()));
+        let listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines));
+        post_json(&health, path, body).await;
+        drop(listening);
+        let text = String::from_utf8(written.lock().clone()).expect("UTF-8");
+        let lines: Vec<_> = text.lines().filter(|line| line.contains("an operator asked")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(found), "{path} {body}: {text}");
+        assert!(lines[0].contains("correlation_id"), "{text}");
+    }
+}
+
+/// Takes lines of the log.
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -26,3 +26,13 @@ fn retry_after_is_never_zero() {
         assert_eq!(response.headers()["retry-after"], sent);
     }
 }
+
+#[test]
+fn however_much_is_wrong_a_problem_is_bounded() {
+    let wrong = |n: usize| FieldError { field: format!("field-{n}").into(), reason: "is not known".into() };
+    let two = Problem::invalid_fields((0..2).map(wrong).collect());
+    assert_eq!(two.detail, "field-0: is not known; field-1: is not known");
+    let many = Problem::invalid_fields((0..100).map(wrong).collect());
+    assert_eq!(many.errors.len(), MAX_FIELDS);
+    assert!(many.detail.ends_with("; 84 more"), "{}", many.detail);
+}

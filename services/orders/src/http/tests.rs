@@ -109,6 +109,27 @@ async fn what_cannot_be_asked_for_is_said_to_be_so() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_query_is_told_by_the_name_of_its_parameter() {
+    for (query, field) in
+        [("after=zzz", "after"), ("after=", "after"), ("limit=many", "limit"), ("limit=1&limit=2", "limit")]
+    {
+        let (app, _jobs) = trial(false);
+        let (status, headers, body) = send(app, get_path(&format!("/orders?{query}"))).await;
+        assert_eq!(
+            (status.as_u16(), headers["content-type"].as_bytes()),
+            (400, &b"application/problem+json"[..]),
+            "{body}"
+        );
+        assert_eq!(body["errors"][0]["field"], field, "{query}: {body}");
+        let said = body["detail"].as_str().expect("a text");
+        for word in ["UUID", "deserialize", "invalid", "zzz", "many", "i64"] {
+            assert!(!said.contains(word), "{query}: {said}");
+        }
+        assert!(body["correlation_id"].is_string(), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_gone_is_a_503() {
     for path in ["/orders", "/orders/00000000-0000-0000-0000-000000000001"] {
         let (app, _jobs) = trial(false);

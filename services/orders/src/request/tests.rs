@@ -67,6 +67,17 @@ fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
 }
 
 #[test]
+fn everything_that_is_wrong_is_said_at_once_and_no_value_is_repeated() {
+    let body = r#"{"quantity":"4111","amount_cents":-4111,"customer_id":[4111],"payment_token":"tok_ok"}"#;
+    let problem = Request::parse(body.as_bytes(), false).expect_err("all wrong");
+    let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_ref()).collect();
+    assert_eq!(fields, ["item", "quantity", "amount_cents", "customer_id", "payment_token"]);
+    let said = format!("{problem:?}");
+    assert!(!said.contains("4111") && said.len() < 2_000, "{said}");
+    assert!(fields.iter().all(|field| problem.detail.contains(&format!("{field}: "))), "{}", problem.detail);
+}
+
+#[test]
 fn what_is_not_json_is_a_bad_request() {
     for body in ["item=soup", "{", "{\"item\":\"soup\"} trailing", "\u{feff}{}"] {
         assert_eq!(parse(body).expect_err(body).status, 400, "{body}");
