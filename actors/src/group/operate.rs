@@ -256,11 +256,12 @@ impl Group {
         self.hurry_parked(partition, which, None).await
     }
 
-    /// Gives the waiting record up: a dead letter of class `exhausted`, and those behind it go on. How its partition is.
+    /// Makes the waiting record a dead letter now, of class `exhausted` and with the code of its last failure; those behind it go
+    /// on. `reason` is for whoever finds the letter. How its partition is.
     ///
     /// # Errors
     /// See [`OperateError`].
-    pub async fn give_up_parked(
+    pub async fn dead_letter_parked(
         &self,
         partition: TopicPartition,
         which: WhichParked,
@@ -273,7 +274,7 @@ impl Group {
         &self,
         partition: TopicPartition,
         which: WhichParked,
-        given_up: Option<&str>,
+        dead_letter: Option<&str>,
     ) -> Result<LaneState, OperateError> {
         let Some(lane) = self.inner.consumers.lane(&partition) else {
             return Err(OperateError::NotHere(partition));
@@ -285,11 +286,11 @@ impl Group {
         if id != head {
             return Err(OperateError::Behind { id, head });
         }
-        let hurry = retry::hurry(&*connection, id, given_up);
+        let hurry = retry::hurry(&*connection, id, dead_letter);
         if !connection.write(limits, hurry).await.map_err(unavailable)? {
             return Err(OperateError::NothingWaits(which));
         }
-        let what = if given_up.is_some() { "give up" } else { "retry now" };
+        let what = if dead_letter.is_some() { "dead-letter now" } else { "retry now" };
         let (topic, partition) = (&*partition.topic, partition.partition);
         tracing::debug!(topic, partition, %which, what, "told by an operator");
         // Whenever it is due is news.

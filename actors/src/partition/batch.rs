@@ -10,7 +10,7 @@ use crate::{
     Cause,
     dedupe::payload_hash,
     event::{Attempt, Decoded, Event},
-    failure::{Failure, Rejection, shorten},
+    failure::{Failure, MAX_MESSAGE, Rejection, shorten},
     handler::Handler,
     lane::Taken,
     lease::{Intent, Place},
@@ -34,7 +34,7 @@ pub(crate) struct Item {
     /// Set for a record that waited in `parked`; `None` for one fresh from the window.
     pub(crate) parked: Option<Waited>,
     pub(crate) crashes: u32,
-    /// Decided before anything is tried: it killed too many actors, or a constraint blames it.
+    /// Decided before anything is tried: it killed too many actors, a constraint blames it, or an operator has ended its retries.
     pub(crate) verdict: Option<(Class, Cause)>,
 }
 
@@ -69,7 +69,7 @@ impl Item {
             paused: parked.paused,
             due_at: parked.due_at,
         };
-        let verdict = parked.given_up.map(|reason| (Class::Exhausted, Cause::new("given-up", reason)));
+        let verdict = parked.dead_letter.map(|reason| (Class::Exhausted, ended(&parked.cause, &reason)));
         Self {
             record: Arc::new(parked.record),
             gap: 0,
@@ -107,6 +107,12 @@ impl Item {
     pub(crate) fn is_counted(&self) -> bool {
         self.parked.is_none_or(|waited| waited.requeued_from.is_none())
     }
+}
+
+/// Why a record is dead whose retries an operator has ended: what it failed with last, and the operator's word.
+fn ended(cause: &Cause, reason: &str) -> Cause {
+    let failed = shorten(&cause.message, MAX_MESSAGE / 2);
+    Cause::new(cause.code.clone(), format!("{failed}; an operator ended its retries: {reason}"))
 }
 
 /// What becomes of a record.

@@ -60,13 +60,13 @@ pub(crate) async fn find<C: GenericClient>(
     Ok(head.map(|head| (wanted.unwrap_or(head), head)))
 }
 
-/// Lets a row run now; with a reason it becomes a dead letter then. False when it is gone.
+/// Lets a row run now; with a reason it becomes a dead letter instead. False when it is gone.
 pub(crate) async fn hurry<C: GenericClient>(
     client: &C,
     id: i64,
-    given_up: Option<&str>,
+    dead_letter: Option<&str>,
 ) -> Result<bool, Error> {
     let statement =
         "UPDATE parked SET due_at = clock_timestamp(), given_up = coalesce($2, given_up) WHERE id = $1";
-    Ok(client.execute(statement, &[&id, &given_up]).await? > 0)
+    Ok(client.execute(statement, &[&id, &dead_letter]).await? > 0)
 }

@@ -39,8 +39,10 @@ pub(crate) struct ParkedRecord {
     pub(crate) due_at: DateTime<Utc>,
     /// Time since then in which it was not run although it was due, before it was tried last.
     pub(crate) paused: Duration,
-    /// Why an operator gave it up.
-    pub(crate) given_up: Option<String>,
+    /// Why it waits: what it failed with last.
+    pub(crate) cause: Cause,
+    /// Why an operator makes it a dead letter now.
+    pub(crate) dead_letter: Option<String>,
 }
 
 /// A waiting record that has to wait again.
@@ -200,7 +202,7 @@ pub(crate) async fn fetch<C: GenericClient>(
     let statement = client
         .prepare_cached(
             "SELECT p.id, p.\"offset\", p.key, p.value, p.headers, p.timestamp_ms, p.generation, p.requeued_from, p.attempts,
-                    p.crashes, p.first_failed_at, p.paused_ms, p.given_up, p.due_at
+                    p.crashes, p.first_failed_at, p.paused_ms, p.given_up, p.due_at, p.error_code, p.error
              FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, ord) JOIN parked p USING (id) ORDER BY wanted.ord",
         )
         .await?;
@@ -230,8 +232,9 @@ fn parked_record(source: &TopicPartition, row: &Row) -> ParkedRecord {
         crashes: count(9),
         first_failed_at: row.get(10),
         paused: Duration::from_millis(u64::try_from(row.get::<_, i64>(11)).unwrap_or(0)),
-        given_up: row.get(12),
+        dead_letter: row.get(12),
         due_at: row.get(13),
+        cause: Cause::new(row.get::<_, String>(14), row.get::<_, String>(15)),
     }
 }
 

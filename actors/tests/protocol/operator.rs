@@ -94,7 +94,7 @@ async fn a_full_lane_stays_within_its_bounds_shows_its_lag_and_goes_on_in_order(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_waiting_key_is_hurried_or_given_up() {
+async fn a_waiting_key_is_retried_or_dead_lettered_now() {
     let mut world = World::new(1).await;
     world.settings.retry.initial = Duration::from_secs(600);
     world.settings.retry.max = Duration::from_secs(600);
@@ -111,13 +111,17 @@ async fn a_waiting_key_is_hurried_or_given_up() {
     group.retry_parked(source(&world), key("hurried")).await.expect("hurried");
     until("it ran", || async { world.list("hurried").await == [1] }).await;
     group
-        .give_up_parked(source(&world), key("hopeless"), "nobody will ever pay this")
+        .dead_letter_parked(source(&world), key("hopeless"), "nobody will ever pay this")
         .await
-        .expect("given up");
+        .expect("dead-lettered");
     until("its follower ran", || async { world.list("hopeless").await == [3] }).await;
     let letters = world.dead_letters(1).await;
-    assert_eq!((letters[0].class, letters[0].error_code.as_str()), (Class::Exhausted, "given-up"));
-    assert!(letters[0].error.contains("nobody will ever pay this"), "{}", letters[0].error);
+    // What it failed with is why it waited; the operator made no attempt.
+    assert_eq!((letters[0].class, letters[0].error_code.as_str()), (Class::Exhausted, "down"));
+    let (cause, operator) = letters[0].error.split_once("; ").expect("both are told");
+    assert_eq!(format!("{cause} [down]"), waiting[1].error);
+    assert_eq!(operator, "an operator ended its retries: nobody will ever pay this");
+    assert_eq!(letters[0].attempts, 1);
     let nothing = group.retry_parked(source(&world), key("hopeless")).await;
     assert!(matches!(nothing, Err(OperateError::NothingWaits(_))), "{nothing:?}");
     let elsewhere = group.retry_parked(TopicPartition::new("elsewhere", 0), key("k")).await;
@@ -128,7 +132,7 @@ async fn a_waiting_key_is_hurried_or_given_up() {
 
 /// One has no key, the other one that is no text.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_waiting_record_without_a_readable_key_is_hurried_or_given_up_by_its_id() {
+async fn a_waiting_record_without_a_readable_key_is_retried_or_dead_lettered_now_by_its_id() {
     let mut world = World::new(1).await;
     world.settings.retry.initial = Duration::from_secs(600);
     world.settings.retry.max = Duration::from_secs(600);
@@ -140,8 +144,8 @@ async fn a_waiting_record_without_a_readable_key_is_hurried_or_given_up_by_its_i
     let by = |at: usize| WhichParked::Id(waiting[at].id);
     group.retry_parked(source(&world), by(0)).await.expect("hurried");
     until("it ran", || async { world.list("none").await == [1] }).await;
-    group.give_up_parked(source(&world), by(1), "by hand").await.expect("given up");
-    assert_eq!(world.dead_letters(1).await[0].error_code, "given-up");
+    group.dead_letter_parked(source(&world), by(1), "by hand").await.expect("dead-lettered");
+    assert_eq!(world.dead_letters(1).await[0].error_code, "down");
     let gone = group.retry_parked(source(&world), by(1)).await;
     assert!(matches!(gone, Err(OperateError::NothingWaits(_))), "{gone:?}");
     group.shutdown(Duration::from_secs(10)).await;

@@ -29,8 +29,9 @@ pub(crate) fn dead<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>, now: Da
     let Outcome::Dead(class, cause) = &slot.outcome else { return None };
     let tried = match class {
         Class::Poison => 0,
-        // Dead before it was tried again.
+        // Dead before it was tried again: what is judged beforehand as exhausted is so by an operator.
         Class::Crash => slot.item.attempts(),
+        Class::Exhausted if slot.item.verdict.is_some() => slot.item.attempts(),
         Class::Permanent | Class::Exhausted => slot.item.attempts() + 1,
     };
     let mut letter = letter(context.shared, &slot.item.record, slot.item.generation(), *class, cause, now);

@@ -24,7 +24,7 @@ const DO: [(&str, &str); 5] = [
         r#"move it: {"to": "start" | "end" | OFFSET, "from": OFFSET, "force": true}"#,
     ),
     ("/parked/retry", r#"run a waiting record now: {"topic": …, "partition": …, "key": …}"#),
-    ("/parked/give-up", r#"make it a dead letter: {"topic": …, "partition": …, "key": …, "reason": …}"#),
+    ("/parked/dead-letter", r#"make it a dead letter: {"topic": …, "partition": …, "key": …, "reason": …}"#),
 ];
 const HOW: &str = "POST needs the headers Content-Type: application/json and X-Backburner-Admin: 1, and Authorization: Bearer \
                    TOKEN where ADMIN_TOKEN is set.";

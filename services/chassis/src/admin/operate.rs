@@ -25,7 +25,9 @@ pub(super) fn routes() -> Router<Health> {
         .route("/partitions/{topic}/{partition}/resume", post(resume))
         .route("/partitions/{topic}/{partition}/reset", post(reset))
         .route("/parked/retry", post(retry))
-        .route("/parked/give-up", post(give_up))
+        .route("/parked/dead-letter", post(dead_letter))
+        // Its name before.
+        .route("/parked/give-up", post(dead_letter))
 }
 
 type Done = Result<Json<Value>, Problem>;
@@ -55,8 +57,8 @@ async fn retry(State(health): State<Health>, who: Who, body: Sent) -> Done {
     asked("retry", &health, who, to_retry(body)).await
 }
 
-async fn give_up(State(health): State<Health>, who: Who, body: Sent) -> Done {
-    asked("give-up", &health, who, to_give_up(body)).await
+async fn dead_letter(State(health): State<Health>, who: Who, body: Sent) -> Done {
+    asked("dead-letter", &health, who, to_dead_letter(body)).await
 }
 
 /// The partition that a path names.
@@ -122,13 +124,13 @@ fn to_retry(body: Sent) -> Result<Operation, Problem> {
     Ok(Operation::RetryNow { partition: TopicPartition::new(waiting.topic, waiting.partition), which })
 }
 
-fn to_give_up(body: Sent) -> Result<Operation, Problem> {
+fn to_dead_letter(body: Sent) -> Result<Operation, Problem> {
     let waiting: Waiting = parse(body, r#"{"topic": …, "partition": …, "key": … or "id": …, "reason": …}"#)?;
     let which = waiting.which()?;
     let reason = waiting.reason.filter(|reason| !reason.trim().is_empty());
     let reason = reason.ok_or_else(|| Problem::invalid("reason", "must say why, for whoever finds it"))?;
     let partition = TopicPartition::new(waiting.topic, waiting.partition);
-    Ok(Operation::GiveUp { partition, which, reason })
+    Ok(Operation::DeadLetterNow { partition, which, reason })
 }
 
 fn parse<T: DeserializeOwned>(body: Sent, expected: &str) -> Result<T, Problem> {

@@ -19,7 +19,7 @@ pub enum Operation {
         which: WhichParked,
     },
     /// Make the head of a key's chain a dead letter now.
-    GiveUp {
+    DeadLetterNow {
         /// Where it waits.
         partition: TopicPartition,
         /// Its key or id.
@@ -37,7 +37,7 @@ impl Operation {
             | Self::Resume(partition)
             | Self::Reset(partition, ..)
             | Self::RetryNow { partition, .. }
-            | Self::GiveUp { partition, .. } => partition,
+            | Self::DeadLetterNow { partition, .. } => partition,
         }
     }
 
@@ -60,8 +60,8 @@ impl Operation {
                 let state = group.retry_parked(partition.clone(), which.clone()).await?;
                 Ok(format!("the waiting record with {which} runs {}", when(&partition, state)))
             }
-            Self::GiveUp { partition, which, reason } => {
-                let state = group.give_up_parked(partition.clone(), which.clone(), &reason).await?;
+            Self::DeadLetterNow { partition, which, reason } => {
+                let state = group.dead_letter_parked(partition.clone(), which.clone(), &reason).await?;
                 Ok(format!(
                     "the waiting record with {which} becomes a dead letter {}",
                     when(&partition, state)

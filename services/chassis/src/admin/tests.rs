@@ -72,7 +72,7 @@ impl Lanes for Fake {
 
     fn operate(&self, operation: Operation) -> BoxFuture<'_, Result<String, OperateError>> {
         let answer = match operation {
-            Operation::GiveUp { which, .. } => Err(OperateError::NothingWaits(which)),
+            Operation::DeadLetterNow { which, .. } => Err(OperateError::NothingWaits(which)),
             Operation::Pause(partition) if partition.partition == 9 => Err(OperateError::NotHere(partition)),
             other => Ok(format!("{other:?}")),
         };
@@ -238,10 +238,11 @@ async fn an_operator_is_told_what_was_done_or_why_not() {
     let by_id = r#"{"topic":"orders","partition":2,"id":7}"#;
     let (_, body) = post_json(&health, "/parked/retry", by_id).await;
     assert_eq!(body["done"], json!("RetryNow { partition: orders/2, which: Id(7) }"));
-    let give_up = r#"{"topic":"orders","partition":2,"key":"k","reason":"by hand"}"#;
+    let dead_letter = r#"{"topic":"orders","partition":2,"key":"k","reason":"by hand"}"#;
     for (path, body, status) in [
-        ("/parked/give-up", give_up, 404),
-        ("/parked/give-up", retry, 422),
+        ("/parked/dead-letter", dead_letter, 404),
+        ("/parked/give-up", dead_letter, 404),
+        ("/parked/dead-letter", retry, 422),
         ("/parked/retry", "nonsense", 422),
         ("/partitions/orders/2/reset", r#"{"to":1.5}"#, 422),
         ("/partitions/orders/2/reset", r#"{"to":"end","forse":true}"#, 422),
@@ -352,7 +353,7 @@ async fn what_an_operator_asks_for_is_one_line_whether_it_is_done_or_refused() {
         ("/parked/retry", waiting, "topic=\"orders\""),
         ("/parked/retry", "nonsense", "status=422"),
         ("/parked/retry", r#"{"topic":"orders","partition":2}"#, "refused=\"key: either a key or an id"),
-        ("/parked/give-up", waiting, "status=422"),
+        ("/parked/dead-letter", waiting, "status=422"),
     ] {
         let written = Arc::new(Mutex::new(Vec::new()));
         let to = written.clone();
