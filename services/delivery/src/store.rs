@@ -12,7 +12,7 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
 
-use crate::domain::{Assignment, Courier, Couriers, Status};
+use crate::domain::{Assignment, Couriers, Status};
 
 const LOAD: &str = "
     select order_id, state, order_version, courier_id, assigned_at, released_at
@@ -55,7 +55,7 @@ pub async fn load<C: GenericClient>(
                 client.query(&reading, &of_orders),
                 client.query(&taking, &of_orders),
             }?;
-            let taken = taken.iter().map(courier).collect::<Result<_, _>>()?;
+            let taken = taken.iter().map(turns::courier).collect::<Result<_, _>>()?;
             let wanted = ids.len().saturating_sub(rows.len());
             (rows, turns::enough(client, taken, wanted).await?)
         }
@@ -69,15 +69,6 @@ pub async fn load<C: GenericClient>(
         }
     }
     Ok(loaded)
-}
-
-fn courier(row: &Row) -> Result<Courier, Error> {
-    Ok(Courier {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        capacity: row.try_get("capacity")?,
-        load: row.try_get("load")?,
-    })
 }
 
 /// An error of PostgreSQL's where the table does not fit; a cause where this row holds what none may.

@@ -16,7 +16,7 @@ use chassis::{RunError, Service, service::Spec, shutdown::Stop};
 use contracts::topics;
 
 pub use self::settings::Settings;
-use self::{handler::Payments, provider::Simulated};
+use self::{handler::Payments, provider::simulated::Simulated};
 
 mod own {
     refinery::embed_migrations!("../../migrations/payments");

@@ -1,16 +1,11 @@
 //! What can be asked of a payment provider, and the simulation that stands in for one.
 
-mod simulated;
-mod token;
+pub mod simulated;
+pub mod token;
 
 use std::{fmt, future::Future};
 
 use thiserror::Error;
-
-pub use self::{
-    simulated::{Simulated, SimulatedSettings},
-    token::TestToken,
-};
 
 /// Takes and gives back money.
 ///

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use chassis::settings::CommonArgs;
 use clap::{Args, Parser};
 
-use crate::provider::SimulatedSettings;
+use crate::provider::simulated::SimulatedSettings;
 
 /// The payments service: charges orders and gives charges back.
 #[derive(Clone, Debug, Parser)]

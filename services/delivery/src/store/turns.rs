@@ -1,10 +1,9 @@
 //! What keeps batches apart that meet: an order that is new to both, and the couriers.
 
 use deadpool_postgres::GenericClient;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::courier;
 use crate::domain::Courier;
 
 /// New orders are locked by one of so many names: a batch needs few of the database's locks then, however large it is. The names
@@ -73,6 +72,15 @@ pub(super) async fn enough<C: GenericClient>(
         }
     }
     Ok(taken)
+}
+
+pub(super) fn courier(row: &Row) -> Result<Courier, Error> {
+    Ok(Courier {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        capacity: row.try_get("capacity")?,
+        load: row.try_get("load")?,
+    })
 }
 
 /// The hash by which Kafka's clients choose the partition of a key.

@@ -10,7 +10,10 @@ use contracts::{Envelope, OrderCancelled, OrderCompleted, OrderCreated, RefundRe
 use super::*;
 use crate::{
     domain::Charge,
-    provider::{Reference, Simulated, SimulatedSettings},
+    provider::{
+        Reference,
+        simulated::{Simulated, SimulatedSettings},
+    },
 };
 
 const ORDER: Uuid = Uuid::from_u128(7);

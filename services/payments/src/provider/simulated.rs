@@ -5,7 +5,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::{
-    ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, Reference, RefundRequest, TestToken, Try,
+    ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, Reference, RefundRequest, Try,
+    token::TestToken,
 };
 
 /// How the simulation behaves.
