@@ -33,7 +33,7 @@ pub(crate) async fn run(topic: &str, records: usize) -> Result<Taken> {
         senders.push(sender);
         workers.push(tokio::spawn(work(partition, receiver, pool.clone(), redis.clone())));
     }
-    let consumer = consumer(topic)?;
+    let consumer = consumer(&[topic])?;
     let polling = tokio::task::spawn_blocking(move || -> Result<Instant> {
         let mut first = None;
         for _ in 0..records {

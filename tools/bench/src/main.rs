@@ -4,11 +4,14 @@
 //! own: consume and parse, the runtime with a handler that ignores everything, hand-written batch SQL, the runtime with the
 //! handler that does the same, with one that takes its events one by one, with the former while the inbox forgets old events, and
 //! with what real life adds. `setup` makes the records; `report` compares.
+//!
+//! `./dev bench retry-topics`, in [`retries`], asks another question: what becomes of the order when a record is tried again.
 
 mod by_hand;
 mod event;
 mod raw;
 mod report;
+mod retries;
 mod runtime;
 mod servers;
 mod setup;
@@ -18,12 +21,17 @@ mod usage;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use self::retries::Retries;
 
 /// Measures the runtime against its ceilings. Needs KAFKA_BROKERS, REDIS_URL and TEST_POSTGRES_URL; `./dev bench runtime`
 /// starts servers and sets them.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Records of each way; 5 % more in the mix
     #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
     events: u32,
@@ -39,6 +47,13 @@ struct Cli {
     /// The records to work through
     #[arg(long, hide = true)]
     topic: Option<String>,
+}
+
+/// What else is measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// What it costs to try a record again: in place, with retry topics, and parked by the runtime
+    RetryTopics(Retries),
 }
 
 /// A way to work through the records.
@@ -82,6 +97,10 @@ impl Way {
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(Other::RetryTopics(retries)) = cli.other {
+        runtime.block_on(retries::run(retries))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let records = usize::try_from(cli.events)?;
     match (cli.way, cli.topic) {
         (Some(way), Some(topic)) => runtime.block_on(one(way, &topic, records))?,

@@ -10,7 +10,7 @@ use crate::{event::Event, servers::consumer, usage::Taken};
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(topic: &str, records: usize) -> Result<Taken> {
-    let consumer = consumer(topic)?;
+    let consumer = consumer(&[topic])?;
     let (mut first, mut amount) = (None, 0i64);
     for _ in 0..records {
         let message = consumer.poll(LIMIT).context("Kafka has no more records")??;

@@ -20,8 +20,8 @@ pub(crate) fn kafka() -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// A consumer of all of `topic` from its beginning, tuned alike for every way that is written by hand.
-pub(crate) fn consumer(topic: &str) -> Result<rdkafka::consumer::BaseConsumer> {
+/// A consumer of all of `topics` from their beginnings, tuned alike for every way that is written by hand.
+pub(crate) fn consumer(topics: &[&str]) -> Result<rdkafka::consumer::BaseConsumer> {
     use rdkafka::{Offset, TopicPartitionList, consumer::Consumer};
     let consumer: rdkafka::consumer::BaseConsumer = kafka()?
         .set("group.id", "by-hand")
@@ -32,8 +32,10 @@ pub(crate) fn consumer(topic: &str) -> Result<rdkafka::consumer::BaseConsumer> {
         .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+    for topic in topics {
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
     }
     consumer.assign(&list)?;
     Ok(consumer)

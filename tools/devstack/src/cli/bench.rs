@@ -45,23 +45,50 @@ enum What {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
         runs: u32,
     },
+    /// What it costs to try a record again: in place, with retry topics, and parked by the runtime, on private servers
+    RetryTopics {
+        /// How to show it
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+        /// Events of each way
+        #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
+        events: u32,
+        /// Keys they belong to
+        #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        keys: u32,
+        /// Events a second; 0: as fast as they can be written
+        #[arg(long, default_value_t = 2_000)]
+        rate: u32,
+        /// Events of a thousand that fail at first
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+        failing: u32,
+    },
 }
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<ExitCode> {
     match args.what {
         What::Orders { output, orders, connections } => self::orders(output, orders, connections).await,
-        What::Runtime { output, events, runs } => runtime(output, events, runs).await,
+        What::Runtime { output, events, runs } => {
+            measure(output, &[], &[("--events", events), ("--runs", runs)]).await
+        }
+        What::RetryTopics { output, events, keys, rate, failing } => {
+            let load = [("--events", events), ("--keys", keys), ("--rate", rate), ("--failing", failing)];
+            measure(output, &["retry-topics"], &load).await
+        }
     }
 }
 
 /// Servers alone, and the program that measures on them.
-async fn runtime(output: Output, events: u32, runs: u32) -> Result<ExitCode> {
+async fn measure(output: Output, what: &[&str], numbers: &[(&str, u32)]) -> Result<ExitCode> {
     let mut stack = Stack::private(GatewayPort::Any, &[])?;
     eprintln!("starting private servers");
     stack.up(&Up { servers_only: true, ..Up::default() }).await?;
     let measured = async {
         let mut command = Command::new(paths::binaries()?.join("bench"));
-        command.args(["--events", &events.to_string(), "--runs", &runs.to_string()]).kill_on_drop(true);
+        command.args(what).kill_on_drop(true);
+        for (name, number) in numbers {
+            command.arg(name).arg(number.to_string());
+        }
         if output == Output::Json {
             command.arg("--json");
         }
