@@ -34,6 +34,27 @@ const LAST_PROBE: Duration = Duration::from_secs(5);
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The breaker of one server. All clones are one: make one for each server in the process.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actors::{Attempt, Breaker, Cause, Failure};
+/// # async fn charge() -> Result<u64, std::io::Error> { Ok(7) }
+///
+/// /// What a handler does in its `prepare`.
+/// async fn ask(provider: &Breaker, attempt: &Attempt) -> Result<u64, Failure> {
+///     let call = provider.enter(attempt)?;
+///     match tokio::time::timeout(Duration::from_secs(2), charge()).await {
+///         Ok(Ok(answer)) => {
+///             call.answered();
+///             Ok(answer)
+///         }
+///         Ok(Err(error)) => Err(call.failed(Cause::from_error("provider-failed", &error))),
+///         Err(_) => Err(call.failed(Cause::new("provider-timeout", "no answer within 2 s"))),
+///     }
+/// }
+/// assert!(!Breaker::new("provider").is_open());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Breaker {
     server: Arc<str>,

@@ -20,6 +20,15 @@ pub use crate::sql::Soundness;
 use crate::{failure::Cause, sql};
 
 /// How long a transaction may take.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actors::connection::Limits;
+///
+/// let limits = Limits { statement: Duration::from_secs(2), ..Limits::default() };
+/// assert!(limits.set().starts_with("SET LOCAL statement_timeout = 2000; SET LOCAL lock_timeout = 5000"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// One statement: `statement_timeout`.
@@ -96,6 +105,17 @@ impl Trouble {
 }
 
 /// A connection on loan. Dropped, it is closed, unless its last use has ended well or with an error that says nothing against it.
+///
+/// ```no_run
+/// use actors::connection::{Connection, Limits, Trouble};
+///
+/// # async fn example(pool: deadpool_postgres::Pool) -> Result<(), Trouble> {
+/// let connection = Connection::get(&pool).await?;
+/// let insert = connection.execute("INSERT INTO clicks (name) VALUES ($1)", &[&"alice"]);
+/// let rows: u64 = connection.write(&Limits::default(), insert).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     client: Option<Client>,

@@ -10,6 +10,17 @@ use crate::sql::text;
 pub const MAX_MESSAGE: usize = 2 << 10;
 
 /// What went wrong: a stable code for machines, a sentence for people. Values of a record have no place in it.
+///
+/// ```
+/// use actors::Cause;
+///
+/// let cause = Cause::new("unknown-order", "the event is about an order that does not exist");
+/// assert_eq!(cause.to_string(), "the event is about an order that does not exist [unknown-order]");
+///
+/// let error = "many".parse::<i64>().unwrap_err();
+/// let cause = Cause::from_error("not-a-number", &error);
+/// assert_eq!((&*cause.code, &*cause.message), ("not-a-number", "invalid digit found in string"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Short, kebab-case, stable: what selectors, alerts and run books name, such as `unsupported-version`.
@@ -68,6 +79,26 @@ impl fmt::Display for Cause {
 impl Error for Cause {}
 
 /// Whose fault a failed event is, which decides what becomes of it.
+///
+/// ```
+/// use actors::Failure;
+///
+/// fn judge(status: u16) -> Result<(), Failure> {
+///     match status {
+///         200..300 => Ok(()),
+///         // This event, now: parked with its key's followers, and tried again.
+///         409 | 429 => Err(Failure::transient("busy", "the provider cannot take it now")),
+///         // This event, for ever: a dead letter.
+///         400..500 => Err(Failure::permanent("refused", "the provider will never take it")),
+///         // Nobody's fault: nothing counts.
+///         _ => Err(Failure::unreachable("provider-down", "the provider is not there")),
+///     }
+/// }
+/// assert!(matches!(judge(422), Err(Failure::Permanent(cause)) if cause.code == "refused"));
+/// ```
+///
+/// One server that many events need is better asked through a [`Breaker`](crate::Breaker), which tells whether an error is this event's fault or the
+/// server's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// A server is down: nobody's fault. The event waits with its key's followers, no attempt is counted, nothing is ever
@@ -106,6 +137,15 @@ impl Failure {
 }
 
 /// Why a record could not be turned into an event. The original bytes go to the dead-letter topic.
+///
+/// ```
+/// use actors::{Cause, Record, Rejection};
+///
+/// fn number(record: &Record) -> Result<i64, Rejection> {
+///     let text = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default());
+///     text.trim().parse().map_err(|error| Rejection::Poison(Cause::from_error("not-a-number", &error)))
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Nobody could read it: not the format, or a required field is missing or ill-typed.

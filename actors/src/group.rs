@@ -68,6 +68,27 @@ pub struct StartError {
 }
 
 /// A consumer group member: its consumers, lanes, actors and supervisor. Cheap to clone.
+///
+/// ```no_run
+/// use std::{error::Error, time::Duration};
+///
+/// use actors::{Deps, Group, GroupSettings, Handler, Hints, KafkaSettings, Publisher};
+///
+/// # async fn example(handler: impl Handler, pool: deadpool_postgres::Pool) -> Result<(), Box<dyn Error>> {
+/// let kafka = KafkaSettings { brokers: "localhost:9092".into(), properties: Vec::new() };
+/// let publisher = Publisher::start(&kafka)?;
+/// let deps = Deps { pool: pool.clone(), housekeeping: pool, hints: Hints::none(), publisher };
+/// let settings = GroupSettings::new("counter", "clicks-counter", &["clicks"], kafka);
+/// let member = Group::start(settings, handler, deps).await?;
+/// tokio::select! {
+///     _ = tokio::signal::ctrl_c() => {}
+///     // What ended never should: better a new process than one that looks well.
+///     what = member.ended() => return Err(what.into()),
+/// }
+/// let clean = member.shutdown(Duration::from_secs(10)).await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Group {
     inner: Arc<Inner>,
@@ -235,6 +256,14 @@ impl Group {
     }
 
     /// What does not work and need not for this process to be of use: partitions, topics, servers.
+    ///
+    /// ```
+    /// # fn example(member: &actors::Group) {
+    /// for condition in member.degraded() {
+    ///     println!("{} since {}: {}", condition.code, condition.since, condition.message);
+    /// }
+    /// # }
+    /// ```
     pub fn degraded(&self) -> Vec<Condition> {
         degraded(&self.inner.name, &self.inner.publisher, &self.inner.conditions, &self.inner.consumers)
     }

@@ -23,6 +23,25 @@ pub(crate) fn timestamp_ms(timestamp: Timestamp) -> i64 {
 }
 
 /// A record with its place in Kafka. A record that was parked or requeued keeps the place it first came from.
+///
+/// A test of a handler makes its own:
+///
+/// ```
+/// use actors::{Headers, Offset, Record, TopicPartition};
+///
+/// let mut headers = Headers::new();
+/// headers.push("correlation-id", Some(b"c-1"));
+/// let record = Record {
+///     source: TopicPartition::new("clicks", 0),
+///     offset: Offset(7),
+///     timestamp_ms: 1_789_999_999_000,
+///     key: Some(Box::from(*b"alice")),
+///     value: Some(Box::from(*b"3")),
+///     headers,
+/// };
+/// assert_eq!(record.headers.text("correlation-id"), Some("c-1"));
+/// assert_eq!(record.source.to_string(), "clicks/0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Where the record was first read.

@@ -11,8 +11,11 @@ pub const HISTORY: &str = "runtime_migrations";
 /// processes must not run them on one database at the same time: hold an advisory lock.
 ///
 /// ```no_run
-/// # async fn example(client: &mut tokio_postgres::Client) -> Result<(), refinery::Error> {
-/// actors::migrations().run_async(client).await?;
+/// # async fn example(client: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// client.execute("SELECT pg_advisory_lock($1)", &[&4711_i64]).await?;
+/// let made = actors::migrations().run_async(client).await;
+/// client.execute("SELECT pg_advisory_unlock($1)", &[&4711_i64]).await?;
+/// made?;
 /// # Ok(())
 /// # }
 /// ```

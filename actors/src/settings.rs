@@ -7,6 +7,17 @@ use dead_letters::KafkaSettings;
 use crate::connection::Limits;
 
 /// How a transient failure is retried.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actors::RetryPolicy;
+///
+/// // After 1 s, 2 s, 4 s, and so on to a minute, for five minutes.
+/// let deadline = Duration::from_secs(300);
+/// let policy = RetryPolicy { initial: Duration::from_secs(1), deadline, ..RetryPolicy::default() };
+/// assert_eq!((policy.attempts, policy.max), (None, Duration::from_secs(60)));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
     /// Delay after the first failed attempt.
@@ -98,6 +109,18 @@ impl Default for RetentionSettings {
 }
 
 /// Everything a consumer group is told.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actors::{GroupSettings, KafkaSettings};
+///
+/// let kafka = KafkaSettings { brokers: "localhost:9092".into(), properties: Vec::new() };
+/// let mut settings = GroupSettings::new("counter", "clicks-counter", &["clicks"], kafka);
+/// settings.writes.push("clicks-counts".into());
+/// settings.retry.deadline = Duration::from_secs(300);
+/// assert_eq!((settings.batch_max_records, settings.parked_max), (500, 10_000));
+/// ```
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
     /// The consumer group: also the name dead-letter topics, inbox rows and leases carry.

@@ -27,6 +27,18 @@ const TIMEOUT: Duration = Duration::from_millis(20);
 const PROBE: &str = "done:probe";
 
 /// Redis hints: a fast, optional guess at what the inbox will say. Cheap to clone.
+///
+/// ```
+/// use actors::Hints;
+///
+/// # fn example() -> Result<(), redis::RedisError> {
+/// // Redis need not be there; and a group whose handler calls nobody does without.
+/// let (hints, none) = (Hints::connect("redis://localhost:6379")?, Hints::none());
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// assert!(Hints::connect("not a URL").is_err());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Hints {
     redis: Option<Arc<Redis>>,

@@ -110,6 +110,17 @@ pub enum OperateError {
 }
 
 /// What whoever asks for a reset has said beside where to.
+///
+/// ```no_run
+/// use actors::{Consent, Group, OperateError, ResetTo, TopicPartition};
+///
+/// # async fn example(member: Group) -> Result<(), OperateError> {
+/// // Skips what is left, from where it was seen to be: offsets 88 and up are lost.
+/// let consent = Consent { force: true, from: Some(88) };
+/// let (from, to) = member.reset(TopicPartition::new("clicks", 0), ResetTo::End, consent).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consent {
     /// Yes, also where effects may happen twice or records are lost.

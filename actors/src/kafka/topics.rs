@@ -26,6 +26,14 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(20);
 
 /// A topic a service needs.
+///
+/// ```
+/// use actors::TopicSpec;
+///
+/// let compacted = vec![("cleanup.policy".into(), "compact".into())];
+/// let topic = TopicSpec { config: compacted, ..TopicSpec::new("prices", 6) };
+/// assert_eq!((&*topic.name, topic.partitions), ("prices", 6));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
     /// Name.
@@ -52,6 +60,12 @@ impl TopicSpec {
 ///
 /// Dead letters and requeued records keep 30 days and may be larger than their source, which took them compressed; the
 /// ledger outlives every dead letter it speaks of.
+///
+/// ```
+/// let topics = actors::group_topics("clicks-counter", 6);
+/// let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+/// assert_eq!(names, ["clicks-counter.dlq", "clicks-counter.requeue", "dlq.actions"]);
+/// ```
 pub fn group_topics(group: &str, partitions: i32) -> Vec<TopicSpec> {
     let letters = |name| {
         TopicSpec::new(name, partitions)
@@ -66,6 +80,17 @@ pub fn group_topics(group: &str, partitions: i32) -> Vec<TopicSpec> {
 }
 
 /// Creates the topics that are missing when `create`, and checks the partition counts of all.
+///
+/// ```no_run
+/// use actors::{KafkaSettings, TopicSpec};
+///
+/// # async fn example() -> Result<(), actors::Cause> {
+/// let kafka = KafkaSettings { brokers: "localhost:9092".into(), properties: Vec::new() };
+/// let mut topics = actors::group_topics("clicks-counter", 6);
+/// topics.push(TopicSpec::new("clicks", 6));
+/// actors::ensure_topics(&kafka, &topics, true).await
+/// # }
+/// ```
 ///
 /// # Errors
 /// `kafka-unreachable` when Kafka does not answer, `kafka-refused` when it does not let us in, `topic-missing`, `topic-partitions` or `topic-create` when the

@@ -62,6 +62,16 @@ impl Mark {
 }
 
 /// Runs in the making.
+///
+/// ```
+/// use actors::journal::{Mark, Runs};
+///
+/// let mut runs = Runs::default();
+/// runs.push(Mark::Applied, 479);
+/// runs.push(Mark::Applied, 1);
+/// runs.push(Mark::Dead, 1);
+/// assert_eq!(runs.finish(), "a480d1");
+/// ```
 #[derive(Debug, Default)]
 pub struct Runs {
     text: String,
@@ -110,6 +120,14 @@ pub enum Malformed {
 }
 
 /// Reads runs as they are stored: each outcome and its number of offsets, at least one. After an error there is nothing more.
+///
+/// ```
+/// use actors::journal::{Mark, runs};
+///
+/// let read: Result<Vec<_>, _> = runs("a480d1").collect();
+/// assert_eq!(read, Ok(vec![(Mark::Applied, 480), (Mark::Dead, 1)]));
+/// assert!(runs("a480x1").any(|run| run.is_err()));
+/// ```
 pub fn runs(text: &str) -> impl Iterator<Item = Result<(Mark, i64), Malformed>> {
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -34,6 +34,34 @@ use crate::{
 };
 
 /// Writes outbox rows for a process that owns no partition, such as an HTTP instance, and publishes them after commit.
+///
+/// ```no_run
+/// use std::error::Error;
+///
+/// use actors::{Emit, Headers, KafkaSettings, OutboxWriter, Publisher};
+///
+/// # async fn example(pool: deadpool_postgres::Pool, kafka: KafkaSettings) -> Result<(), Box<dyn Error>> {
+/// let publisher = Publisher::start(&kafka)?;
+/// let mut writer = OutboxWriter::open(pool.clone(), publisher, "clicks-http").await?;
+///
+/// let mut client = pool.get().await?;
+/// let tx = client.transaction().await?;
+/// tx.execute("INSERT INTO clicks (name) VALUES ($1)", &[&"alice"]).await?;
+/// let emit = Emit {
+///     topic: "clicks".into(),
+///     key: Some(b"alice".to_vec()),
+///     value: Some(b"1".to_vec()),
+///     headers: Headers::new(),
+/// };
+/// let written = writer.write(&tx, vec![emit]).await?;
+/// match tx.commit().await {
+///     Ok(()) => writer.publish(written),
+///     // It may have happened all the same.
+///     Err(_) => writer.resync().await?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct OutboxWriter {
     instance: Arc<Instance>,
