@@ -7,6 +7,21 @@ use dead_letters::Headers;
 use uuid::Uuid;
 
 /// A decoded record.
+///
+/// ```
+/// use actors::{Decoded, Event, Record, Rejection};
+///
+/// /// Whose event it is; records without a key are somebody else's.
+/// fn decode(record: &Record) -> Result<Decoded<Vec<u8>>, Rejection> {
+///     let Some(key) = &record.key else { return Ok(Decoded::Ignored) };
+///     Ok(Decoded::Event(Event {
+///         id: record.place_id(),
+///         event_type: "CLICK".into(),
+///         correlation_id: record.headers.text("correlation-id").unwrap_or_default().into(),
+///         body: key.to_vec(),
+///     }))
+/// }
+/// ```
 #[derive(Debug)]
 pub enum Decoded<E> {
     /// An event for this handler.
@@ -29,6 +44,22 @@ pub struct Event<E> {
 }
 
 /// What the runtime tells a handler about the try at hand.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actors::{Attempt, Failure};
+///
+/// /// Waits for a courier, and for no longer than an hour.
+/// fn assign(attempt: &Attempt, free: Option<u32>) -> Result<Option<u32>, Failure> {
+///     match free {
+///         None if attempt.age < Duration::from_secs(3_600) => {
+///             Err(Failure::not_yet("no-courier-free", "every courier has an order in hand"))
+///         }
+///         courier => Ok(courier),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// The event's id.
@@ -50,6 +81,16 @@ pub struct Attempt {
 }
 
 /// A record to publish, written with the effect and published after the commit, in the order it was emitted.
+///
+/// ```
+/// use actors::{Emit, Headers};
+///
+/// let mut headers = Headers::new();
+/// headers.push("content-type", Some(b"application/json"));
+/// let (key, value) = (Some(b"alice".to_vec()), Some(b"{}".to_vec()));
+/// let emit = Emit { topic: "clicks".into(), key, value, headers };
+/// assert!(emit.size() > 7 && emit.size() < actors::MAX_RECORD);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emit {
     /// Topic to publish to.

@@ -9,7 +9,20 @@ use crate::{
     failure::Failure,
 };
 
-/// Why an event was not handled.
+/// Why an event was not handled. `?` makes one of a [`Failure`], and of what PostgreSQL says.
+///
+/// ```
+/// use actors::{Failure, HandleError};
+/// use deadpool_postgres::Transaction;
+///
+/// async fn take(tx: &Transaction<'_>, seat: &str) -> Result<(), HandleError> {
+///     let taken = tx.execute("UPDATE seats SET free = false WHERE seat = $1 AND free", &[&seat]).await?;
+///     match taken {
+///         1 => Ok(()),
+///         _ => Err(Failure::permanent("seat-taken", "the seat is taken or is none"))?,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub enum HandleError {
     /// The event's own failure, of whichever kind.
