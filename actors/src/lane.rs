@@ -7,7 +7,6 @@ mod bell;
 mod quarantine;
 mod shown;
 mod standing;
-mod suspicion;
 mod wake;
 mod window;
 
@@ -23,7 +22,11 @@ use chrono::{DateTime, Utc};
 use dead_letters::{NextOffset, Offset, TopicPartition};
 use parking_lot::{Condvar, Mutex};
 
-pub(crate) use self::{bell::Bell, quarantine::CrashedRow, window::Taken};
+pub(crate) use self::{
+    bell::Bell,
+    quarantine::{CrashLimits, CrashedRow, Diagnosis, PROCESS_DEATH, Quarantine, Refusal},
+    window::Taken,
+};
 use self::{standing::Standing, wake::Wake, window::Window};
 use crate::{Backlog, Cause, lease::Landmark, outbox::Tracks, record::Record};
 
@@ -43,6 +46,8 @@ pub(crate) struct Lane {
     pub(crate) kind: LaneKind,
     /// What Kafka has of its outbox.
     pub(crate) outbox: Tracks,
+    /// Which of its records run apart, and which are dead for what they ended.
+    pub(crate) quarantine: Quarantine,
     window: Mutex<Window>,
     claimed: Condvar,
     closing: AtomicBool,
@@ -71,11 +76,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(source: TopicPartition, kind: LaneKind, bell: Arc<Bell>) -> Self {
+    pub(crate) fn new(source: TopicPartition, kind: LaneKind, limits: CrashLimits, bell: Arc<Bell>) -> Self {
         Self {
             source,
             kind,
             outbox: Tracks::default(),
+            quarantine: Quarantine::new(limits),
             window: Mutex::new(Window::new()),
             claimed: Condvar::new(),
             closing: AtomicBool::new(false),
@@ -218,13 +224,13 @@ impl Lane {
         let known = std::mem::replace(&mut self.status.lock().epoch, epoch);
         if epoch != known + 1 {
             // Somebody else had it, or reset it, perhaps on another log.
-            window.forget();
+            window.forget(&self.quarantine);
             // Of a lane that is claimed for the first time, the end was asked for this claim.
             if known != 0 {
                 self.furthest_end.store(0, Ordering::Relaxed);
             }
         }
-        window.claimed(next, last);
+        window.claimed(next, last, &self.quarantine);
         drop(window);
         self.claimed.notify_all();
         self.bell.ring();
@@ -237,7 +243,7 @@ impl Lane {
 
     /// Takes up to `max` records or bytes (at least one record) from the front, without removing them.
     pub(crate) fn take(&self, max: usize, max_bytes: usize) -> Vec<Taken> {
-        self.window.lock().take(max, max_bytes)
+        self.window.lock().take(max, max_bytes, &self.quarantine)
     }
 
     /// The first record's offset.
@@ -320,7 +326,7 @@ impl Lane {
     /// Everything below `next` is finished.
     pub(crate) fn finish(&self, next: NextOffset) {
         let mut window = self.window.lock();
-        window.finish(next);
+        window.finish(next, &self.quarantine);
         if self.waited_for.swap(false, Ordering::Relaxed) {
             self.bell.ring();
         }
@@ -329,6 +335,22 @@ impl Lane {
     /// The actor works on these parked rows.
     pub(crate) fn take_parked(&self, ids: &[i64]) {
         self.window.lock().take_parked(ids);
+    }
+
+    /// Whether some of its records run apart: then it has to be known whose fault it is when an actor or a process dies.
+    pub(crate) fn runs_apart(&self) -> bool {
+        let window = self.window.lock();
+        self.quarantine.runs_apart(window.position(), window.front())
+    }
+
+    /// Whether it is written first which records of the window are about to run.
+    pub(crate) fn writes_intent(&self) -> bool {
+        self.quarantine.writes_intent(self.position())
+    }
+
+    /// Values of the records in flight were refused.
+    pub(crate) fn values_refused(&self, cause: &Cause) -> Refusal {
+        self.window.lock().values_refused(cause, &self.quarantine)
     }
 
     /// Says what waits beside the window.
@@ -340,6 +362,12 @@ impl Lane {
     }
 
     // The supervisor's side.
+
+    /// The actor died: that is put down to the records in flight. Returns how many there were.
+    pub(crate) fn actor_died(&self, panic: &str) -> usize {
+        self.status.lock().restarts += 1;
+        self.window.lock().actor_died(panic, &self.quarantine)
+    }
 
     /// How long ago the oldest unfinished record was written.
     pub(crate) fn oldest(&self) -> Duration {

@@ -13,7 +13,11 @@ use super::{
     assignment::{AssignedPartition, Assignment, Backpressure},
     client::{Consumer, ConsumerEvents, Queue, discard, one, queue, report},
 };
-use crate::{Cause, LaneState, lane::Lane, partition::Supervise};
+use crate::{
+    Cause, LaneState,
+    lane::{CrashLimits, Lane},
+    partition::Supervise,
+};
 
 /// How long an assignment waits for its claims: well below any session time-out.
 const CLAIMS: Duration = Duration::from_secs(3);
@@ -96,7 +100,8 @@ impl ConsumerEvents for Assignment {
 impl Assignment {
     /// Opens a lane, whatever is known of its partition: its claim finds out, and says what it waits for.
     fn open(&self, source: &TopicPartition) -> Arc<Lane> {
-        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, self.bell.clone()));
+        let limits = CrashLimits::from(&self.settings);
+        let lane = Arc::new(Lane::new(source.clone(), self.subscription.kind, limits, self.bell.clone()));
         if let Some(known) =
             self.settings.partitions.get(&*source.topic).filter(|known| source.partition >= **known)
         {

@@ -1,40 +1,93 @@
-//! Who is held to be guilty of a failure, and how the guilty one is found.
+//! Which records run apart from the others, until it is known which of them makes its batch fail, kills its actor or ends its
+//! process, and which are dead for it.
 //!
-//! When a batch fails by one of its own records, or its actor dies, one of them is guilty. Half of them run next: if they fail
-//! too, it is among them, else among the others. So one of 500 is found in about nine steps, and its neighbours still run in
-//! batches. A record counts as alone only when nothing else was in flight.
+//! - By halves: when the values of a batch are refused, or its actor dies, one of its records is guilty. Half of them run next:
+//!   if they fail too, it is among them, else among the others. So one of 500 is found in about nine steps, and its neighbours
+//!   still run in batches. A record counts as alone only when nothing else was in flight.
+//! - In lots: after an unclean shutdown the first records run a few at a time, each lot with its intent written first.
+//! - One by one: those of the lot in which a process died.
 
 use std::collections::{HashMap, HashSet};
 
-use dead_letters::Offset;
+use dead_letters::{Class, NextOffset, Offset};
+use parking_lot::Mutex;
 
-use crate::lease::{Intent, Place};
+use crate::{
+    Cause,
+    lease::{Intent, Place},
+    settings::GroupSettings,
+};
 
-/// After an unclean end records are tried so many at a time.
-const CHUNK: usize = 25;
+/// The code of a record that ended as many processes as one may.
+pub(crate) const PROCESS_DEATH: &str = "process-death";
 
-/// What is held against the records of a lane.
-#[derive(Debug, Default)]
-pub(super) struct Quarantine {
-    /// One of the records below this offset made its batch fail.
-    guilty_below: i64,
-    /// One of these parked rows did.
-    guilty_rows: HashSet<i64>,
-    /// A process died while it tried those below this offset: each runs alone.
-    alone_below: i64,
-    /// The same of parked rows.
-    alone_rows: HashSet<i64>,
-    /// Unclean shutdown of the last owner: those below this offset run a few at a time, with their intent written first.
-    careful_below: i64,
+/// Records in a lot.
+const LOT: usize = 25;
+
+/// What one record may end before it is dead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CrashLimits {
+    pub(crate) actors: u32,
+    pub(crate) processes: u32,
+}
+
+impl From<&GroupSettings> for CrashLimits {
+    fn from(settings: &GroupSettings) -> Self {
+        Self { actors: settings.crash_limit, processes: settings.death_limit }
+    }
+}
+
+/// The quarantine of a lane. It outlives the actor: whom a crash is put down to is not lost with it.
+///
+/// Its lock is taken under the window's, never the other way round.
+#[derive(Debug)]
+pub(crate) struct Quarantine(Mutex<Held>);
+
+#[derive(Debug)]
+struct Held {
+    limits: CrashLimits,
+    by_halves: Apart,
+    one_by_one: Apart,
+    /// Those of the window below this offset run in lots.
+    lots_below: i64,
     /// So many parked rows likewise.
-    careful_rows: usize,
-    /// What processes were trying alone when they ended, and how many did.
-    suspect: Option<(Place, u32)>,
+    lots_rows: usize,
+    /// What processes tried alone when they died, and how many did.
+    deadly: Option<(Place, u32)>,
+    /// The record that was alone when its values were refused, and why.
+    refused: Option<(Place, Cause)>,
     /// Actors killed, by offset; only of records in the window.
     crashes: HashMap<i64, u32>,
     /// Parked rows whose crash is not counted in the table yet.
     crashed_rows: Vec<CrashedRow>,
     last_panic: Option<String>,
+}
+
+/// Records of the window below an offset, and rows of `parked`.
+#[derive(Debug, Default)]
+struct Apart {
+    below: i64,
+    rows: HashSet<i64>,
+}
+
+/// What the quarantine says of a record that is about to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Diagnosis {
+    /// Actors that it has killed.
+    pub(crate) crashes: u32,
+    /// Why it is dead, and not tried again.
+    pub(crate) dead: Option<(Class, Cause)>,
+}
+
+/// What refused values say of the records in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is none, or the one there is was dead already: no record's fault.
+    OfNone,
+    /// One of them is guilty: half of them run next.
+    OfOne,
+    /// The search for it goes on.
+    Again,
 }
 
 /// A parked row that was in flight when its actor died.
@@ -45,145 +98,237 @@ pub(crate) struct CrashedRow {
     pub(crate) alone: bool,
 }
 
-/// Parked rows that are to be run before others.
+/// Parked rows that run before others, and apart from them.
 #[derive(Debug, Default)]
-pub(crate) struct Questioned {
+pub(crate) struct RowsApart {
     pub(crate) rows: HashSet<i64>,
-    /// Each alone; else half of them.
-    pub(crate) alone: bool,
+    /// Else by halves.
+    pub(crate) one_by_one: bool,
 }
 
-impl Questioned {
+impl RowsApart {
     /// How many of `due` rows run now.
     pub(crate) fn share(&self, due: usize) -> usize {
-        if self.alone { 1 } else { (due / 2).max(1) }
+        if self.one_by_one { 1 } else { (due / 2).max(1) }
     }
 }
 
 impl Quarantine {
+    /// Nothing runs apart.
+    pub(super) fn new(limits: CrashLimits) -> Self {
+        Self(Mutex::new(Held {
+            limits,
+            by_halves: Apart::default(),
+            one_by_one: Apart::default(),
+            lots_below: 0,
+            lots_rows: 0,
+            deadly: None,
+            refused: None,
+            crashes: HashMap::new(),
+            crashed_rows: Vec::new(),
+            last_panic: None,
+        }))
+    }
+
+    // What runs next.
+
     /// How many records may be taken where `front` is the first; `count` says how many there are below an offset.
-    pub(super) fn most(&self, front: i64, count: impl FnOnce(i64) -> usize) -> usize {
-        let careful = if front < self.careful_below { CHUNK } else { usize::MAX };
-        if front < self.alone_below {
+    pub(super) fn most(&self, front: Offset, count: impl FnOnce(i64) -> usize) -> usize {
+        let held = self.0.lock();
+        let lot = if front.0 < held.lots_below { LOT } else { usize::MAX };
+        if front.0 < held.one_by_one.below {
             1
-        } else if front < self.guilty_below {
-            (count(self.guilty_below) / 2).clamp(1, careful)
+        } else if front.0 < held.by_halves.below {
+            (count(held.by_halves.below) / 2).clamp(1, lot)
         } else {
-            careful
+            lot
         }
     }
 
     /// How many parked rows may be taken.
-    pub(super) fn most_rows(&self) -> usize {
-        if self.careful_rows > 0 { CHUNK } else { usize::MAX }
+    pub(crate) fn most_rows(&self) -> usize {
+        if self.0.lock().lots_rows > 0 { LOT } else { usize::MAX }
     }
 
-    /// Whether something is held against the window's first record, or against rows that wait.
-    pub(super) fn questions(&self, front: Option<Offset>) -> bool {
-        front.is_some_and(|front| front.0 < self.guilty_below.max(self.alone_below))
-            || !self.guilty_rows.is_empty()
-            || !self.alone_rows.is_empty()
+    /// Parked rows that run before others.
+    pub(crate) fn rows_apart(&self) -> RowsApart {
+        let held = self.0.lock();
+        let one_by_one = !held.one_by_one.rows.is_empty();
+        RowsApart {
+            rows: if one_by_one { &held.one_by_one } else { &held.by_halves }.rows.clone(),
+            one_by_one,
+        }
     }
 
-    /// The rows it is held against.
-    pub(super) fn questioned(&self) -> Questioned {
-        let alone = !self.alone_rows.is_empty();
-        Questioned { rows: if alone { &self.alone_rows } else { &self.guilty_rows }.clone(), alone }
+    /// What processes tried alone when they died.
+    pub(crate) fn deadly(&self) -> Option<Place> {
+        self.0.lock().deadly.map(|(place, _)| place)
     }
 
-    /// One of the batch in flight is guilty: it held these rows, and the window's records below `below`.
-    pub(super) fn blame(&mut self, below: Option<i64>, rows: Vec<i64>) {
-        self.guilty_below = below.unwrap_or(i64::MIN);
-        self.guilty_rows = rows.into_iter().collect();
+    /// Whether anything runs apart where the window is at `position` and `front` is its first record.
+    pub(super) fn runs_apart(&self, position: Option<NextOffset>, front: Option<Offset>) -> bool {
+        let held = self.0.lock();
+        held.writes_intent(position) || held.writes_rows_intent() || held.searches(front)
+    }
+
+    /// Whether the intent to run records of a window that is at `position` is written first.
+    pub(super) fn writes_intent(&self, position: Option<NextOffset>) -> bool {
+        self.0.lock().writes_intent(position)
+    }
+
+    /// Whether that to run parked rows is.
+    pub(crate) fn writes_rows_intent(&self) -> bool {
+        self.0.lock().writes_rows_intent()
+    }
+
+    /// What it says of a record that had killed so many actors before it came here.
+    pub(crate) fn diagnose(&self, place: Place, crashes: u32) -> Diagnosis {
+        self.0.lock().diagnose(place, crashes)
+    }
+
+    /// The same of records of the window, for many at once.
+    pub(super) fn diagnose_window(&self) -> impl Fn(Offset) -> Diagnosis {
+        let held = self.0.lock();
+        move |offset| {
+            let crashes = held.crashes.get(&offset.0).copied().unwrap_or(0);
+            held.diagnose(Place::Offset(offset), crashes)
+        }
+    }
+
+    // What happened.
+
+    /// Unclean shutdown of the last owner: records of the window below `until`, and so many `rows`, run in lots; those that it
+    /// was trying one by one.
+    pub(crate) fn begin(&self, until: i64, rows: usize, intent: Option<(Intent, u32)>) {
+        let mut held = self.0.lock();
+        (held.lots_below, held.lots_rows) = (until, rows);
+        match intent {
+            None => {}
+            Some((Intent::One(place), deaths)) => {
+                held.deadly = Some((place, deaths));
+                match place {
+                    Place::Offset(offset) => held.one_by_one.below = offset.next().0,
+                    Place::Parked(id) => held.one_by_one.rows = HashSet::from([id]),
+                }
+            }
+            Some((Intent::Offsets { until, .. }, _)) => held.one_by_one.below = until,
+            Some((Intent::Rows(rows), _)) => held.one_by_one.rows = rows.into_iter().collect(),
+        }
+    }
+
+    /// Values of the batch in flight were refused. `front` is the window's first record; `alone` the one in flight, if it is
+    /// one, which is dead then.
+    pub(super) fn values_refused(
+        &self,
+        front: Option<Offset>,
+        alone: Option<Place>,
+        cause: &Cause,
+    ) -> Refusal {
+        let mut held = self.0.lock();
+        if alone.is_some() && alone == held.refused.as_ref().map(|(place, _)| *place) {
+            return Refusal::OfNone;
+        }
+        held.refused = alone.map(|place| (place, cause.clone()));
+        if held.searches(front) { Refusal::Again } else { Refusal::OfOne }
     }
 
     /// An actor died with these in flight. In company nobody is held guilty more than once, and not so that it would die of it.
-    pub(super) fn crashed(&mut self, offsets: &[i64], rows: &[i64], panic: &str, limit: u32) {
-        let alone = offsets.len() + rows.len() == 1;
+    pub(super) fn actor_died(&self, offsets: &[i64], rows: &[i64], panic: &str) {
+        let mut held = self.0.lock();
+        let (alone, limit) = (offsets.len() + rows.len() == 1, held.limits.actors);
         for offset in offsets {
-            let crashes = self.crashes.entry(*offset).or_default();
+            let crashes = held.crashes.entry(*offset).or_default();
             *crashes = if alone { *crashes + 1 } else { (*crashes).max(limit.saturating_sub(1).min(1)) };
         }
         // In company a row's crash is noted as the window's are, if that may be.
         let counted = rows.iter().filter(|_| alone || limit > 1);
-        self.crashed_rows.extend(counted.map(|id| CrashedRow { id: *id, alone }));
-        self.last_panic = Some(panic.to_owned());
+        held.crashed_rows.extend(counted.map(|id| CrashedRow { id: *id, alone }));
+        held.last_panic = Some(panic.to_owned());
+        // Its successor tries it once more.
+        held.refused = None;
     }
 
-    /// Actors that the record at `offset` has killed.
-    pub(super) fn crashes(&self, offset: i64) -> u32 {
-        if self.crashes.is_empty() { 0 } else { self.crashes.get(&offset).copied().unwrap_or(0) }
+    /// One of the batch in flight is guilty: it held these rows, and the window's records below `below`.
+    pub(super) fn halve(&self, below: Option<i64>, rows: Vec<i64>) {
+        self.0.lock().by_halves = Apart { below: below.unwrap_or(0), rows: rows.into_iter().collect() };
     }
 
-    /// The record at `offset` has ended.
-    pub(super) fn ended(&mut self, offset: i64) {
-        if !self.crashes.is_empty() {
-            self.crashes.remove(&offset);
-        }
-    }
-
-    /// A batch with these rows is committed: whatever was suspected has ended otherwise.
-    pub(super) fn committed(&mut self, rows: &[i64]) {
+    /// A batch with these rows is committed: whatever was alone has ended otherwise.
+    pub(super) fn committed(&self, rows: &[i64]) {
+        let mut held = self.0.lock();
         for id in rows {
-            self.guilty_rows.remove(id);
-            self.alone_rows.remove(id);
+            held.by_halves.rows.remove(id);
+            held.one_by_one.rows.remove(id);
         }
-        self.careful_rows = self.careful_rows.saturating_sub(rows.len());
-        self.suspect = None;
+        held.lots_rows = held.lots_rows.saturating_sub(rows.len());
+        (held.deadly, held.refused) = (None, None);
+    }
+
+    /// The window's records below `next` have ended.
+    pub(super) fn passed(&self, next: NextOffset) {
+        self.0.lock().crashes.retain(|offset, _| *offset >= next.0);
     }
 
     /// Nothing of the window counts any more.
-    pub(super) fn forget(&mut self) {
-        self.crashes.clear();
-        self.guilty_below = i64::MIN;
+    pub(super) fn forget(&self) {
+        let mut held = self.0.lock();
+        held.crashes.clear();
+        held.by_halves.below = 0;
+        held.refused.take_if(|(place, _)| matches!(place, Place::Offset(_)));
     }
 
-    /// Unclean shutdown of the last owner: records below `until` and `rows` that wait are tried a few at a time.
-    pub(super) fn go_into_quarantine(&mut self, until: i64, rows: usize, intent: Option<(Intent, u32)>) {
-        (self.careful_below, self.careful_rows) = (until, rows);
-        match intent {
-            None => {}
-            Some((Intent::One(place), deaths)) => {
-                self.suspect = Some((place, deaths));
-                match place {
-                    Place::Offset(offset) => self.alone_below = offset.next().0,
-                    Place::Parked(id) => self.alone_rows = HashSet::from([id]),
-                }
-            }
-            Some((Intent::Offsets { until, .. }, _)) => self.alone_below = until,
-            Some((Intent::Rows(rows), _)) => self.alone_rows = rows.into_iter().collect(),
+    /// Rows that do not wait any more do not run apart.
+    pub(crate) fn keep_rows(&self, waiting: impl Fn(i64) -> bool) {
+        let mut held = self.0.lock();
+        held.by_halves.rows.retain(|id| waiting(*id));
+        held.one_by_one.rows.retain(|id| waiting(*id));
+    }
+
+    /// Parked rows that were in flight when an actor died, and whose crash is not counted in the table yet.
+    pub(crate) fn crashed_rows(&self) -> Vec<CrashedRow> {
+        self.0.lock().crashed_rows.clone()
+    }
+
+    /// Their crash is counted.
+    pub(crate) fn crash_counted(&self, counted: &[CrashedRow]) {
+        self.0.lock().crashed_rows.retain(|row| !counted.contains(row));
+    }
+}
+
+impl Held {
+    fn writes_intent(&self, position: Option<NextOffset>) -> bool {
+        position.is_some_and(|position| position.0 < self.lots_below.max(self.one_by_one.below))
+    }
+
+    fn writes_rows_intent(&self) -> bool {
+        self.lots_rows > 0 || !self.one_by_one.rows.is_empty()
+    }
+
+    /// Whether a guilty record is looked for, or is known to be among few.
+    fn searches(&self, front: Option<Offset>) -> bool {
+        front.is_some_and(|front| front.0 < self.by_halves.below.max(self.one_by_one.below))
+            || !self.by_halves.rows.is_empty()
+            || !self.one_by_one.rows.is_empty()
+    }
+
+    fn diagnose(&self, here: Place, crashes: u32) -> Diagnosis {
+        Diagnosis { crashes, dead: self.dead(here, crashes) }
+    }
+
+    /// Why a record is not tried again: its values were refused, or it has ended as many processes or actors as one may.
+    fn dead(&self, here: Place, crashes: u32) -> Option<(Class, Cause)> {
+        if let Some((_, cause)) = self.refused.as_ref().filter(|(place, _)| *place == here) {
+            return Some((Class::Permanent, cause.clone()));
         }
-    }
-
-    /// Whether records of a window that is at `position` are tried a few at a time, with their intent written.
-    pub(super) fn is_in_quarantine(&self, position: i64) -> bool {
-        position < self.careful_below.max(self.alone_below)
-    }
-
-    /// The same of parked rows.
-    pub(super) fn quarantines_rows(&self) -> bool {
-        self.careful_rows > 0 || !self.alone_rows.is_empty()
-    }
-
-    pub(super) fn suspect(&self) -> Option<(Place, u32)> {
-        self.suspect
-    }
-
-    /// Rows that do not wait any more are not held guilty.
-    pub(super) fn keep_rows(&mut self, waiting: impl Fn(i64) -> bool) {
-        self.guilty_rows.retain(|id| waiting(*id));
-        self.alone_rows.retain(|id| waiting(*id));
-    }
-
-    pub(super) fn crashed_rows(&self) -> Vec<CrashedRow> {
-        self.crashed_rows.clone()
-    }
-
-    pub(super) fn crash_counted(&mut self, counted: &[CrashedRow]) {
-        self.crashed_rows.retain(|row| !counted.contains(row));
-    }
-
-    pub(super) fn last_panic(&self) -> Option<String> {
-        self.last_panic.clone()
+        let deadly = self.deadly.filter(|(place, _)| *place == here);
+        if let Some((_, deaths)) = deadly.filter(|(_, deaths)| *deaths >= self.limits.processes) {
+            let message =
+                format!("{deaths} processes died (unclean shutdown) while they tried this record alone");
+            return Some((Class::Crash, Cause::new(PROCESS_DEATH, message)));
+        }
+        (crashes >= self.limits.actors).then(|| {
+            let panic = self.last_panic.as_deref().unwrap_or("an actor died on it");
+            (Class::Crash, Cause::new("crash", panic))
+        })
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use dead_letters::Headers;
+use dead_letters::{Class, Headers};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,7 +21,8 @@ fn record(offset: i64) -> Record {
 }
 
 fn unclaimed() -> Lane {
-    Lane::new(TopicPartition::new("t", 0), LaneKind::Source, Arc::default())
+    let limits = CrashLimits { actors: 3, processes: 5 };
+    Lane::new(TopicPartition::new("t", 0), LaneKind::Source, limits, Arc::default())
 }
 
 fn lane_at(next: i64) -> Lane {
@@ -127,9 +128,9 @@ fn what_was_delivered_under_another_claim_does_not_count_after_a_reset() {
     lane.offer((5..9).map(record));
     // The next claim of its own keeps them, and the crash they are suspected of.
     lane.take(1, usize::MAX);
-    lane.actor_died("boom", 3);
+    lane.actor_died("boom");
     lane.claimed(2, NextOffset(5), None);
-    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 1);
+    assert_eq!(lane.take(1, usize::MAX)[0].diagnosis.crashes, 1);
     // A reset, to a place in the window: perhaps of a topic that was made anew.
     lane.claimed(4, NextOffset(6), None);
     assert_eq!((lane.take(10, usize::MAX).len(), lane.seek_target()), (0, Some(6)));
@@ -160,39 +161,76 @@ fn a_crash_counts_against_the_batch_which_is_then_redone_by_halves() {
     let lane = lane_at(0);
     lane.offer((0..4).map(record));
     lane.take(3, usize::MAX);
-    assert_eq!(lane.actor_died("boom", 3), 3);
-    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 1);
+    assert_eq!(lane.actor_died("boom"), 3);
+    assert_eq!(lane.take(1, usize::MAX)[0].diagnosis.crashes, 1);
     for offset in 0..3 {
         assert_eq!(offsets(&lane.take(10, usize::MAX)), [offset]);
         lane.finish(NextOffset(offset + 1));
     }
-    assert_eq!(lane.take(1, usize::MAX)[0].crashes, 0, "it was not in flight");
+    assert_eq!(lane.take(1, usize::MAX)[0].diagnosis.crashes, 0, "it was not in flight");
     lane.offer([4].map(record).into_iter());
     assert_eq!(offsets(&lane.take(10, usize::MAX)), [3, 4], "then batches again");
-    assert_eq!(lane.last_panic().as_deref(), Some("boom"));
+}
+
+#[test]
+fn what_is_held_against_a_record_says_why_it_is_dead() {
+    let lane = lane_at(0);
+    lane.offer((0..2).map(record));
+    let dead = |lane: &Lane| lane.take(1, usize::MAX)[0].diagnosis.dead.clone();
+    let cause = Cause::new("sql-23514", "no such value");
+    assert_eq!(lane.values_refused(&cause), Refusal::OfNone, "no record is in flight");
+    assert_eq!(dead(&lane), None);
+    assert_eq!(lane.values_refused(&cause), Refusal::OfOne);
+    assert_eq!(dead(&lane), Some((Class::Permanent, cause.clone())));
+    assert_eq!(lane.values_refused(&cause), Refusal::OfNone, "nothing of it was tried");
+    // What the actor knew is gone with it, but for the crash.
+    for crashes in 1..=3 {
+        lane.actor_died("boom");
+        assert_eq!(lane.take(1, usize::MAX)[0].diagnosis.crashes, crashes);
+    }
+    assert_eq!(dead(&lane), Some((Class::Crash, Cause::new("crash", "boom"))));
+    lane.finish(NextOffset(1));
+    assert_eq!(dead(&lane), None);
+    for (deaths, code) in [(4, None), (5, Some(PROCESS_DEATH))] {
+        lane.quarantine.begin(9, 0, Some((Intent::One(Place::Offset(Offset(1))), deaths)));
+        assert_eq!(dead(&lane).map(|(_, cause)| cause.code), code.map(Into::into));
+    }
+}
+
+#[test]
+fn a_record_of_another_log_is_not_dead_for_what_one_in_its_place_was() {
+    let lane = lane_at(5);
+    lane.offer([5].map(record).into_iter());
+    lane.take(1, usize::MAX);
+    assert_eq!(lane.values_refused(&Cause::new("sql-23514", "no")), Refusal::OfOne);
+    // A reset, perhaps of a topic that was made anew.
+    lane.claimed(3, NextOffset(5), None);
+    lane.sought(5);
+    lane.offer([5].map(record).into_iter());
+    assert_eq!(lane.take(1, usize::MAX)[0].diagnosis, Diagnosis::default());
 }
 
 #[test]
 fn waiting_records_that_killed_their_actor_are_run_apart() {
     let lane = lane_at(0);
     lane.take_parked(&[7, 8]);
-    assert_eq!((lane.actor_died("boom", 3), lane.alone()), (2, None));
+    assert_eq!((lane.actor_died("boom"), lane.window.lock().alone()), (2, None));
     let in_company = [7, 8].map(|id| CrashedRow { id, alone: false });
-    assert_eq!(lane.crashed_rows(), in_company);
-    lane.crash_counted(&in_company);
-    let questioned = lane.questioned();
-    assert_eq!((questioned.rows.len(), questioned.share(2)), (2, 1));
+    assert_eq!(lane.quarantine.crashed_rows(), in_company);
+    lane.quarantine.crash_counted(&in_company);
+    let apart = lane.quarantine.rows_apart();
+    assert_eq!((apart.rows.len(), apart.share(2)), (2, 1));
     lane.take_parked(&[7]);
-    assert_eq!(lane.alone(), Some(Place::Parked(7)));
+    assert_eq!(lane.window.lock().alone(), Some(Place::Parked(7)));
     lane.put_back();
-    assert!(lane.questions(), "a server that was gone settles nothing");
+    assert!(lane.runs_apart(), "a server that was gone settles nothing");
     lane.take_parked(&[7]);
     lane.finish(NextOffset(0));
     lane.take_parked(&[8]);
-    assert_eq!(lane.actor_died("boom", 3), 1);
-    assert_eq!(lane.crashed_rows(), [CrashedRow { id: 8, alone: true }]);
-    lane.keep_rows(|_| false);
-    assert!(!lane.questions(), "nothing of it waits any more");
+    assert_eq!(lane.actor_died("boom"), 1);
+    assert_eq!(lane.quarantine.crashed_rows(), [CrashedRow { id: 8, alone: true }]);
+    lane.quarantine.keep_rows(|_| false);
+    assert!(!lane.runs_apart(), "nothing of it waits any more");
 }
 
 #[test]
@@ -202,13 +240,13 @@ fn what_was_cut_off_a_batch_is_not_in_flight() {
     lane.take_parked(&[7, 8]);
     lane.take(4, usize::MAX);
     lane.keep_in_flight(3);
-    assert_eq!((lane.in_flight(), lane.alone()), (3, None));
+    assert_eq!((lane.in_flight(), lane.window.lock().alone()), (3, None));
     lane.keep_in_flight(1);
-    assert_eq!(lane.alone(), Some(Place::Parked(7)));
+    assert_eq!(lane.window.lock().alone(), Some(Place::Parked(7)));
     lane.put_back();
     lane.take(4, usize::MAX);
     lane.keep_in_flight(1);
-    assert_eq!(lane.alone(), Some(Place::Offset(Offset(0))));
+    assert_eq!(lane.window.lock().alone(), Some(Place::Offset(Offset(0))));
 }
 
 #[test]
@@ -243,26 +281,25 @@ fn offsets_without_a_record_are_counted_where_they_were_seen() {
 fn after_an_unclean_end_the_first_records_run_a_few_at_a_time_and_those_last_tried_alone() {
     let lane = lane_at(0);
     lane.offer((0..100).map(record));
-    lane.go_into_quarantine(60, 0, Some((Intent::Offsets { first: Offset(0), until: 2 }, 1)));
+    lane.quarantine.begin(60, 0, Some((Intent::Offsets { first: Offset(0), until: 2 }, 1)));
     let mut next = 0;
     for records in [1, 1, 25, 25, 25, 23] {
-        assert_eq!(lane.is_in_quarantine(), next < 60);
+        assert_eq!(lane.writes_intent(), next < 60);
         let taken = lane.take(100, usize::MAX);
         assert_eq!(taken.len(), records, "from {next}");
         next += i64::try_from(records).expect("few");
         lane.finish(NextOffset(next));
     }
-    lane.go_into_quarantine(0, 30, None);
+    lane.quarantine.begin(0, 30, None);
     for most in [25, 25, usize::MAX] {
-        assert_eq!(lane.most_rows(), most);
+        assert_eq!(lane.quarantine.most_rows(), most);
         lane.take_parked(&(0..25).collect::<Vec<_>>());
         lane.finish(NextOffset(next));
     }
 }
 
-/// Runs a lane to its end, where batches with a guilty record fail, or kill their actor: who was buried, in how many runs.
+/// Runs a lane to its end, where batches with a guilty record are refused, or kill their actor: who was buried, in how many runs.
 fn run_to_the_end(records: i64, guilty: &[i64], panics: bool) -> (Vec<i64>, usize) {
-    const LIMIT: u32 = 3;
     let lane = lane_at(0);
     lane.offer((0..records).map(record));
     let (mut buried, mut runs, mut epoch) = (Vec::new(), 0, 1);
@@ -270,21 +307,19 @@ fn run_to_the_end(records: i64, guilty: &[i64], panics: bool) -> (Vec<i64>, usiz
         runs += 1;
         let taken = lane.take(500, usize::MAX);
         let last = taken.last().expect("one at least").record.offset;
-        let crashed = taken[0].crashes >= LIMIT && taken.len() == 1;
-        let sick = taken.iter().any(|one| guilty.contains(&one.record.offset.0));
-        if crashed || (sick && !panics && lane.alone().is_some()) {
-            buried.push(last.0);
-        } else if sick && panics {
-            assert!(taken.iter().all(|one| one.crashes < LIMIT), "nobody is buried in company");
-            lane.actor_died("boom", LIMIT);
+        let (dead, tried): (Vec<_>, Vec<_>) = taken.iter().partition(|one| one.diagnosis.dead.is_some());
+        assert!(dead.is_empty() || taken.len() == 1, "nobody is buried in company");
+        let sick = tried.iter().any(|one| guilty.contains(&one.record.offset.0));
+        if sick && panics {
+            lane.actor_died("boom");
             epoch += 1;
             lane.claimed(epoch, lane.position().expect("claimed"), None);
-            continue;
         } else if sick {
-            lane.blame();
-            continue;
+            assert_ne!(lane.values_refused(&Cause::new("sql-23514", "no")), Refusal::OfNone);
+        } else {
+            buried.extend(dead.iter().map(|one| one.record.offset.0));
+            lane.finish(last.next());
         }
-        lane.finish(last.next());
     }
     (buried, runs)
 }

@@ -9,10 +9,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use dead_letters::{NextOffset, Offset};
 
-use super::quarantine::{CrashedRow, Quarantine, Questioned};
+use super::quarantine::{Diagnosis, Quarantine, Refusal};
 use crate::{
     Cause,
-    lease::{Intent, Landmark, Place},
+    lease::{Landmark, Place},
     record::Record,
 };
 
@@ -22,8 +22,8 @@ pub(crate) struct Taken {
     pub(crate) record: Arc<Record>,
     /// Offsets between the record before it and this one: transaction markers, compaction.
     pub(crate) gap: i64,
-    /// Actors that this record has killed.
-    pub(crate) crashes: u32,
+    /// What the quarantine says of it.
+    pub(crate) diagnosis: Diagnosis,
 }
 
 /// A lane's window. All of it is guarded by the lane's lock; nothing here waits.
@@ -51,8 +51,6 @@ pub(super) struct Window {
     finished: Option<Landmark>,
     /// Another record was found in the landmark's place: nothing is taken.
     strange: Option<(Cause, Option<Landmark>)>,
-    /// What is held against its records.
-    quarantine: Quarantine,
     /// Counts what was committed, from the window or from `parked`.
     commits: u64,
 }
@@ -153,20 +151,20 @@ impl Window {
     }
 
     /// Nothing that was delivered counts any more.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget(&mut self, quarantine: &Quarantine) {
         (self.verified, self.finished) = (None, None);
         self.queue.clear();
-        self.quarantine.forget();
+        quarantine.forget();
         self.bytes = 0;
         self.needs_seek = true;
     }
 
     /// The partition is at `next`. What is held below is finished; if the partition was moved otherwise than by what the
     /// window holds, Kafka has to be sought, and what it has there compared with `last`.
-    pub(super) fn claimed(&mut self, next: NextOffset, last: Option<Landmark>) {
+    pub(super) fn claimed(&mut self, next: NextOffset, last: Option<Landmark>, quarantine: &Quarantine) {
         let moved = self.position.is_some_and(|position| next < position) || next.0 > self.wanted;
         if moved || self.strange.is_some() {
-            self.forget();
+            self.forget(quarantine);
         }
         if self.queue.is_empty() && self.needs_seek {
             self.wanted = next.0;
@@ -179,30 +177,30 @@ impl Window {
             (self.verified, self.finished) = (last, last);
         }
         self.put_back();
-        self.advance(next);
+        self.advance(next, quarantine);
     }
 
     /// A batch is committed: everything below `next` is finished.
-    pub(super) fn finish(&mut self, next: NextOffset) {
+    pub(super) fn finish(&mut self, next: NextOffset, quarantine: &Quarantine) {
         self.commits += 1;
-        self.quarantine.committed(&self.parked_in_flight);
+        quarantine.committed(&self.parked_in_flight);
         self.put_back();
-        self.advance(next);
+        self.advance(next, quarantine);
     }
 
     pub(super) fn commits(&self) -> u64 {
         self.commits
     }
 
-    fn advance(&mut self, next: NextOffset) {
+    fn advance(&mut self, next: NextOffset, quarantine: &Quarantine) {
         let mut last = None;
         while self.queue.front().is_some_and(|delivered| delivered.record.offset.0 < next.0) {
             if let Some(done) = self.queue.pop_front() {
                 self.bytes -= done.record.size();
                 last = Some(Landmark::from(&*done.record));
-                self.quarantine.ended(done.record.offset.0);
             }
         }
+        quarantine.passed(next);
         self.finished = last.or(self.finished);
         self.verified = self.verified.or(last);
         if let Some(front) = self.queue.front_mut() {
@@ -243,11 +241,11 @@ impl Window {
         }
     }
 
-    /// Up to `max` records or bytes (at least one record) from the front, which stay; fewer where something is held against
-    /// them.
-    pub(super) fn take(&mut self, max: usize, max_bytes: usize) -> Vec<Taken> {
+    /// Up to `max` records or bytes (at least one record) from the front, which stay; fewer where some run apart.
+    pub(super) fn take(&mut self, max: usize, max_bytes: usize, quarantine: &Quarantine) -> Vec<Taken> {
         let below = |offset| self.queue.iter().take_while(|one| one.record.offset.0 < offset).count();
-        let most = self.front().map_or(0, |front| self.quarantine.most(front.0, below));
+        let most = self.front().map_or(0, |front| quarantine.most(front, below));
+        let diagnose = quarantine.diagnose_window();
         let mut bytes = 0;
         let batch: Vec<_> = self
             .queue
@@ -261,16 +259,11 @@ impl Window {
             .map(|delivered| Taken {
                 record: delivered.record.clone(),
                 gap: delivered.gap,
-                crashes: self.quarantine.crashes(delivered.record.offset.0),
+                diagnosis: diagnose(delivered.record.offset),
             })
             .collect();
         self.in_flight = batch.len();
         batch
-    }
-
-    /// Whether the window's first record, or some that wait, are to be run apart.
-    pub(super) fn questions(&self) -> bool {
-        self.quarantine.questions(self.front())
     }
 
     /// The first record's offset.
@@ -299,70 +292,42 @@ impl Window {
         }
     }
 
-    /// One of the records in flight is guilty: half of them are run next.
-    pub(super) fn blame(&mut self) {
+    /// One of the records in flight is guilty: half of them run next.
+    fn halve(&mut self, quarantine: &Quarantine) {
         let last = self.in_flight.checked_sub(1).and_then(|at| self.queue.get(at));
         let below = last.map(|last| last.record.offset.next().0);
-        self.quarantine.blame(below, std::mem::take(&mut self.parked_in_flight));
+        quarantine.halve(below, std::mem::take(&mut self.parked_in_flight));
         self.in_flight = 0;
     }
 
-    /// Unclean shutdown of the last owner: records up to `offset`, and `rows` that wait, are tried a few at a time.
-    pub(super) fn go_into_quarantine(&mut self, offset: i64, rows: usize, intent: Option<(Intent, u32)>) {
-        self.quarantine.go_into_quarantine(offset, rows, intent);
+    /// Values of the records in flight were refused: half of them run next, and one that was alone is dead. Where it is no
+    /// record's fault, they stay in flight.
+    pub(super) fn values_refused(&mut self, cause: &Cause, quarantine: &Quarantine) -> Refusal {
+        if self.in_flight() == 0 {
+            return Refusal::OfNone;
+        }
+        let refusal = quarantine.values_refused(self.front(), self.alone(), cause);
+        if refusal != Refusal::OfNone {
+            self.halve(quarantine);
+        }
+        refusal
     }
 
-    pub(super) fn is_in_quarantine(&self) -> bool {
-        self.position.is_some_and(|position| self.quarantine.is_in_quarantine(position.0))
-    }
-
-    pub(super) fn quarantines_rows(&self) -> bool {
-        self.quarantine.quarantines_rows()
-    }
-
-    pub(super) fn most_rows(&self) -> usize {
-        self.quarantine.most_rows()
-    }
-
-    pub(super) fn questioned(&self) -> Questioned {
-        self.quarantine.questioned()
-    }
-
-    pub(super) fn suspect(&self) -> Option<(Place, u32)> {
-        self.quarantine.suspect()
-    }
-
-    pub(super) fn take_parked(&mut self, ids: &[i64]) {
-        self.parked_in_flight = ids.to_vec();
-    }
-
-    pub(super) fn keep_rows(&mut self, waiting: impl Fn(i64) -> bool) {
-        self.quarantine.keep_rows(waiting);
-    }
-
-    pub(super) fn crashed_rows(&self) -> Vec<CrashedRow> {
-        self.quarantine.crashed_rows()
-    }
-
-    pub(super) fn crash_counted(&mut self, rows: &[CrashedRow]) {
-        self.quarantine.crash_counted(rows);
-    }
-
-    pub(super) fn last_panic(&self) -> Option<String> {
-        self.quarantine.last_panic()
-    }
-
-    /// The actor died. Counts the crash against the records in flight, of which half are run next. Returns how many there
-    /// were.
-    pub(super) fn actor_died(&mut self, panic: &str, limit: u32) -> usize {
+    /// The actor died. Puts it down to the records in flight, of which half run next. Returns how many there were.
+    pub(super) fn actor_died(&mut self, panic: &str, quarantine: &Quarantine) -> usize {
         let offsets: Vec<i64> =
             self.queue.iter().take(self.in_flight).map(|one| one.record.offset.0).collect();
         let records = self.in_flight();
-        self.quarantine.crashed(&offsets, &self.parked_in_flight, panic, limit);
+        quarantine.actor_died(&offsets, &self.parked_in_flight, panic);
         if records > 0 {
-            self.blame();
+            self.halve(quarantine);
         }
         records
+    }
+
+    /// The actor works on these rows of `parked`.
+    pub(super) fn take_parked(&mut self, ids: &[i64]) {
+        self.parked_in_flight = ids.to_vec();
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Claiming a partition.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use dead_letters::{NextOffset, Offset, TopicPartition};
 use deadpool_postgres::GenericClient;
@@ -92,6 +94,17 @@ pub(crate) enum Place {
     Offset(Offset),
     /// A row of `parked`.
     Parked(i64),
+}
+
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(Place::Offset(offset)) => write!(f, "offset {offset}"),
+            Self::One(Place::Parked(id)) => write!(f, "parked row {id}"),
+            Self::Offsets { first, until } => write!(f, "offsets {first} to {}", until - 1),
+            Self::Rows(rows) => write!(f, "{} parked rows", rows.len()),
+        }
+    }
 }
 
 /// A claim that must not be worked with.

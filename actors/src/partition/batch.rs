@@ -12,15 +12,12 @@ use crate::{
     event::{Attempt, Decoded, Event},
     failure::{Failure, MAX_MESSAGE, Rejection, shorten},
     handler::Handler,
-    lane::Taken,
+    lane::{Diagnosis, PROCESS_DEATH, Quarantine, Taken},
     lease::{Intent, Place},
     panics,
     record::Record,
     retry::ParkedRecord,
 };
-
-/// The code of a record that ended as many processes as one may.
-pub(super) const PROCESS_DEATH: &str = "process-death";
 
 /// Longest correlation id that is passed on to logs and dead letters, in bytes.
 const MAX_CORRELATION_ID: usize = 256;
@@ -33,9 +30,8 @@ pub(crate) struct Item {
     pub(crate) gap: i64,
     /// Set for a record that waited in `parked`; `None` for one fresh from the window.
     pub(crate) parked: Option<Waited>,
-    pub(crate) crashes: u32,
-    /// Decided before anything is tried: it killed too many actors, a constraint blames it, or an operator has ended its retries.
-    pub(crate) verdict: Option<(Class, Cause)>,
+    /// What was known of it before it was tried: it may be dead.
+    pub(crate) diagnosis: Diagnosis,
 }
 
 /// What a parked record brings along.
@@ -55,11 +51,11 @@ pub(crate) struct Waited {
 impl Item {
     /// A record from the window.
     pub(crate) fn fresh(taken: Taken) -> Self {
-        Self { record: taken.record, gap: taken.gap, parked: None, crashes: taken.crashes, verdict: None }
+        Self { record: taken.record, gap: taken.gap, parked: None, diagnosis: taken.diagnosis }
     }
 
     /// A record that waited.
-    pub(crate) fn waited(parked: ParkedRecord) -> Self {
+    pub(crate) fn waited(parked: ParkedRecord, quarantine: &Quarantine) -> Self {
         let waited = Waited {
             id: parked.id,
             generation: parked.generation,
@@ -69,14 +65,11 @@ impl Item {
             paused: parked.paused,
             due_at: parked.due_at,
         };
-        let verdict = parked.dead_letter.map(|reason| (Class::Exhausted, ended(&parked.cause, &reason)));
-        Self {
-            record: Arc::new(parked.record),
-            gap: 0,
-            parked: Some(waited),
-            crashes: parked.crashes,
-            verdict,
-        }
+        let mut diagnosis = quarantine.diagnose(Place::Parked(parked.id), parked.crashes);
+        // An operator has ended its retries.
+        let by_hand = parked.dead_letter.map(|reason| (Class::Exhausted, ended(&parked.cause, &reason)));
+        diagnosis.dead = diagnosis.dead.or(by_hand);
+        Self { record: Arc::new(parked.record), gap: 0, parked: Some(waited), diagnosis }
     }
 
     /// Failed attempts so far.
@@ -180,7 +173,7 @@ impl<H: Handler> Slot<H> {
             refused: None,
             item,
         };
-        if let Some((class, cause)) = slot.item.verdict.clone() {
+        if let Some((class, cause)) = slot.item.diagnosis.dead.clone() {
             // What ended processes may have done so in the decoder.
             let deadly = cause.code == PROCESS_DEATH;
             slot.outcome = Outcome::Dead(class, cause);
@@ -222,7 +215,7 @@ impl<H: Handler> Slot<H> {
                 event_id: event.id,
                 correlation_id: event.correlation_id,
                 failed_attempts: item.attempts(),
-                crashes: item.crashes,
+                crashes: item.diagnosis.crashes,
                 generation: item.generation(),
                 now,
                 age: item.age(now),
@@ -292,7 +285,7 @@ pub(crate) fn cut<H: Handler>(handler: &H, slots: &[Slot<H>]) -> usize {
 }
 
 /// Where a record is: in the log, or in `parked`.
-pub(super) fn place(item: &Item) -> Place {
+fn place(item: &Item) -> Place {
     item.parked.map_or(Place::Offset(item.record.offset), |waited| Place::Parked(waited.id))
 }
 

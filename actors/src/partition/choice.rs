@@ -2,13 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dead_letters::Class;
-
-use super::{
-    batch::{Item, PROCESS_DEATH, place},
-    pipeline::BatchError,
-    work::Work,
-};
+use super::{batch::Item, pipeline::BatchError, work::Work};
 use crate::{
     Cause,
     connection::Connection,
@@ -41,14 +35,9 @@ impl<H: Handler> Work<H> {
         Ok(items)
     }
 
-    /// Whether what waited and what is fresh run together: nothing has to be tried apart.
+    /// Whether what waited and what is fresh run together: nothing has to run apart.
     fn mixes(&self) -> bool {
-        !self.is_watched() && !self.circuit.is_open()
-    }
-
-    /// Whether it has to be known whose fault it is when an actor or a process dies.
-    pub(super) fn is_watched(&self) -> bool {
-        self.lane.is_in_quarantine() || self.lane.quarantines_rows() || self.lane.questions()
+        !self.lane.runs_apart() && !self.circuit.is_open()
     }
 
     /// Why nothing new may be taken, if so many records wait. Those that were put back do not count: they are bounded where
@@ -68,7 +57,7 @@ impl<H: Handler> Work<H> {
         let settings = &self.shared.settings;
         let now = self.shared.clock.now();
         // What processes have died of comes first, so that nothing else's progress hides it.
-        match self.lane.suspect().map(|(place, _)| place) {
+        match self.lane.quarantine.deadly() {
             Some(Place::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
             Some(Place::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
             _ => {}
@@ -84,15 +73,17 @@ impl<H: Handler> Work<H> {
         if apart && self.rows_were_last && !full && self.lane.front().is_some() {
             return Vec::new();
         }
-        let questioned = self.lane.questioned();
-        let mut first = self.chains.due_among(now, &questioned.rows);
+        let apart = self.lane.quarantine.rows_apart();
+        let mut first = self.chains.due_among(now, &apart.rows);
         if !first.is_empty() {
-            first.truncate(questioned.share(first.len()).min(self.size.most()));
+            first.truncate(apart.share(first.len()).min(self.size.most()));
             return first;
         }
         let limit = match self.cut_off {
             Some(_) => 1,
-            None => self.circuit.limit(self.size.most()).min(self.lane.most_rows()).min(self.appetite),
+            None => {
+                self.circuit.limit(self.size.most()).min(self.lane.quarantine.most_rows()).min(self.appetite)
+            }
         };
         // While new records wait, what is old leaves them half of the batch.
         let shares = !full && self.mixes() && self.lane.front().is_some();
@@ -121,7 +112,7 @@ impl<H: Handler> Work<H> {
             return Vec::new();
         }
         let taken = self.lane.take(self.circuit.limit(records), bytes);
-        taken.into_iter().map(|taken| self.judged(Item::fresh(taken))).collect()
+        taken.into_iter().map(Item::fresh).collect()
     }
 
     /// Waiting records whose time has come.
@@ -131,32 +122,6 @@ impl<H: Handler> Work<H> {
         let rows = connection.read(&self.shared.settings.limits, fetch).await?;
         self.lane.take_parked(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
         failpoint!(ParkedFetched);
-        Ok(rows.into_iter().map(|row| self.judged(Item::waited(row))).collect())
-    }
-
-    /// A record that is not tried again.
-    fn judged(&self, mut item: Item) -> Item {
-        if let Some(verdict) = self.verdict(place(&item), item.crashes) {
-            item.verdict = Some(verdict);
-        }
-        item
-    }
-
-    /// Why a record is not tried again: it has killed as many actors or processes as one may, or its values were refused.
-    pub(super) fn verdict(&self, here: Place, crashes: u32) -> Option<(Class, Cause)> {
-        let settings = &self.shared.settings;
-        if let Some((_, cause)) = self.blamed.as_ref().filter(|(blamed, _)| *blamed == here) {
-            return Some((Class::Permanent, cause.clone()));
-        }
-        let suspect = self.lane.suspect().filter(|(place, _)| *place == here);
-        if let Some((_, deaths)) = suspect.filter(|(_, deaths)| *deaths >= settings.death_limit) {
-            let message =
-                format!("{deaths} processes died (unclean shutdown) while they tried this record alone");
-            return Some((Class::Crash, Cause::new(PROCESS_DEATH, message)));
-        }
-        (crashes >= settings.crash_limit).then(|| {
-            let panic = self.lane.last_panic().unwrap_or_else(|| "an actor died on it".to_owned());
-            (Class::Crash, Cause::new("crash", panic))
-        })
+        Ok(rows.into_iter().map(|row| Item::waited(row, &self.lane.quarantine)).collect())
     }
 }

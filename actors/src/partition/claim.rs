@@ -42,7 +42,7 @@ impl<H: Handler> Work<H> {
                 self.outbox.claimed(&claim);
                 self.recovered();
                 self.lane.set_paused(claimed.paused);
-                self.take_care(&claimed);
+                self.begin_quarantine(&claimed);
                 self.lane.claimed(
                     claim.epoch,
                     claim.next_offset,
@@ -68,19 +68,19 @@ impl<H: Handler> Work<H> {
 
     /// After an unclean end the first batch's worth runs a few records at a time, each lot with its intent written: one of them
     /// may be what ended the process. The lot in which a process ended runs record by record.
-    fn take_care(&mut self, claimed: &Claimed) {
+    fn begin_quarantine(&mut self, claimed: &Claimed) {
         if !claimed.unclean || self.lane.kind == LaneKind::Requeue {
             return;
         }
         let first_batch = self.shared.settings.batch_max_records;
         let until =
             claimed.claim.next_offset.0.saturating_add(i64::try_from(first_batch).unwrap_or(i64::MAX));
-        self.lane.go_into_quarantine(until, first_batch.min(self.chains.len()), claimed.intent.clone());
+        self.lane.quarantine.begin(until, first_batch.min(self.chains.len()), claimed.intent.clone());
         tracing::warn!(
             topic = &*self.lane.source.topic,
             partition = self.lane.source.partition,
             next_offset = claimed.claim.next_offset.0,
-            suspect = ?claimed.intent,
+            tried = claimed.intent.as_ref().map(|(intent, _)| display(intent)),
             "unclean shutdown of the last owner; its first records run a few at a time (quarantine)"
         );
     }
@@ -107,13 +107,13 @@ impl<H: Handler> Work<H> {
         failpoint!(ClaimCommitted);
         let limits = &self.shared.settings.limits;
         let connection = Connection::get(&self.shared.pool).await?;
-        let crashed = self.lane.crashed_rows();
+        let crashed = self.lane.quarantine.crashed_rows();
         if !crashed.is_empty() {
             let (alone, company): (Vec<_>, Vec<_>) = crashed.iter().partition(|row| row.alone);
             let ids = |rows: Vec<&CrashedRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
             let (alone, company) = (ids(alone), ids(company));
             connection.write(limits, retry::count_crash(&*connection, &alone, &company)).await?;
-            self.lane.crash_counted(&crashed);
+            self.lane.quarantine.crash_counted(&crashed);
         }
         // No number is given twice, whatever became of the lease.
         claimed.claim = connection.read(limits, self.outbox.above_all(&*connection, claimed.claim)).await?;
@@ -123,7 +123,7 @@ impl<H: Handler> Work<H> {
         self.lane.take_noticed();
         self.read_chains(&connection, Wanted::Behind(0, HELD)).await?;
         let beyond = self.chains.beyond().unwrap_or(i64::MAX);
-        self.lane.keep_rows(|id| id > beyond || self.chains.due_at(id).is_some());
+        self.lane.quarantine.keep_rows(|id| id > beyond || self.chains.due_at(id).is_some());
         Ok((claimed, low))
     }
 

@@ -38,8 +38,6 @@ pub(crate) struct Context<'a, H: Handler> {
     pub(crate) source: &'a TopicPartition,
     pub(crate) outbox: &'a Streams,
     pub(crate) claim: Claim,
-    /// Why a record is not put back, for each: it was tried, and PostgreSQL cannot store it, or actors died of it.
-    pub(crate) refused: Vec<Option<(Class, Cause)>>,
 }
 
 /// Put-back records of one lane that wait at the most: further ones stay in Kafka. They would keep nothing from running, and
@@ -84,7 +82,7 @@ pub(crate) async fn run<H: Handler>(
     let kept = kept(shared, taken).await?;
     let (mut requeued, mut emits, mut lost) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
     let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
-    for (Taken { record, gap, .. }, refused) in taken.iter().zip(&context.refused) {
+    for Taken { record, gap, diagnosis } in taken {
         claim = claim.past(record);
         counts.gaps += gap;
         journal.push(Mark::Gap, *gap);
@@ -103,7 +101,8 @@ pub(crate) async fn run<H: Handler>(
             }
             continue;
         }
-        let placed = match refused {
+        let placed = match &diagnosis.dead {
+            // It was tried, and PostgreSQL cannot store it, or actors died of it.
             Some((class, cause)) => Err((*class, cause.clone())),
             None => origin(record, &shared.settings.group, &partitions, &kept)
                 .map_err(|cause| (Class::Poison, cause)),

@@ -181,7 +181,7 @@ impl<H: Handler> Children<H> {
             return;
         }
         child.actor = None;
-        let records = child.lane.actor_died(reason, self.shared.settings.crash_limit);
+        let records = child.lane.actor_died(reason);
         let commits = child.lane.commits();
         let progressed = commits != child.commits;
         child.commits = commits;

@@ -12,6 +12,7 @@ use crate::{
     Cause,
     connection::Soundness,
     handler::Handler,
+    lane::Refusal,
     metrics::CIRCUIT_OPENED,
     retry::{Systemic, delay},
     sql,
@@ -47,7 +48,6 @@ impl<H: Handler> Work<H> {
             (run, _) => (run + run / 2).max(LEAST),
         };
         self.use_hints = true;
-        self.blamed = None;
         self.stale = 0;
         self.wide = committed.all_ignored;
         self.last_write = Instant::now();
@@ -108,18 +108,14 @@ impl<H: Handler> Work<H> {
 
     /// A record's values were refused: the next batch is half of this one, until the record that fails is alone.
     fn refused(&mut self, cause: Cause) -> Next {
-        let alone = self.lane.alone();
-        let buried = self.blamed.as_ref().map(|(place, _)| *place);
-        if self.lane.in_flight() == 0 || (alone.is_some() && alone == buried) {
-            // No record, or none that could be buried: no record's fault.
-            return self.out_of_order(cause);
+        match self.lane.values_refused(&cause) {
+            Refusal::OfNone => return self.out_of_order(cause),
+            Refusal::OfOne => {
+                tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                    "a record's values were refused; redoing the batch by halves to find it");
+            }
+            Refusal::Again => {}
         }
-        if !self.lane.questions() {
-            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                "a record's values were refused; redoing the batch by halves to find it");
-        }
-        self.lane.blame();
-        self.blamed = alone.map(|place| (place, cause));
         Next::Again
     }
 

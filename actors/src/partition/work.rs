@@ -21,7 +21,7 @@ use crate::{
     Cause,
     connection::Connection,
     handler::Handler,
-    lane::{Lane, LaneKind, Taken},
+    lane::{Lane, LaneKind},
     lease::{self, Claim, Intent, Place},
     outbox::Streams,
     retry::{Chains, Circuit},
@@ -58,8 +58,6 @@ pub(crate) struct Work<H: Handler> {
     pub(super) use_hints: bool,
     /// The last batch was ignored, all of it: the next may hold whatever the window does, until events come again.
     pub(super) wide: bool,
-    /// This record's values were refused: it is not tried again.
-    pub(super) blamed: Option<(Place, Cause)>,
     /// How many records a batch may hold.
     pub(super) size: BatchSize,
     /// Batches since the last commit that failed by a statement prepared before the tables changed.
@@ -113,7 +111,6 @@ impl<H: Handler> Work<H> {
             cut_off: None,
             use_hints: true,
             wide: false,
-            blamed: None,
             size,
             stale: 0,
             try_again: None,
@@ -199,8 +196,8 @@ impl<H: Handler> Work<H> {
             drop(permit);
             if due.is_empty() {
                 self.nothing_fails();
-                // A suspect that is still to be delivered wakes the actor when it comes.
-                let comes = matches!(self.lane.suspect(), Some((Place::Offset(_), _)));
+                // One that processes have died of, and that is still to be delivered, wakes the actor when it comes.
+                let comes = matches!(self.lane.quarantine.deadly(), Some(Place::Offset(_)));
                 return self.idle(self.next_due().filter(|_| !comes)).await;
             }
             // Rows that somebody took out of the table: everything has to be learnt again.
@@ -209,8 +206,9 @@ impl<H: Handler> Work<H> {
         };
         let of_rows = first.parked.is_some();
         self.rows_were_last = of_rows && items.last().is_some_and(|item| item.parked.is_some());
-        let careful = if of_rows { self.lane.quarantines_rows() } else { self.lane.is_in_quarantine() };
-        if careful && let Err(error) = self.write_intent(&claim, &intent(&items)).await {
+        let quarantined =
+            if of_rows { self.lane.quarantine.writes_rows_intent() } else { self.lane.writes_intent() };
+        if quarantined && let Err(error) = self.write_intent(&claim, &intent(&items)).await {
             return self.failed(error);
         }
         let context = Context {
@@ -223,7 +221,7 @@ impl<H: Handler> Work<H> {
             use_hints: self.use_hints,
             circuit: &self.circuit,
             calls: &self.calls,
-            alone: self.is_watched(),
+            alone: self.lane.runs_apart(),
         };
         match pipeline::run(&context, items, permit).await {
             Ok(committed) => self.committed(committed),
@@ -238,15 +236,8 @@ impl<H: Handler> Work<H> {
             self.nothing_fails();
             return self.idle(None).await;
         }
-        let verdict = |one: &Taken| self.verdict(Place::Offset(one.record.offset), one.crashes);
-        let refused = taken.iter().map(verdict).collect();
-        let context = requeue::Context {
-            shared: &self.shared,
-            source: &self.lane.source,
-            outbox: &self.outbox,
-            claim,
-            refused,
-        };
+        let context =
+            requeue::Context { shared: &self.shared, source: &self.lane.source, outbox: &self.outbox, claim };
         let room = match requeue::room(&context, &taken).await {
             Ok(room) => room,
             Err(error) => return self.failed(error),

@@ -28,6 +28,12 @@ async fn a_record_that_ends_every_process_is_buried_and_its_neighbours_are_not()
         member.aborted().await;
         if death > 0 {
             assert!(member.has_said("unclean shutdown"), "{}", member.last_words());
+            // Of what the last owner tried nothing is known at first.
+            for tried in ["tried=offsets 0 to 7", "tried=offset 3"] {
+                let expected = (death == 2 && tried.contains("to")) || (death > 2 && !tried.contains("to"));
+                assert_eq!(member.has_said(tried), expected, "{death}: {}", member.last_words());
+            }
+            assert!(!member.has_said("None"), "{}", member.last_words());
         }
     }
     let last = Member::spawn(&world, &manners);

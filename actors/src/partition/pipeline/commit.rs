@@ -146,7 +146,7 @@ async fn register<H: Handler>(
     for slot in slots.iter_mut() {
         // One statement must not name an id twice: a twin's outcome follows from the first's.
         // One that is dead before it was tried is registered too: its event must not be tried when it comes again.
-        let judged = slot.item.verdict.is_some();
+        let judged = slot.item.diagnosis.dead.is_some();
         let event = slot.decoded.as_ref().filter(|_| judged || slot.outcome == Outcome::Open);
         let Some(event) = event.filter(|event| seen.insert(event.attempt.event_id)) else { continue };
         entries.push(Entry {
@@ -241,7 +241,7 @@ async fn park<H: Handler>(
                 continue;
             }
         };
-        let crashes = i32::try_from(slot.item.crashes).unwrap_or(i32::MAX);
+        let crashes = i32::try_from(slot.item.diagnosis.crashes).unwrap_or(i32::MAX);
         let failed = matches!(tally, Some(Tally::Failed | Tally::NotYet));
         match (slot.item.parked, &slot.decoded) {
             (Some(waited), _) => {

@@ -112,7 +112,7 @@ impl InOrder {
         let slot = &mut rest[0];
         let Some(event) = &slot.decoded else { return false };
         let id = event.attempt.event_id;
-        if slot.item.verdict.is_some() {
+        if slot.item.diagnosis.dead.is_some() {
             self.first.entry(id).or_insert(at);
         }
         if slot.outcome != Outcome::Open {

@@ -20,7 +20,7 @@ pub(super) fn mark_duplicates<H: Handler>(
     known: &HashMap<Uuid, Known>,
 ) {
     for slot in slots {
-        let judged = slot.item.verdict.is_some();
+        let judged = slot.item.diagnosis.dead.is_some();
         let Some(event) = slot.decoded.as_ref().filter(|_| judged || slot.outcome == Outcome::Open) else {
             continue;
         };

@@ -31,14 +31,14 @@ pub(crate) fn dead<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>, now: Da
         Class::Poison => 0,
         // Dead before it was tried again: what is judged beforehand as exhausted is so by an operator.
         Class::Crash => slot.item.attempts(),
-        Class::Exhausted if slot.item.verdict.is_some() => slot.item.attempts(),
+        Class::Exhausted if slot.item.diagnosis.dead.is_some() => slot.item.attempts(),
         Class::Permanent | Class::Exhausted => slot.item.attempts() + 1,
     };
     let mut letter = letter(context.shared, &slot.item.record, slot.item.generation(), *class, cause, now);
     letter.event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id);
     letter.event_type = slot.decoded.as_ref().map(|event| event.event_type.clone());
     letter.correlation_id = slot.correlation_id().map(Into::into);
-    letter.attempts = tried + slot.item.crashes;
+    letter.attempts = tried + slot.item.diagnosis.crashes;
     letter.first_failed_at = slot.item.parked.and_then(|waited| waited.first_failed_at).unwrap_or(now);
     Some(sent(&letter, &slot.item.record))
 }

@@ -21,7 +21,7 @@ pub(super) fn observe<H: Handler>(circuit: &Circuit, slots: &[Slot<H>]) -> Vec<O
 }
 
 fn observation<H: Handler>(slot: &Slot<H>) -> Option<Observation> {
-    let event = slot.decoded.as_ref().filter(|_| slot.item.verdict.is_none())?;
+    let event = slot.decoded.as_ref().filter(|_| slot.item.diagnosis.dead.is_none())?;
     let failed = failure(slot).map(of_cause);
     let tried =
         failed.is_some() || matches!(slot.outcome, Outcome::Applied | Outcome::Dead(Class::Permanent, _));
@@ -34,7 +34,7 @@ fn observation<H: Handler>(slot: &Slot<H>) -> Option<Observation> {
 fn failure<H: Handler>(slot: &Slot<H>) -> Option<&Cause> {
     match &slot.outcome {
         Outcome::Again(cause, _, Tally::Failed) => Some(cause),
-        Outcome::Dead(Class::Exhausted, cause) if slot.item.verdict.is_none() => Some(cause),
+        Outcome::Dead(Class::Exhausted, cause) if slot.item.diagnosis.dead.is_none() => Some(cause),
         _ => None,
     }
 }

@@ -75,7 +75,7 @@ impl Redo {
             slot.registered = false;
             if *open {
                 slot.outcome = Outcome::Open;
-            } else if let Some((class, cause)) = &slot.item.verdict {
+            } else if let Some((class, cause)) = &slot.item.diagnosis.dead {
                 slot.outcome = Outcome::Dead(*class, cause.clone());
             }
         }

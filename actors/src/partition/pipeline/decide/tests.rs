@@ -11,7 +11,7 @@ use crate::{
     event::{Attempt, Decoded, Event},
     failure::Rejection,
     handler::{LoadResult, Lock, SaveResult},
-    lane::Taken,
+    lane::{Diagnosis, Taken},
     partition::batch::Waited,
     record::Record,
 };
@@ -111,7 +111,7 @@ fn slot(planned: &Planned, offset: i64, now: DateTime<Utc>) -> Slot<Sums> {
         value: Some(Box::new([id, planned.key, n, planned.mode as u8])),
         headers: Headers::new(),
     };
-    let taken = Taken { record: std::sync::Arc::new(record), gap: 0, crashes: 0 };
+    let taken = Taken { record: std::sync::Arc::new(record), gap: 0, diagnosis: Diagnosis::default() };
     Slot::decode(&Sums, Item::fresh(taken), now)
 }
 
