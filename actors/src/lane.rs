@@ -314,8 +314,8 @@ impl Lane {
     }
 
     /// Why this is not the log that the partition was read from, if it is not.
-    pub(crate) fn strange(&self) -> Option<(Cause, Option<Landmark>)> {
-        self.window.lock().strange()
+    pub(crate) fn log_mismatch(&self) -> Option<(Cause, Option<Landmark>)> {
+        self.window.lock().mismatch()
     }
 
     /// Counts what was committed here.

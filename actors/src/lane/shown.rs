@@ -69,7 +69,7 @@ impl Lane {
                 cause.message,
                 lasted.as_secs()
             );
-            self.mismatch(Cause::new(UNREADABLE, words));
+            self.log_mismatched(Cause::new(UNREADABLE, words));
         }
     }
 
@@ -114,15 +114,15 @@ impl Lane {
         let mut window = self.window.lock();
         // It may have been reset since it was asked for.
         if window.verified() == Some(landmark) {
-            window.mismatch(cause, Some(landmark));
+            window.mismatched(cause, Some(landmark));
             drop(window);
             self.wake();
         }
     }
 
     /// Nothing more is taken, and the actor halts and says why.
-    pub(crate) fn mismatch(&self, cause: Cause) {
-        self.window.lock().mismatch(cause, None);
+    pub(crate) fn log_mismatched(&self, cause: Cause) {
+        self.window.lock().mismatched(cause, None);
         self.wake();
     }
 

@@ -83,7 +83,7 @@ fn nothing_is_accepted_before_the_claim_and_the_seek() {
 }
 
 #[test]
-fn reading_begins_with_the_last_record_and_another_in_its_place_is_strange() {
+fn reading_begins_with_the_last_record_and_another_in_its_place_is_a_log_mismatch() {
     let at = |timestamp_ms| Some(Landmark { offset: Offset(4), timestamp_ms });
     let lane = unclaimed();
     lane.claimed(1, NextOffset(7), at(0));
@@ -91,18 +91,18 @@ fn reading_begins_with_the_last_record_and_another_in_its_place_is_strange() {
     lane.sought(4);
     lane.offer([4, 7].map(record).into_iter());
     assert_eq!(offsets(&lane.take(10, usize::MAX)), [7], "5 and 6 hold no record");
-    assert!(lane.strange().is_none());
+    assert!(lane.log_mismatch().is_none());
 
     let lane = unclaimed();
     lane.claimed(1, NextOffset(7), at(1));
     lane.sought(4);
     lane.offer([4, 7].map(record).into_iter());
     assert!(lane.take(10, usize::MAX).is_empty() && lane.room(10, 10).is_none());
-    assert_eq!(lane.strange().map(|cause| cause.0.code), Some("another-log".into()));
+    assert_eq!(lane.log_mismatch().map(|cause| cause.0.code), Some("another-log".into()));
     assert_eq!(lane.seek_target(), None, "nothing more is wanted of it");
     // A reset forgets what was there.
     lane.claimed(2, NextOffset(7), None);
-    assert_eq!((lane.strange(), lane.seek_target()), (None, Some(7)));
+    assert_eq!((lane.log_mismatch(), lane.seek_target()), (None, Some(7)));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_has_gone_astray_is_read_again_from_the_last_record() {
     lane.gone_astray();
     lane.sought(8);
     lane.offer([Record { timestamp_ms: 9, ..record(8) }].into_iter());
-    assert!(lane.strange().is_some(), "the log was made anew meanwhile");
+    assert!(lane.log_mismatch().is_some(), "the log was made anew meanwhile");
 }
 
 #[test]

@@ -49,8 +49,8 @@ pub(super) struct Window {
     /// again.
     verified: Option<Landmark>,
     finished: Option<Landmark>,
-    /// Another record was found in the landmark's place: nothing is taken.
-    strange: Option<(Cause, Option<Landmark>)>,
+    /// The log is not the one that was read, or cannot be read: nothing is taken.
+    mismatch: Option<(Cause, Option<Landmark>)>,
     /// Counts what was committed, from the window or from `parked`.
     commits: u64,
 }
@@ -96,16 +96,16 @@ impl Window {
     fn recognises(&mut self, record: &Record) -> bool {
         let Some(last) = self.landmark.take_if(|last| last.offset <= record.offset) else { return true };
         if last.offset == record.offset && last.timestamp_ms != record.timestamp_ms {
-            self.mismatch(another_log(last, record.timestamp_ms), Some(last));
+            self.mismatched(another_log(last, record.timestamp_ms), Some(last));
             return false;
         }
         true
     }
 
     /// Nothing more is taken, for this reason; if the log is another, because it does not hold `landmark`.
-    pub(super) fn mismatch(&mut self, cause: Cause, landmark: Option<Landmark>) {
+    pub(super) fn mismatched(&mut self, cause: Cause, landmark: Option<Landmark>) {
         self.needs_seek = true;
-        self.strange = Some((cause, landmark));
+        self.mismatch = Some((cause, landmark));
     }
 
     /// The next offset wanted from Kafka.
@@ -113,9 +113,9 @@ impl Window {
         self.wanted
     }
 
-    /// Why nothing is taken.
-    pub(super) fn strange(&self) -> Option<(Cause, Option<Landmark>)> {
-        self.strange.clone()
+    /// Why nothing is taken, if the log is to blame.
+    pub(super) fn mismatch(&self) -> Option<(Cause, Option<Landmark>)> {
+        self.mismatch.clone()
     }
 
     /// How many more records and bytes may come; `None` when none may, or none is to be taken yet.
@@ -130,7 +130,7 @@ impl Window {
     }
 
     pub(super) fn seek_target(&self) -> Option<i64> {
-        (self.position.is_some() && self.needs_seek && self.strange.is_none()).then(|| self.start())
+        (self.position.is_some() && self.needs_seek && self.mismatch.is_none()).then(|| self.start())
     }
 
     pub(super) fn sought(&mut self, offset: i64) {
@@ -163,13 +163,13 @@ impl Window {
     /// window holds, Kafka has to be sought, and what it has there compared with `last`.
     pub(super) fn claimed(&mut self, next: NextOffset, last: Option<Landmark>, quarantine: &Quarantine) {
         let moved = self.position.is_some_and(|position| next < position) || next.0 > self.wanted;
-        if moved || self.strange.is_some() {
+        if moved || self.mismatch.is_some() {
             self.forget(quarantine);
         }
         if self.queue.is_empty() && self.needs_seek {
             self.wanted = next.0;
         }
-        self.strange = None;
+        self.mismatch = None;
         if self.needs_seek {
             (self.landmark, self.last) = (last, last);
         }
@@ -231,7 +231,7 @@ impl Window {
 
     /// A record that the log is known to have held.
     pub(super) fn verified(&self) -> Option<Landmark> {
-        self.verified.filter(|_| self.strange.is_none())
+        self.verified.filter(|_| self.mismatch.is_none())
     }
 
     /// It still does: the newest that was finished is to be seen next.

@@ -141,7 +141,7 @@ impl<H: Handler> Work<H> {
         for (key, id) in self.calls.get_mut().ended() {
             self.chains.delay(&key, id, DateTime::UNIX_EPOCH);
         }
-        if let Some((cause, landmark)) = self.lane.strange() {
+        if let Some((cause, landmark)) = self.lane.log_mismatch() {
             return self.halt_on_log(&claim, &cause, landmark).await;
         }
         if self.outbox.is_behind() {
