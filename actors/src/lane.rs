@@ -4,6 +4,7 @@
 //! predecessor had in flight.
 
 mod bell;
+mod item;
 mod quarantine;
 mod shown;
 mod standing;
@@ -24,11 +25,11 @@ use parking_lot::{Condvar, Mutex};
 
 pub(crate) use self::{
     bell::Bell,
-    quarantine::{CrashLimits, CrashedRow, Diagnosis, PROCESS_DEATH, Quarantine, Refusal},
-    window::Taken,
+    item::Item,
+    quarantine::{CrashLimits, CrashedRow, PROCESS_DEATH, Quarantine, Refusal},
 };
 use self::{standing::Standing, wake::Wake, window::Window};
-use crate::{Backlog, Cause, lease::Landmark, outbox::Tracks, record::Record};
+use crate::{Backlog, Cause, lease::Landmark, outbox::Tracks, record::Record, retry::ParkedRecord};
 
 /// What a lane's records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +243,7 @@ impl Lane {
     }
 
     /// Takes up to `max` records or bytes (at least one record) from the front, without removing them.
-    pub(crate) fn take(&self, max: usize, max_bytes: usize) -> Vec<Taken> {
+    pub(crate) fn take(&self, max: usize, max_bytes: usize) -> Vec<Item> {
         self.window.lock().take(max, max_bytes, &self.quarantine)
     }
 
@@ -332,9 +333,10 @@ impl Lane {
         }
     }
 
-    /// The actor works on these parked rows.
-    pub(crate) fn take_parked(&self, ids: &[i64]) {
-        self.window.lock().take_parked(ids);
+    /// Takes parked rows.
+    pub(crate) fn take_parked(&self, rows: Vec<ParkedRecord>) -> Vec<Item> {
+        self.window.lock().take_parked(rows.iter().map(|row| row.id).collect());
+        rows.into_iter().map(|row| Item::waited(row, &self.quarantine)).collect()
     }
 
     /// Whether some of its records run apart: then it has to be known whose fault it is when an actor or a process dies.

@@ -32,7 +32,7 @@ fn lane_at(next: i64) -> Lane {
     lane
 }
 
-fn offsets(batch: &[Taken]) -> Vec<i64> {
+fn offsets(batch: &[Item]) -> Vec<i64> {
     batch.iter().map(|taken| taken.record.offset.0).collect()
 }
 
@@ -207,26 +207,26 @@ fn a_record_of_another_log_is_not_dead_for_what_one_in_its_place_was() {
     lane.claimed(3, NextOffset(5), None);
     lane.sought(5);
     lane.offer([5].map(record).into_iter());
-    assert_eq!(lane.take(1, usize::MAX)[0].diagnosis, Diagnosis::default());
+    assert_eq!(lane.take(1, usize::MAX)[0].diagnosis.dead, None);
 }
 
 #[test]
 fn waiting_records_that_killed_their_actor_are_run_apart() {
     let lane = lane_at(0);
-    lane.take_parked(&[7, 8]);
+    lane.window.lock().take_parked(vec![7, 8]);
     assert_eq!((lane.actor_died("boom"), lane.window.lock().alone()), (2, None));
     let in_company = [7, 8].map(|id| CrashedRow { id, alone: false });
     assert_eq!(lane.quarantine.crashed_rows(), in_company);
     lane.quarantine.crash_counted(&in_company);
     let apart = lane.quarantine.rows_apart();
     assert_eq!((apart.rows.len(), apart.share(2)), (2, 1));
-    lane.take_parked(&[7]);
+    lane.window.lock().take_parked(vec![7]);
     assert_eq!(lane.window.lock().alone(), Some(Place::Parked(7)));
     lane.put_back();
     assert!(lane.runs_apart(), "a server that was gone settles nothing");
-    lane.take_parked(&[7]);
+    lane.window.lock().take_parked(vec![7]);
     lane.finish(NextOffset(0));
-    lane.take_parked(&[8]);
+    lane.window.lock().take_parked(vec![8]);
     assert_eq!(lane.actor_died("boom"), 1);
     assert_eq!(lane.quarantine.crashed_rows(), [CrashedRow { id: 8, alone: true }]);
     lane.quarantine.keep_rows(|_| false);
@@ -237,7 +237,7 @@ fn waiting_records_that_killed_their_actor_are_run_apart() {
 fn what_was_cut_off_a_batch_is_not_in_flight() {
     let lane = lane_at(0);
     lane.offer((0..4).map(record));
-    lane.take_parked(&[7, 8]);
+    lane.window.lock().take_parked(vec![7, 8]);
     lane.take(4, usize::MAX);
     lane.keep_in_flight(3);
     assert_eq!((lane.in_flight(), lane.window.lock().alone()), (3, None));
@@ -293,7 +293,7 @@ fn after_an_unclean_end_the_first_records_run_a_few_at_a_time_and_those_last_tri
     lane.quarantine.begin(0, 30, None);
     for most in [25, 25, usize::MAX] {
         assert_eq!(lane.quarantine.most_rows(), most);
-        lane.take_parked(&(0..25).collect::<Vec<_>>());
+        lane.window.lock().take_parked((0..25).collect());
         lane.finish(NextOffset(next));
     }
 }

@@ -9,22 +9,15 @@ use std::{
 use chrono::{DateTime, Utc};
 use dead_letters::{NextOffset, Offset};
 
-use super::quarantine::{Diagnosis, Quarantine, Refusal};
+use super::{
+    item::Item,
+    quarantine::{Quarantine, Refusal},
+};
 use crate::{
     Cause,
     lease::{Landmark, Place},
     record::Record,
 };
-
-/// A record in flight, with the offsets before it that hold none.
-#[derive(Clone, Debug)]
-pub(crate) struct Taken {
-    pub(crate) record: Arc<Record>,
-    /// Offsets between the record before it and this one: transaction markers, compaction.
-    pub(crate) gap: i64,
-    /// What the quarantine says of it.
-    pub(crate) diagnosis: Diagnosis,
-}
 
 /// A lane's window. All of it is guarded by the lane's lock; nothing here waits.
 #[derive(Debug, Default)]
@@ -242,7 +235,7 @@ impl Window {
     }
 
     /// Up to `max` records or bytes (at least one record) from the front, which stay; fewer where some run apart.
-    pub(super) fn take(&mut self, max: usize, max_bytes: usize, quarantine: &Quarantine) -> Vec<Taken> {
+    pub(super) fn take(&mut self, max: usize, max_bytes: usize, quarantine: &Quarantine) -> Vec<Item> {
         let below = |offset| self.queue.iter().take_while(|one| one.record.offset.0 < offset).count();
         let most = self.front().map_or(0, |front| quarantine.most(front, below));
         let diagnose = quarantine.diagnose_window();
@@ -256,9 +249,10 @@ impl Window {
                 bytes += delivered.record.size();
                 first || bytes <= max_bytes
             })
-            .map(|delivered| Taken {
+            .map(|delivered| Item {
                 record: delivered.record.clone(),
                 gap: delivered.gap,
+                parked: None,
                 diagnosis: diagnose(delivered.record.offset),
             })
             .collect();
@@ -326,8 +320,8 @@ impl Window {
     }
 
     /// The actor works on these rows of `parked`.
-    pub(super) fn take_parked(&mut self, ids: &[i64]) {
-        self.parked_in_flight = ids.to_vec();
+    pub(super) fn take_parked(&mut self, ids: Vec<i64>) {
+        self.parked_in_flight = ids;
     }
 
     pub(super) fn len(&self) -> usize {

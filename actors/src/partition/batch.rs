@@ -1,112 +1,24 @@
 //! A batch on its way through the pipeline: records, what is known of them, what becomes of them.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use dead_letters::{Class, Truncated};
-use uuid::Uuid;
 
 use crate::{
     Cause,
     dedupe::payload_hash,
     event::{Attempt, Decoded, Event},
-    failure::{Failure, MAX_MESSAGE, Rejection, shorten},
+    failure::{Failure, Rejection, shorten},
     handler::Handler,
-    lane::{Diagnosis, PROCESS_DEATH, Quarantine, Taken},
-    lease::{Intent, Place},
+    lane::{Item, PROCESS_DEATH},
+    lease::Intent,
     panics,
     record::Record,
-    retry::ParkedRecord,
 };
 
 /// Longest correlation id that is passed on to logs and dead letters, in bytes.
 const MAX_CORRELATION_ID: usize = 256;
-
-/// A record to be handled.
-#[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub(crate) record: Arc<Record>,
-    /// Offsets before it that hold no record.
-    pub(crate) gap: i64,
-    /// Set for a record that waited in `parked`; `None` for one fresh from the window.
-    pub(crate) parked: Option<Waited>,
-    /// What was known of it before it was tried: it may be dead.
-    pub(crate) diagnosis: Diagnosis,
-}
-
-/// What a parked record brings along.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waited {
-    pub(crate) id: i64,
-    pub(crate) generation: u32,
-    pub(crate) requeued_from: Option<Uuid>,
-    pub(crate) attempts: u32,
-    pub(crate) first_failed_at: Option<DateTime<Utc>>,
-    /// When it was to run.
-    pub(crate) due_at: DateTime<Utc>,
-    /// Time since it first failed in which it was due and not run, before it was tried last.
-    pub(crate) paused: Duration,
-}
-
-impl Item {
-    /// A record from the window.
-    pub(crate) fn fresh(taken: Taken) -> Self {
-        Self { record: taken.record, gap: taken.gap, parked: None, diagnosis: taken.diagnosis }
-    }
-
-    /// A record that waited.
-    pub(crate) fn waited(parked: ParkedRecord, quarantine: &Quarantine) -> Self {
-        let waited = Waited {
-            id: parked.id,
-            generation: parked.generation,
-            requeued_from: parked.requeued_from,
-            attempts: parked.attempts,
-            first_failed_at: parked.first_failed_at,
-            paused: parked.paused,
-            due_at: parked.due_at,
-        };
-        let mut diagnosis = quarantine.diagnose(Place::Parked(parked.id), parked.crashes);
-        // An operator has ended its retries.
-        let by_hand = parked.dead_letter.map(|reason| (Class::Exhausted, ended(&parked.cause, &reason)));
-        diagnosis.dead = diagnosis.dead.or(by_hand);
-        Self { record: Arc::new(parked.record), gap: 0, parked: Some(waited), diagnosis }
-    }
-
-    /// Failed attempts so far.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.parked.map_or(0, |waited| waited.attempts)
-    }
-
-    /// Time since it first failed that does not count: it was due, and nobody ran it. The process was gone or frozen, a server
-    /// was, the circuit was open, an operator had paused it, others came first: whatever it was, it is not the record's fault.
-    pub(crate) fn paused(&self, now: DateTime<Utc>) -> Duration {
-        let Some(waited) = self.parked else { return Duration::ZERO };
-        waited.paused.saturating_add((now - waited.due_at).to_std().unwrap_or_default())
-    }
-
-    /// Time since it first failed, without what does not count.
-    pub(crate) fn age(&self, now: DateTime<Utc>) -> Duration {
-        let since = self.parked.and_then(|waited| waited.first_failed_at);
-        let elapsed = since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
-        elapsed.saturating_sub(self.paused(now))
-    }
-
-    /// 1 unless it was requeued.
-    pub(crate) fn generation(&self) -> u32 {
-        self.parked.map_or(1, |waited| waited.generation)
-    }
-
-    /// A record of the lane's own offsets, as opposed to one that was put back: its outcome is counted in the lease.
-    pub(crate) fn is_counted(&self) -> bool {
-        self.parked.is_none_or(|waited| waited.requeued_from.is_none())
-    }
-}
-
-/// Why a record is dead whose retries an operator has ended: what it failed with last, and the operator's word.
-fn ended(cause: &Cause, reason: &str) -> Cause {
-    let failed = shorten(&cause.message, MAX_MESSAGE / 2);
-    Cause::new(cause.code.clone(), format!("{failed}; an operator ended its retries: {reason}"))
-}
 
 /// What becomes of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,15 +196,10 @@ pub(crate) fn cut<H: Handler>(handler: &H, slots: &[Slot<H>]) -> usize {
     slots.len()
 }
 
-/// Where a record is: in the log, or in `parked`.
-fn place(item: &Item) -> Place {
-    item.parked.map_or(Place::Offset(item.record.offset), |waited| Place::Parked(waited.id))
-}
-
 /// What is about to be tried: records that waited, or fresh ones, never both.
 pub(super) fn intent(items: &[Item]) -> Intent {
     match items {
-        [one] => Intent::One(place(one)),
+        [one] => Intent::One(one.place()),
         [first, .., last] if first.parked.is_none() => {
             Intent::Offsets { first: first.record.offset, until: last.record.offset.next().0 }
         }

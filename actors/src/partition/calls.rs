@@ -13,8 +13,11 @@ use std::{
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::batch::Item;
-use crate::{failure::Failure, lane::Lane, retry::ChainKey};
+use crate::{
+    failure::Failure,
+    lane::{Item, Lane},
+    retry::ChainKey,
+};
 
 /// Names a call: the record's offset in its lane, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

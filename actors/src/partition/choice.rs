@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{batch::Item, pipeline::BatchError, work::Work};
+use super::{pipeline::BatchError, work::Work};
 use crate::{
     Cause,
     connection::Connection,
     handler::Handler,
+    lane::Item,
     lease::{Claim, Place},
     retry,
     status::LaneState,
@@ -111,8 +112,7 @@ impl<H: Handler> Work<H> {
         if records == 0 || bytes == 0 {
             return Vec::new();
         }
-        let taken = self.lane.take(self.circuit.limit(records), bytes);
-        taken.into_iter().map(Item::fresh).collect()
+        self.lane.take(self.circuit.limit(records), bytes)
     }
 
     /// Waiting records whose time has come.
@@ -120,8 +120,8 @@ impl<H: Handler> Work<H> {
         let connection = Connection::get(&self.shared.pool).await?;
         let fetch = retry::fetch(&*connection, &self.lane.source, ids);
         let rows = connection.read(&self.shared.settings.limits, fetch).await?;
-        self.lane.take_parked(&rows.iter().map(|row| row.id).collect::<Vec<_>>());
+        let items = self.lane.take_parked(rows);
         failpoint!(ParkedFetched);
-        Ok(rows.into_iter().map(|row| Item::waited(row, &self.lane.quarantine)).collect())
+        Ok(items)
     }
 }

@@ -31,12 +31,13 @@ use self::{
     redo::{Aborted, Care},
 };
 use super::{
-    batch::{Item, Outcome, Slot, cut},
+    batch::{Outcome, Slot, cut},
     shared::Shared,
 };
 use crate::{
     connection::Connection,
     handler::Handler,
+    lane::Item,
     metrics::BATCH_SECONDS,
     retry::{self, Chains},
 };

@@ -21,7 +21,7 @@ use crate::{
     Cause,
     connection::Connection,
     handler::Handler,
-    lane::Taken,
+    lane::Item,
     lease::{
         self, Advanced, Claim, Counts, RowAt,
         journal::{Mark, Runs},
@@ -45,12 +45,12 @@ pub(crate) struct Context<'a, H: Handler> {
 const REQUEUED_MAX: usize = 2_000;
 
 /// How many of `taken`, from the first, there is room for where they belong.
-pub(crate) async fn room<H: Handler>(context: &Context<'_, H>, taken: &[Taken]) -> Result<usize, BatchError> {
+pub(crate) async fn room<H: Handler>(context: &Context<'_, H>, taken: &[Item]) -> Result<usize, BatchError> {
     let settings = &context.shared.settings;
     // Where it belongs is asked alone, not what of it is kept.
     let (partitions, kept) = (partitions(context.shared).await?, HashSet::new());
     let origin =
-        |taken: &Taken| Some(origin(&taken.record, &settings.group, &partitions, &kept).ok()?.record.source);
+        |item: &Item| Some(origin(&item.record, &settings.group, &partitions, &kept).ok()?.record.source);
     let origins: Vec<_> = taken.iter().map(origin).collect();
     let mut waiting: HashMap<&TopicPartition, usize> = HashMap::new();
     let connection = Connection::get(&context.shared.pool).await?;
@@ -75,14 +75,14 @@ pub(crate) async fn room<H: Handler>(context: &Context<'_, H>, taken: &[Taken]) 
 /// Moves a batch. A record that nobody can place becomes a dead letter again, and the ledger is told of it.
 pub(crate) async fn run<H: Handler>(
     context: &Context<'_, H>,
-    taken: &[Taken],
+    taken: &[Item],
 ) -> Result<Committed, BatchError> {
     let (shared, now) = (context.shared, context.shared.clock.now());
     let partitions = partitions(shared).await?;
     let kept = kept(shared, taken).await?;
     let (mut requeued, mut emits, mut lost) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
     let (mut claim, mut counts, mut journal) = (context.claim, Counts::default(), Runs::default());
-    for Taken { record, gap, diagnosis } in taken {
+    for Item { record, gap, diagnosis, .. } in taken {
         claim = claim.past(record);
         counts.gaps += gap;
         journal.push(Mark::Gap, *gap);
@@ -178,7 +178,7 @@ async fn partitions<H: Handler>(shared: &Shared<H>) -> Result<HashMap<String, i3
 }
 
 /// Of the letters in the batch, those whose whole contents the database keeps.
-async fn kept<H: Handler>(shared: &Shared<H>, taken: &[Taken]) -> Result<HashSet<Uuid>, BatchError> {
+async fn kept<H: Handler>(shared: &Shared<H>, taken: &[Item]) -> Result<HashSet<Uuid>, BatchError> {
     let ids: Vec<Uuid> = taken.iter().filter_map(|one| Some(PutBack::of(&one.record)?.id)).collect();
     let connection = Connection::get(&shared.pool).await?;
     let kept = retry::kept_bodies(&*connection, &shared.settings.group, &ids);

@@ -15,8 +15,9 @@ use crate::{
     event::{Change, Decision, Emit},
     failure::Failure,
     handler::{Handler, Loaded},
+    lane::Item,
     outbox::MAX_RECORD,
-    partition::batch::{Item, Outcome, Slot, Tally},
+    partition::batch::{Outcome, Slot, Tally},
     retry::{delay, patience, spread},
     settings::RetryPolicy,
 };

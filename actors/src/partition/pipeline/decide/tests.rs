@@ -11,9 +11,9 @@ use crate::{
     event::{Attempt, Decoded, Event},
     failure::Rejection,
     handler::{LoadResult, Lock, SaveResult},
-    lane::{Diagnosis, Taken},
-    partition::batch::Waited,
+    lane::{CrashLimits, Lane, LaneKind},
     record::Record,
+    retry::ParkedRecord,
 };
 
 /// Sums numbers, and fails as it is told.
@@ -111,8 +111,9 @@ fn slot(planned: &Planned, offset: i64, now: DateTime<Utc>) -> Slot<Sums> {
         value: Some(Box::new([id, planned.key, n, planned.mode as u8])),
         headers: Headers::new(),
     };
-    let taken = Taken { record: std::sync::Arc::new(record), gap: 0, diagnosis: Diagnosis::default() };
-    Slot::decode(&Sums, Item::fresh(taken), now)
+    let item =
+        Item { record: std::sync::Arc::new(record), gap: 0, parked: None, diagnosis: Default::default() };
+    Slot::decode(&Sums, item, now)
 }
 
 /// The kind of a outcome: the time of a next attempt has jitter.
@@ -175,17 +176,23 @@ fn one_by_one(events: &[Planned], now: DateTime<Utc>) -> Folded {
 
 /// A record that has failed `attempts` times, first at `since`, and was to run `after` that.
 fn failed_before(attempts: u32, since: DateTime<Utc>, after: i64) -> Item {
-    let mut item = slot(&Planned { id: 1, key: 1, n: 1, mode: Mode::Fail }, 0, since).item;
-    item.parked = Some(Waited {
+    let record = slot(&Planned { id: 1, key: 1, n: 1, mode: Mode::Fail }, 0, since).item.record;
+    let limits = CrashLimits { actors: 3, processes: 5 };
+    let lane = Lane::new(record.source.clone(), LaneKind::Source, limits, Default::default());
+    let row = ParkedRecord {
         id: 1,
+        record: (*record).clone(),
         generation: 1,
         requeued_from: None,
         attempts,
+        crashes: 0,
         first_failed_at: Some(since),
         due_at: since + chrono::Duration::seconds(after),
         paused: Duration::from_secs(100),
-    });
-    item
+        cause: Cause::new("refused", "not now"),
+        dead_letter: None,
+    };
+    lane.take_parked(vec![row]).remove(0)
 }
 
 #[test]
