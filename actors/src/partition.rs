@@ -7,6 +7,7 @@ mod choice;
 mod claim;
 mod command;
 mod drain;
+mod fenced;
 mod log;
 mod pipeline;
 mod requeue;

@@ -5,10 +5,9 @@
 //! idle: the lag is 0 then, and retention that deletes them later deletes nothing unread.
 
 use dead_letters::NextOffset;
-use deadpool_postgres::Client;
 
 use super::{
-    pipeline::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
+    fenced::{FencedTransaction, Passed},
     work::{Next, Work},
 };
 use crate::{
@@ -16,9 +15,10 @@ use crate::{
     connection::Connection,
     handler::Handler,
     lease::{
-        self, Advanced, Claim, Counts, Landmark, RowAt,
+        self, Claim, Counts, Landmark,
         journal::{Mark, Runs},
     },
+    outbox::Rows,
 };
 
 impl<H: Handler> Work<H> {
@@ -47,50 +47,21 @@ impl<H: Handler> Work<H> {
 
     /// Moves the lease to `to`; there are no records on the way.
     pub(super) async fn pass_gap(&mut self, claim: Claim, to: NextOffset) -> Next {
-        match self.commit_gap(&claim, to).await {
-            Ok(row) => {
-                self.claim = Some(Claim { next_offset: to, row, ..claim });
+        let counts = Counts { gaps: to.0 - claim.next_offset.0, ..Counts::default() };
+        let mut runs = Runs::default();
+        runs.push(Mark::Gap, counts.gaps);
+        let passed = Passed { to: Claim { next_offset: to, ..claim }, counts, journal: runs.finish() };
+        let outbox = &self.outbox;
+        let transact = async |tx: FencedTransaction<'_>| tx.finish(outbox, &Rows::default(), &passed).await;
+        match FencedTransaction::run(&self.shared, &self.lane.source, &claim, transact).await {
+            Ok((claim, deleted)) => {
+                self.claim = Some(claim);
                 self.lane.finish(to);
+                self.outbox.deleted(deleted);
                 self.reached();
                 Next::Again
             }
             Err(error) => self.failed(error),
-        }
-    }
-
-    async fn commit_gap(&self, claim: &Claim, to: NextOffset) -> Result<RowAt, BatchError> {
-        let limits = &self.shared.settings.limits;
-        let mut connection = Connection::get(&self.shared.pool).await?;
-        let gap = self.transact_gap(connection.begin(), claim, to);
-        let ended = limits.within(gap).await.map_err(unanswered)?;
-        connection.settle(&ended);
-        ended
-    }
-
-    async fn transact_gap(
-        &self,
-        client: &mut Client,
-        claim: &Claim,
-        to: NextOffset,
-    ) -> Result<RowAt, BatchError> {
-        let (group, source) = (&self.shared.settings.group, &self.lane.source);
-        let counts = Counts { gaps: to.0 - claim.next_offset.0, ..Counts::default() };
-        let mut runs = Runs::default();
-        runs.push(Mark::Gap, counts.gaps);
-        let tx = client.transaction().await.map_err(|error| ours(&error))?;
-        let set = self.shared.settings.limits.set();
-        let held = lease::hold(&tx, group, source, claim);
-        let ((), held) =
-            tokio::try_join!(biased; tx.batch_execute(&set), held).map_err(|error| ours(&error))?;
-        let from = Claim { row: held.ok_or_else(fenced)?.row, ..*claim };
-        let moved = Claim { next_offset: to, ..from };
-        let advanced = lease::advance(&tx, group, source, &from, &moved, &counts, &runs.finish()).await;
-        match advanced.map_err(|error| ours(&error))? {
-            None => Err(fenced()),
-            Some(Advanced { left: 0, row }) => {
-                tx.commit().await.map_err(|error| commit_error(&error)).map(|()| row)
-            }
-            Some(Advanced { left, .. }) => Err(unaccounted(left, source, &counts)),
         }
     }
 }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use dead_letters::{Class, DeadLetter, RequeueOutcome, TopicPartition, own_headers};
-use deadpool_postgres::Client;
 use metrics::counter;
 use uuid::Uuid;
 
 use super::{
-    pipeline::{BatchError, Committed, commit_error, fenced, letters, ours, unaccounted, unanswered},
+    fenced::{FencedTransaction, Passed},
+    pipeline::{BatchError, Committed, letters, ours},
     shared::Shared,
 };
 use crate::{
@@ -23,11 +23,11 @@ use crate::{
     handler::Handler,
     lane::Item,
     lease::{
-        self, Advanced, Claim, Counts, RowAt,
+        Claim, Counts,
         journal::{Mark, Runs},
     },
     metrics::RECORDS,
-    outbox::{Row, Rows, Spans, Streams},
+    outbox::{Row, Rows, Streams},
     record::Record,
     retry::{self, Requeued},
 };
@@ -138,16 +138,25 @@ pub(crate) async fn run<H: Handler>(
     }
     let numbered = (claim.letter_seq + 1..).zip(emits);
     let rows = Rows { letters: numbered.map(|(seq, emit)| Row { seq, emit }).collect(), ..Rows::default() };
-    let claim = rows.numbered(claim);
-    let restored = requeued.iter().map(|back| back.requeued_from).filter(|id| kept.contains(id)).collect();
-    let batch = Batch { claim, counts, journal: journal.finish(), requeued, restored, rows };
-    let (row, deleted) = commit(context, &batch).await?;
+    let restored: Vec<Uuid> =
+        requeued.iter().map(|back| back.requeued_from).filter(|id| kept.contains(id)).collect();
+    let passed = Passed { to: claim, counts, journal: journal.finish() };
+    let transact = async |tx: FencedTransaction<'_>| {
+        let moved = async {
+            let group = &shared.settings.group;
+            retry::insert_requeued(&*tx, group, &requeued, tx.now()).await?;
+            retry::restore_bodies(&*tx, group, &restored).await
+        };
+        moved.await.map_err(|error| ours(&error))?;
+        failpoint!(RequeueMoved);
+        tx.finish(context.outbox, &rows, &passed).await
+    };
+    let (claim, deleted) = FencedTransaction::run(shared, context.source, &context.claim, transact).await?;
     failpoint!(RequeueCommitted);
     for (record, generation, class, cause) in &lost {
         let correlation_id = record.headers.text("correlation-id").unwrap_or_default();
         letters::died(shared, record, *generation, *class, cause, (Uuid::nil(), correlation_id));
     }
-    let Batch { requeued, rows, .. } = batch;
     for (outcome, count) in [("moved", counts.moved), ("dead", counts.dead), ("ignored", counts.ignored)] {
         counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),
             "outcome" => outcome)
@@ -157,7 +166,7 @@ pub(crate) async fn run<H: Handler>(
     let lanes: HashSet<&TopicPartition> = requeued.iter().map(|back| &back.record.source).collect();
     lanes.into_iter().for_each(|source| shared.wake_requeued(source));
     Ok(Committed {
-        claim: Claim { row, ..claim },
+        claim,
         rows,
         deleted,
         done: Vec::new(),
@@ -210,58 +219,6 @@ fn as_it_was(record: &Record) -> (Record, u32) {
         ..record.clone()
     };
     (first, letter.generation.max(1))
-}
-
-/// What one batch does.
-struct Batch {
-    claim: Claim,
-    counts: Counts,
-    journal: String,
-    requeued: Vec<Requeued>,
-    /// Those whose letters hold less than the database does.
-    restored: Vec<Uuid>,
-    rows: Rows,
-}
-
-async fn commit<H: Handler>(context: &Context<'_, H>, batch: &Batch) -> Result<(RowAt, Spans), BatchError> {
-    let mut connection = Connection::get(&context.shared.pool).await?;
-    let transact = transact(connection.begin(), context, batch);
-    let ended = context.shared.settings.limits.within(transact).await.map_err(unanswered)?;
-    connection.settle(&ended);
-    ended
-}
-
-async fn transact<H: Handler>(
-    client: &mut Client,
-    context: &Context<'_, H>,
-    batch: &Batch,
-) -> Result<(RowAt, Spans), BatchError> {
-    let (shared, source, from) = (context.shared, context.source, &context.claim);
-    let group = shared.settings.group.as_str();
-    let tx = client.transaction().await.map_err(|error| ours(&error))?;
-    let set = shared.settings.limits.set();
-    let held = lease::hold(&tx, group, source, from);
-    let ((), held) = tokio::try_join!(biased; tx.batch_execute(&set), held).map_err(|error| ours(&error))?;
-    let held = held.ok_or_else(fenced)?;
-    let (from, now) = (&Claim { row: held.row, ..*from }, held.now);
-    shared.clock.set(now);
-    let written = async {
-        retry::insert_requeued(&tx, group, &batch.requeued, now).await?;
-        retry::restore_bodies(&tx, group, &batch.restored).await?;
-        let deleted = context.outbox.write(&tx, &batch.rows).await?;
-        let left = lease::advance(&tx, group, source, from, &batch.claim, &batch.counts, &batch.journal);
-        Ok((left.await?, deleted))
-    };
-    let (advanced, deleted) = written.await.map_err(|error: tokio_postgres::Error| ours(&error))?;
-    failpoint!(RequeueMoved);
-    let moved = batch.claim.next_offset.0 - from.next_offset.0;
-    match advanced {
-        None => Err(fenced()),
-        Some(Advanced { left: 0, row }) if batch.counts.sum() == moved => {
-            tx.commit().await.map_err(|error| commit_error(&error)).map(|()| (row, deleted))
-        }
-        Some(Advanced { left, .. }) => Err(unaccounted(left, source, &batch.counts)),
-    }
 }
 
 /// The record as it first was, from what its headers say.

@@ -6,11 +6,19 @@ use crate::{
         Claim, Counts,
         journal::{Mark, Runs},
     },
-    partition::batch::{Outcome, Slot},
+    partition::{
+        batch::{Outcome, Slot},
+        fenced::Passed,
+    },
 };
 
+/// What the batch has done with the offsets it passes.
+pub(super) fn passed<H: Handler>(claim: Claim, slots: &[Slot<H>]) -> Passed {
+    Passed { to: moved(claim, slots), counts: counts(slots), journal: journal(slots) }
+}
+
 /// Where the lease moves: past the last fresh record, which come after those that waited; nowhere without one.
-pub(super) fn moved<H: Handler>(claim: Claim, slots: &[Slot<H>]) -> Claim {
+fn moved<H: Handler>(claim: Claim, slots: &[Slot<H>]) -> Claim {
     match slots.last() {
         Some(slot) if slot.item.parked.is_none() => claim.past(&slot.item.record),
         _ => claim,
@@ -19,7 +27,7 @@ pub(super) fn moved<H: Handler>(claim: Claim, slots: &[Slot<H>]) -> Claim {
 
 /// How the batch changes the lease's counts. The gaps are the window's own, noted when the records were delivered: a record
 /// that went missing since then leaves an offset without an outcome.
-pub(super) fn counts<H: Handler>(slots: &[Slot<H>]) -> Counts {
+fn counts<H: Handler>(slots: &[Slot<H>]) -> Counts {
     let mut counts = Counts::default();
     for slot in slots.iter().filter(|slot| slot.item.is_counted()) {
         counts.gaps += slot.item.gap;
@@ -42,7 +50,7 @@ pub(super) fn counts<H: Handler>(slots: &[Slot<H>]) -> Counts {
 }
 
 /// What became of each offset, for the journal; empty where all records waited.
-pub(super) fn journal<H: Handler>(slots: &[Slot<H>]) -> String {
+fn journal<H: Handler>(slots: &[Slot<H>]) -> String {
     let mut runs = Runs::default();
     for slot in slots.iter().filter(|slot| slot.item.parked.is_none()) {
         runs.push(Mark::Gap, slot.item.gap);

@@ -6,31 +6,30 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::{Client, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::{
-    account::{counts, journal, moved},
+    account::passed,
     context::{Committed, Context, Waiting},
     dedupe::mark_duplicates,
     effects::effects,
-    errors::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
+    errors::{BatchError, ours},
     letters,
     observe::{example, observe},
     redo::{Aborted, Care},
 };
 use crate::{
     Cause,
-    connection::Connection,
     dedupe::{self, Entry},
     failure::Failure,
     handler::Handler,
-    lease::{self, Advanced, Claim, Counts, RowAt},
     outbox::{Row, Rows},
     partition::{
         batch::{Outcome, Slot, Tally},
         calls::CallId,
+        fenced::FencedTransaction,
     },
     retry::{self, ChainKey, NewParked, Retried},
 };
@@ -41,31 +40,18 @@ pub(super) async fn commit<H: Handler>(
     slots: &mut [Slot<H>],
     care: Care,
 ) -> Result<Committed, Aborted> {
-    let limits = &context.shared.settings.limits;
-    let mut connection = Connection::get(&context.shared.pool).await.map_err(BatchError::from)?;
-    let client = connection.begin();
-    let ended = limits.within(transact(client, context, slots, care)).await.map_err(unanswered)?;
-    connection.settle(&ended);
-    ended
+    let transact = async |tx: FencedTransaction<'_>| transact(tx, context, slots, care).await;
+    FencedTransaction::run(context.shared, context.source, &context.claim, transact).await
 }
 
 async fn transact<H: Handler>(
-    client: &mut Client,
+    tx: FencedTransaction<'_>,
     context: &Context<'_, H>,
     slots: &mut [Slot<H>],
     care: Care,
 ) -> Result<Committed, Aborted> {
     let shared = context.shared;
-    let group = shared.settings.group.as_str();
-    let tx = client.transaction().await.map_err(|error| ours(&error))?;
-
-    // One round trip: the server runs one after the other.
-    let set = shared.settings.limits.set();
-    let held = lease::hold(&tx, group, context.source, &context.claim);
-    let ((), held) = tokio::try_join!(biased; tx.batch_execute(&set), held).map_err(|error| ours(&error))?;
-    let held = held.ok_or_else(fenced)?;
-    let (from, now) = (Claim { row: held.row, ..context.claim }, held.now);
-    shared.clock.set(now);
+    let (group, now) = (shared.settings.group.as_str(), tx.now());
     slots.iter_mut().for_each(|slot| slot.set_time(now));
     failpoint!(BatchHeld);
     let new = register(&tx, group, slots, now).await.map_err(|error| ours(&error))?;
@@ -85,19 +71,12 @@ async fn transact<H: Handler>(
         return Err(BatchError::Systemic(systemic, cause).into());
     }
     let rows = rows(context, slots, emits, now);
-    let counts = counts(slots);
-    let claim = rows.numbered(moved(context.claim, slots));
-    let claim = Claim { parked: context.claim.parked + counts.parked, ..claim };
     let records = async {
         close_inbox(&tx, group, slots, &new).await?;
-        let deleted = context.outbox.write(&tx, &rows).await?;
-        Ok((park(&tx, context, slots, now).await?, deleted))
+        park(&tx, context, slots, now).await
     };
-    let ((waiting, slow), deleted) = records.await.map_err(|error: Error| ours(&error))?;
-    failpoint!(BatchWritten);
-    let row = account(&tx, context, slots, &from, &claim, &counts).await?;
-    failpoint!(BatchAdvanced);
-    tx.commit().await.map_err(|error| commit_error(&error))?;
+    let (waiting, slow) = records.await.map_err(|error: Error| ours(&error))?;
+    let (claim, deleted) = tx.finish(context.outbox, &rows, &passed(context.claim, slots)).await?;
 
     // Redis is told of what it may be asked for, and does not know.
     let finished = |slot: &&Slot<H>| {
@@ -108,7 +87,7 @@ async fn transact<H: Handler>(
     let id = |slot: &Slot<H>| Some(slot.decoded.as_ref()?.attempt.event_id);
     letters::log(context, slots);
     Ok(Committed {
-        claim: Claim { row, ..claim },
+        claim,
         rows,
         deleted,
         done: slots.iter().filter(finished).filter_map(id).collect(),
@@ -270,7 +249,7 @@ async fn park<H: Handler>(
                     cause,
                 });
             }
-            // Only events wait; `account` would find a record that was let slip here.
+            // Only events wait; the sum of the outcomes would find a record that was let slip here.
             (None, None) => {}
         }
     }
@@ -287,24 +266,4 @@ async fn park<H: Handler>(
     retry::retry(tx, &again, now).await?;
     retry::delete(tx, &gone).await?;
     Ok((waiting, slow))
-}
-
-/// Moves the lease, and refuses a batch that leaves an offset without an outcome. Returns where the lease's row lies now.
-async fn account<H: Handler>(
-    tx: &Transaction<'_>,
-    context: &Context<'_, H>,
-    slots: &[Slot<H>],
-    from: &Claim,
-    claim: &Claim,
-    counts: &Counts,
-) -> Result<RowAt, BatchError> {
-    let journal = journal(slots);
-    let moved = claim.next_offset.0 - from.next_offset.0;
-    let group = &context.shared.settings.group;
-    let advanced = lease::advance(tx, group, context.source, from, claim, counts, &journal);
-    match advanced.await.map_err(|error| ours(&error))? {
-        None => Err(fenced()),
-        Some(Advanced { left: 0, row }) if counts.sum() == moved => Ok(row),
-        Some(Advanced { left, .. }) => Err(unaccounted(left, context.source, counts)),
-    }
 }
