@@ -22,6 +22,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use dead_letters::{NextOffset, Offset, TopicPartition};
 use parking_lot::{Condvar, Mutex};
+use tracing::Span;
 
 pub(crate) use self::{
     bell::Bell,
@@ -45,6 +46,8 @@ pub(crate) enum LaneKind {
 pub(crate) struct Lane {
     pub(crate) source: TopicPartition,
     pub(crate) kind: LaneKind,
+    /// What its actor does is logged in it, with topic and partition.
+    pub(crate) span: Span,
     /// What Kafka has of its outbox.
     pub(crate) outbox: Tracks,
     /// Which of its records run apart, and which are dead for what they ended.
@@ -78,9 +81,13 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(source: TopicPartition, kind: LaneKind, limits: CrashLimits, bell: Arc<Bell>) -> Self {
+        // As high as a span can be: whatever line a filter lets through says which partition it is of.
+        let (topic, partition) = (&*source.topic, source.partition);
+        let span = tracing::error_span!(parent: None, "partition", topic, partition);
         Self {
             source,
             kind,
+            span,
             outbox: Tracks::default(),
             quarantine: Quarantine::new(limits),
             window: Mutex::new(Window::new()),

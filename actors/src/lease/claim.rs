@@ -235,8 +235,6 @@ async fn skip_lost<C: GenericClient>(
     let lost = low - from;
     client.execute(&statement, &[&consumer, &&*source.topic, &source.partition, &low, &lost]).await?;
     tracing::error!(
-        topic = &*source.topic,
-        partition = source.partition,
         from,
         to = low,
         lost,

@@ -140,7 +140,7 @@ impl Relay {
         match (&self.said, refusal) {
             (None, None) => {}
             (Some((refusal, _)), None) => {
-                tracing::info!(lane = self.lane, topic = &*refusal.topic, "Kafka refuses nothing any more");
+                tracing::info!(lane = self.lane, to = &*refusal.topic, "Kafka refuses nothing any more");
                 self.said = None;
             }
             (Some((_, at)), Some(_)) if at.elapsed() < REPEATED => {}
@@ -148,7 +148,7 @@ impl Relay {
                 tracing::warn!(
                     lane = self.lane,
                     seq = refusal.seq,
-                    topic = &*refusal.topic,
+                    to = &*refusal.topic,
                     cause = %refusal.refused.cause,
                     waiting,
                     "Kafka refuses a record; it waits and is tried again"

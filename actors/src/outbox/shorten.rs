@@ -47,7 +47,7 @@ pub(super) async fn shorten<C: GenericClient>(client: &C, lane: &str, seq: i64) 
             ],
         )
         .await?;
-    tracing::warn!(lane, seq, dead_letter_id = %letter.id, topic = row.emit.topic, bytes = whole.size(),
+    tracing::warn!(lane, seq, dead_letter_id = %letter.id, to = row.emit.topic, bytes = whole.size(),
         "a dead letter is too large for its topic; its beginning is published, the database keeps the whole");
     Ok(true)
 }

@@ -7,6 +7,7 @@ use std::{marker::PhantomData, panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::{
     shared::Shared,
@@ -61,7 +62,8 @@ impl<H: Handler> Actor for PartitionActor<H> {
         work: &mut Work<H>,
     ) -> Result<(), ActorProcessingErr> {
         // Caught here, on the thread it happened on, for its place to be known; it ends the actor all the same.
-        let turn = AssertUnwindSafe(turn(myself, message, work));
+        let span = work.lane.span.clone();
+        let turn = AssertUnwindSafe(turn(myself, message, work).instrument(span));
         turn.catch_unwind().await.map_err(|panic| panics::describe(&*panic).into())
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::{
     failure::Failure,
@@ -67,13 +68,15 @@ impl<P: Send + 'static> Calls<P> {
         call: impl Future<Output = Result<P, Failure>> + Send + 'static,
     ) -> Task<P> {
         let (lane, ended, started) = (self.lane.clone(), self.ended.clone(), Instant::now());
-        tokio::spawn(async move {
+        let span = lane.span.clone();
+        let call = async move {
             let answer = call.await;
             pace.saw(started.elapsed());
             ended.lock().push(id);
             lane.wake();
             answer
-        })
+        };
+        tokio::spawn(call.instrument(span))
     }
 
     /// The call of a record, if it runs or has ended without its batch.

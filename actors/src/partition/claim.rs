@@ -32,8 +32,6 @@ impl<H: Handler> Work<H> {
                 if self.outbox.is_ahead_of(&claim) {
                     // Commits were lost: rows that were published will be written again, under the same numbers.
                     tracing::error!(
-                        topic = &*self.lane.source.topic,
-                        partition = self.lane.source.partition,
                         outbox_seq = claim.outbox_seq,
                         letter_seq = claim.letter_seq,
                         "PostgreSQL has lost commits: the lease is behind what was published; publishing anew what it has"
@@ -49,8 +47,6 @@ impl<H: Handler> Work<H> {
                     claim.last.filter(|last| last.offset.0 >= low),
                 );
                 tracing::info!(
-                    topic = &*self.lane.source.topic,
-                    partition = self.lane.source.partition,
                     epoch = claim.epoch,
                     next_offset = claim.next_offset.0,
                     parked = self.chains.len(),
@@ -77,8 +73,6 @@ impl<H: Handler> Work<H> {
             claimed.claim.next_offset.0.saturating_add(i64::try_from(first_batch).unwrap_or(i64::MAX));
         self.lane.quarantine.begin(until, first_batch.min(self.chains.len()), claimed.intent.clone());
         tracing::warn!(
-            topic = &*self.lane.source.topic,
-            partition = self.lane.source.partition,
             next_offset = claimed.claim.next_offset.0,
             tried = claimed.intent.as_ref().map(|(intent, _)| display(intent)),
             "unclean shutdown of the last owner; its first records run a few at a time (quarantine)"

@@ -57,7 +57,7 @@ impl<H: Handler> Work<H> {
             && let Err(trouble) = self.catch_up_once().await
         {
             let cause = trouble.cause();
-            tracing::debug!(lane = %self.lane.source, %cause, "the outbox of a halted partition cannot be read");
+            tracing::debug!(%cause, "the outbox of a halted partition cannot be read");
         }
         // What Kafka refuses is tried again.
         let waits = self.outbox.is_behind() || self.outbox.backlog().rows > 0;
@@ -97,8 +97,6 @@ impl<H: Handler> Work<H> {
             Ok(()) => settled,
             Err(error) => {
                 tracing::warn!(
-                    topic = &*self.lane.source.topic,
-                    partition = self.lane.source.partition,
                     ?error,
                     "the partition leaves without saying so to PostgreSQL; its successor finds out"
                 );

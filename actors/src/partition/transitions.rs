@@ -52,11 +52,7 @@ impl<H: Handler> Work<H> {
         self.wide = committed.all_ignored;
         self.last_write = Instant::now();
         if self.circuit.committed(&committed.observed, self.last_write) {
-            tracing::info!(
-                topic = &*self.lane.source.topic,
-                partition = self.lane.source.partition,
-                "a probe passed; the circuit is closed, and attempts count again"
-            );
+            tracing::info!("a probe passed; the circuit is closed, and attempts count again");
         }
         match committed.unreachable.filter(|_| !committed.reached) {
             Some(cause) => self.cut_off(cause),
@@ -83,8 +79,7 @@ impl<H: Handler> Work<H> {
             BatchError::Unknown(cause) => {
                 self.lane.put_back();
                 self.claim = None;
-                tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                    "the batch's outcome is not known; claiming again to find out");
+                tracing::warn!(%cause, "the batch's outcome is not known; claiming again to find out");
                 // If the partition is somebody else's, Kafka will have said so by the second heartbeat from now.
                 let fenced = cause.code == "fenced";
                 let wait = if fenced { self.shared.settings.heartbeat() * 2 } else { HELD_UP };
@@ -111,7 +106,7 @@ impl<H: Handler> Work<H> {
         match self.lane.values_refused(&cause) {
             Refusal::OfNone => return self.out_of_order(cause),
             Refusal::OfOne => {
-                tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
+                tracing::warn!(%cause,
                     "a record's values were refused; redoing the batch by halves to find it");
             }
             Refusal::Again => {}
@@ -126,8 +121,8 @@ impl<H: Handler> Work<H> {
             return;
         }
         self.size.too_slow(records);
-        tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause, records,
-            next = self.size.most(), "a batch did not end in time; the next one is smaller");
+        tracing::warn!(%cause, records, next = self.size.most(),
+            "a batch did not end in time; the next one is smaller");
     }
 
     /// The code, or the schema, does not fit. What was prepared before a table changed is prepared anew at once; else somebody
@@ -136,16 +131,14 @@ impl<H: Handler> Work<H> {
         self.lane.put_back();
         if sql::soundness_of(&cause) == Soundness::Stale && self.stale < STALE_TRIES {
             self.stale += 1;
-            tracing::info!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                "a prepared statement does not fit any more; preparing it anew");
+            tracing::info!(%cause, "a prepared statement does not fit any more; preparing it anew");
             return Next::Again;
         }
         self.stale = 0;
         let wait = self.shared.settings.halt_retry;
         let cause = Cause::new(cause.code, format!("{}; tried again every {wait:?}", cause.message));
         if !self.lane.is_halted() {
-            tracing::error!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                "the partition is halted; the others go on");
+            tracing::error!(%cause, "the partition is halted; the others go on");
         }
         self.lane.set_state(LaneState::Halted, Some(&cause));
         self.try_again = Some(Instant::now() + wait);
@@ -162,8 +155,7 @@ impl<H: Handler> Work<H> {
     fn open_circuit(&mut self, systemic: Systemic, cause: &Cause) -> Next {
         if self.circuit.opened(systemic) {
             counter!(CIRCUIT_OPENED, "group" => self.shared.settings.group.clone()).increment(1);
-            tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                failing = systemic.failing, tried = systemic.tried,
+            tracing::debug!(%cause, failing = systemic.failing, tried = systemic.tried,
                 "most keys fail alike; the circuit is open, nothing counts until a probe passes");
         }
         self.lane.set_state(LaneState::Open, Some(cause));
@@ -179,8 +171,7 @@ impl<H: Handler> Work<H> {
             return;
         }
         if self.lane.state() != LaneState::Paused {
-            tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                "the partition takes nothing new for now");
+            tracing::debug!(%cause, "the partition takes nothing new for now");
             self.lane.set_state(LaneState::Paused, Some(cause));
         }
     }
@@ -196,8 +187,7 @@ impl<H: Handler> Work<H> {
             }
         };
         if self.cut_off.is_none() {
-            tracing::warn!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                "a server cannot be reached; what needs it waits");
+            tracing::warn!(%cause, "a server cannot be reached; what needs it waits");
         }
         self.cut_off = Some(CutOff { cause, probe_at });
     }
@@ -206,8 +196,7 @@ impl<H: Handler> Work<H> {
         self.failures = self.failures.saturating_add(1);
         let wait = delay(&self.shared.settings.unreachable, self.failures);
         if self.failures == 1 {
-            tracing::debug!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-                "a server cannot be reached; the batch waits");
+            tracing::debug!(%cause, "a server cannot be reached; the batch waits");
         }
         self.lane.set_state(LaneState::Degraded, Some(cause));
         self.not_before = Some(Instant::now() + wait);
@@ -220,12 +209,7 @@ impl<H: Handler> Work<H> {
             return;
         }
         if self.failures > 0 {
-            tracing::debug!(
-                topic = &*self.lane.source.topic,
-                partition = self.lane.source.partition,
-                attempts = self.failures,
-                "working again"
-            );
+            tracing::debug!(attempts = self.failures, "working again");
         }
         self.failures = 0;
         self.try_again = None;
@@ -238,8 +222,7 @@ impl<H: Handler> Work<H> {
         self.lane.put_back();
         self.try_again = None;
         self.lane.set_state(LaneState::Halted, Some(cause));
-        tracing::error!(topic = &*self.lane.source.topic, partition = self.lane.source.partition, %cause,
-            "the partition is halted; the others go on");
+        tracing::error!(%cause, "the partition is halted; the others go on");
         Next::Sleep(None)
     }
 }

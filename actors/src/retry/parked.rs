@@ -213,7 +213,7 @@ pub(crate) async fn fetch<C: GenericClient>(
 fn parked_record(source: &TopicPartition, row: &Row) -> ParkedRecord {
     let count = |column: usize| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
     let headers = Headers::from_encoded(row.get(4)).unwrap_or_else(|error| {
-        tracing::error!(topic = &*source.topic, partition = source.partition, %error, "a parked record's headers are unreadable");
+        tracing::error!(%error, "a parked record's headers are unreadable");
         Headers::new()
     });
     ParkedRecord {

@@ -186,12 +186,12 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
         let event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id).unwrap_or_default();
         let correlation_id = slot.correlation_id().unwrap_or_default();
         let correlation_id = beginning(&correlation_id);
-        let (topic, partition, offset) = (&*record.source.topic, record.source.partition, record.offset.0);
+        let offset = record.offset.0;
         match &slot.outcome {
             Outcome::Again(cause, due_at, Tally::Failed) => {
                 let now = slot.decoded.as_ref().map_or(*due_at, |event| event.attempt.now);
                 let backoff_ms = (*due_at - now).num_milliseconds().max(0);
-                tracing::warn!(topic, partition, offset, %event_id, %correlation_id, attempt = slot.item.attempts() + 1,
+                tracing::warn!(offset, %event_id, %correlation_id, attempt = slot.item.attempts() + 1,
                     backoff_ms, code = &*cause.code, error = cause.message, "attempt failed; trying again");
             }
             Outcome::Dead(class, cause) => {
@@ -204,10 +204,10 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
                     (event_id, correlation_id),
                 );
             }
-            Outcome::Applied => tracing::info!(topic, partition, offset, %event_id, %correlation_id,
+            Outcome::Applied => tracing::info!(offset, %event_id, %correlation_id,
                 attempt = slot.item.attempts() + 1, generation = slot.item.generation(), "applied after failing before"),
             Outcome::Duplicate if slot.item.generation() > 1 => {
-                tracing::info!(topic, partition, offset, %event_id, %correlation_id, "requeued, and applied before");
+                tracing::info!(offset, %event_id, %correlation_id, "requeued, and applied before");
             }
             _ => {}
         }

@@ -133,7 +133,12 @@ impl Member {
 
     /// Waits until it has claimed a partition of the toy topic.
     pub(crate) async fn until_claimed(&self, world: &World) {
-        self.until_said(&format!("partition claimed topic=\"{}\"", world.topic)).await;
+        let partition = format!("partition{{topic=\"{}\"", world.topic);
+        let claimed = || async {
+            let said = self.said.lock().expect("not poisoned");
+            said.iter().any(|line| line.contains(&partition) && line.contains("partition claimed"))
+        };
+        until("a member has claimed a partition", claimed).await;
     }
 
     /// Waits until it says one of these.

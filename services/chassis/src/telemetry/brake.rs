@@ -1,7 +1,7 @@
 //! Lines that repeat are counted instead of written.
 //!
 //! A server that is gone makes every partition say so at every try. After [`FREELY`] warnings of one place in the code about one
-//! subject (group, topic, partition, code) further ones are counted, and once a minute one line says how many there were. Lines of
+//! subject (group, topic, partition, code; of the line, or of the spans around it) further ones are counted, and once a minute one line says how many there were. Lines of
 //! which each is about another thing are let through: they are named `dead-letter` or `restart`.
 
 use std::{
@@ -19,7 +19,7 @@ use tracing::{
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{Layer, layer::Context};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 use super::text;
 
@@ -90,6 +90,15 @@ impl Visit for Said {
 }
 
 impl Said {
+    /// Of what a span around the line is about, the line may say nothing itself.
+    fn within(&mut self, span: &Self) {
+        let Self { group, topic, partition, code, .. } = span;
+        for (here, around) in [(&mut self.group, group), (&mut self.topic, topic), (&mut self.code, code)] {
+            *here = around.clone().or(here.take());
+        }
+        self.partition = partition.or(self.partition);
+    }
+
     fn subject(&self) -> u64 {
         let mut hash = DefaultHasher::new();
         (&self.group, &self.topic, self.partition, &self.code).hash(&mut hash);
@@ -103,12 +112,22 @@ impl Said {
 
 impl Brake {
     /// Whether a line is to be written.
-    fn passes(&self, event: &Event<'_>, now: Instant) -> bool {
+    fn passes<S: Subscriber + for<'a> LookupSpan<'a>>(
+        &self,
+        event: &Event<'_>,
+        context: &Context<'_, S>,
+        now: Instant,
+    ) -> bool {
         let metadata = event.metadata();
         if *metadata.level() > Level::WARN || EXEMPT.contains(&metadata.name()) {
             return true;
         }
         let mut said = Said::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(span) = span.extensions().get::<Said>() {
+                said.within(span);
+            }
+        }
         event.record(&mut said);
         let kind = Kind { place: metadata.callsite(), subject: said.subject() };
         let mut counts = self.0.lock();
@@ -168,12 +187,17 @@ impl Brake {
     }
 }
 
-impl<S: Subscriber, L: Layer<S>> Layer<S> for Braked<L> {
+impl<S: Subscriber + for<'a> LookupSpan<'a>, L: Layer<S>> Layer<S> for Braked<L> {
     fn on_layer(&mut self, subscriber: &mut S) {
         self.layer.on_layer(subscriber);
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut said = Said::default();
+            attributes.record(&mut said);
+            span.extensions_mut().insert(said);
+        }
         self.layer.on_new_span(attributes, id, context);
     }
 
@@ -182,7 +206,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Braked<L> {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if self.brake.passes(event, Instant::now()) {
+        if self.brake.passes(event, &context, Instant::now()) {
             self.layer.on_event(event, context);
         }
     }

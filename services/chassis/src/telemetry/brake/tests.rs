@@ -29,10 +29,15 @@ fn what_repeats_is_counted_and_summed_up() {
             tracing::warn!(name: "dead-letter", "dead");
         }
         warn(2);
+        for partition in 0..20 {
+            let lane = tracing::error_span!("partition", topic = "orders", partition);
+            lane.in_scope(|| tracing::warn!("halted"));
+        }
         let count = |what: &str| kept.0.lock().iter().filter(|line| *line == what).count();
-        assert_eq!((count("cannot be read"), count("not held back"), count("dead")), (11, 50, 50));
+        let counts = ["cannot be read", "halted", "not held back", "dead"].map(count);
+        assert_eq!(counts, [11, 20, 50, 50], "what a line is about, its span may say");
         brake.sum_up(Instant::now());
-        assert_eq!(kept.0.lock().len(), 111, "the minute is not over");
+        assert_eq!(kept.0.lock().len(), 131, "the minute is not over");
         let later = Instant::now() + PERIOD;
         brake.sum_up(later);
         assert_eq!(
@@ -40,7 +45,7 @@ fn what_repeats_is_counted_and_summed_up() {
             Some("… 40 more like it in a minute: cannot be read")
         );
         warn(1);
-        assert_eq!(kept.0.lock().len(), 112, "it goes on, and is counted from the first");
+        assert_eq!(kept.0.lock().len(), 132, "it goes on, and is counted from the first");
         brake.sum_up(later + PERIOD);
         assert_eq!(
             kept.0.lock().last().map(String::as_str),
