@@ -49,9 +49,9 @@ pub(crate) struct Switches {
 }
 
 /// A list that holds it can never be saved.
-pub(crate) const HEAVY: i64 = 500;
+pub(crate) const HEAVY: i64 = -500;
 /// A list that holds it cannot be saved until the toy is forgiving.
-pub(crate) const BUSY: i64 = 501;
+pub(crate) const BUSY: i64 = -501;
 /// A list that holds it cannot be read.
 pub(crate) const UNREADABLE: i64 = -404;
 
