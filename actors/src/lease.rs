@@ -5,17 +5,21 @@
 //! up late changes nothing. What became of each offset is counted in the lease and written to the [`journal`], from which
 //! it can be proved against the topic.
 
+pub mod accounts;
 mod admin;
 mod claim;
 pub mod journal;
 mod progress;
 mod row;
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
 use dead_letters::{NextOffset, Offset, TopicPartition};
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
+use self::accounts::UNACCOUNTED;
 pub(crate) use self::{
     admin::{place, reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Intent, Place, claim, remember, write_intent},
@@ -126,6 +130,22 @@ pub(crate) struct Advanced {
     pub(crate) row: RowAt,
 }
 
+static ADVANCE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH noted AS (
+            INSERT INTO offset_journal (consumer, topic, partition, from_offset, next_offset, outcomes, at, epoch)
+            SELECT $1, $2, $3, $5, $6, $15, now(), $4 WHERE $15::text <> ''
+         )
+         UPDATE partition_lease
+         SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
+             parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
+             intent_offset = NULL, intent_parked = NULL, intent_until = NULL, intent_rows = NULL, deaths = 0,
+             last_offset = $16, last_timestamp_ms = $17, letter_seq = $19
+         WHERE ctid = $18 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
+         RETURNING {UNACCOUNTED}, ctid"
+    )
+});
+
 /// Moves the lease forward with the batch's outcomes, which `journal` names offset by offset; an empty one says that no
 /// offset was finished. `from` names the row as [`hold`] found it. `None` when the lease is somebody else's.
 pub(crate) async fn advance<C: GenericClient>(
@@ -137,22 +157,7 @@ pub(crate) async fn advance<C: GenericClient>(
     counts: &Counts,
     journal: &str,
 ) -> Result<Option<Advanced>, tokio_postgres::Error> {
-    let statement = client
-        .prepare_cached(
-            "WITH noted AS (
-                INSERT INTO offset_journal (consumer, topic, partition, from_offset, next_offset, outcomes, at, epoch)
-                SELECT $1, $2, $3, $5, $6, $15, now(), $4 WHERE $15::text <> ''
-             )
-             UPDATE partition_lease
-             SET next_offset = $6, outbox_seq = $7, applied = applied + $8, duplicate = duplicate + $9,
-                 parked = parked + $10, dead = dead + $11, ignored = ignored + $12, moved = moved + $13, gaps = gaps + $14,
-                 intent_offset = NULL, intent_parked = NULL, intent_until = NULL, intent_rows = NULL, deaths = 0,
-                 last_offset = $16, last_timestamp_ms = $17, letter_seq = $19
-             WHERE ctid = $18 AND consumer = $1 AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = $5
-             RETURNING next_offset - first_offset + replayed
-                     - (applied + duplicate + parked + dead + ignored + moved + gaps + lost), ctid",
-        )
-        .await?;
+    let statement = client.prepare_cached(&ADVANCE).await?;
     let row = client
         .query_opt(
             &statement,

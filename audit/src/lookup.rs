@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use actors::journal::Mark;
+use actors::{accounts::PASSED, journal::Mark};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use dead_letters::TopicPartition;
@@ -53,14 +53,16 @@ impl Tables {
     /// The group's leases, each with what the journal amounts to at the same moment, and the server's time.
     pub(crate) async fn leases(&self) -> Result<(Vec<Lane>, DateTime<Utc>)> {
         // One statement sees one state of both tables.
-        let sql = "select lease.topic, lease.partition, epoch, first_offset, next_offset, replayed, lost,
-                          coalesce(noted.offsets, 0)::bigint, noted.first, now()
+        let sql = format!(
+            "select lease.topic, lease.partition, epoch, first_offset, next_offset, replayed, lost,
+                          coalesce(noted.offsets, 0)::bigint, noted.first, now(), {PASSED}
                    from partition_lease lease
                    left join (select topic, partition, sum(next_offset - from_offset) as offsets, min(from_offset) as first
                               from offset_journal where consumer = $1 group by topic, partition) noted
                         on (noted.topic, noted.partition) = (lease.topic, lease.partition)
-                   where lease.consumer = $1";
-        let rows = self.client.query(sql, &[&self.group]).await;
+                   where lease.consumer = $1"
+        );
+        let rows = self.client.query(&sql, &[&self.group]).await;
         let rows = rows
             .context("the runtime's tables cannot be read: is this the database of the group's service?")?;
         let now = rows.first().map_or_else(Utc::now, |row| row.get(9));
@@ -72,6 +74,7 @@ impl Tables {
             next: row.get(4),
             replayed: row.get(5),
             lost: row.get(6),
+            passed: row.get(10),
             journaled: row.get(7),
             journaled_from: row.get(8),
             low: 0,

@@ -24,6 +24,8 @@ pub(crate) struct Lane {
     pub(crate) next: i64,
     pub(crate) replayed: i64,
     pub(crate) lost: i64,
+    /// Offsets that it has passed, and that had to be journalled.
+    pub(crate) passed: i64,
     /// Offsets that all rows of the journal together stand for, when the lease was read.
     pub(crate) journaled: i64,
     /// Where the first row begins.
@@ -243,7 +245,7 @@ impl<'a> Walk<'a> {
         let lane = self.lane;
         self.nothing(cover, lane.next);
         self.close(None);
-        let without_row = lane.next - lane.first + lane.replayed - lane.lost - lane.journaled;
+        let without_row = lane.passed - lane.journaled;
         // Rows of offsets that were gone over again may have been deleted by age and leave no hole.
         if without_row < 0 || without_row > self.uncovered + lane.replayed {
             let (from, upto) = (lane.next, lane.next + without_row);

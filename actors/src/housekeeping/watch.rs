@@ -20,7 +20,7 @@ use crate::{
     connection::{Connection, Trouble},
     consumer::ConsumerPair,
     lane::LaneKind,
-    lease::{self, CaughtUp, Marks},
+    lease::{self, CaughtUp, Marks, accounts::UNACCOUNTED},
     observed::Observed,
     retry::{self, CameDue},
     settings::GroupSettings,
@@ -158,16 +158,13 @@ impl Watch {
     /// Offsets of each lease without an outcome, and whether its count of waiting records is the table's.
     async fn accounts(&self, client: &Client) -> Result<(), Error> {
         let group = &self.settings.group;
-        let statement = client
-            .prepare_cached(
-                "SELECT l.topic, l.partition,
-                        l.next_offset - l.first_offset + l.replayed
-                            - (l.applied + l.duplicate + l.parked + l.dead + l.ignored + l.moved + l.gaps + l.lost),
-                        l.parked - (SELECT count(*) FROM parked p WHERE p.consumer = l.consumer AND p.topic = l.topic
-                                    AND p.partition = l.partition AND p.requeued_from IS NULL)
-                 FROM partition_lease l WHERE l.consumer = $1",
-            )
-            .await?;
+        let accounts = format!(
+            "SELECT l.topic, l.partition, {UNACCOUNTED},
+                    l.parked - (SELECT count(*) FROM parked p WHERE p.consumer = l.consumer AND p.topic = l.topic
+                                AND p.partition = l.partition AND p.requeued_from IS NULL)
+             FROM partition_lease l WHERE l.consumer = $1"
+        );
+        let statement = client.prepare_cached(&accounts).await?;
         let mut unaccounted = HashMap::new();
         for row in client.query(&statement, &[group]).await? {
             let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));

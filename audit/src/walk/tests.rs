@@ -22,6 +22,7 @@ fn lane(next: i64, journaled: i64) -> Lane {
         next,
         replayed: 0,
         lost: 0,
+        passed: next,
         journaled,
         journaled_from: Some(0),
         low: 0,
@@ -99,10 +100,10 @@ fn rows_deleted_by_age_are_no_holes_and_younger_ones_beside_them_are() {
 #[test]
 fn a_reset_forward_is_excused_by_as_many_as_the_lease_has_lost() {
     let rows = || vec![row(0, 2, "a2", 1, CUTOFF), row(7, 9, "a2", 3, CUTOFF)];
-    let skipped = Lane { epoch: 3, lost: 5, ..lane(9, 4) };
+    let skipped = Lane { epoch: 3, lost: 5, passed: 4, ..lane(9, 4) };
     let found = walk(&skipped, rows(), young(0..9));
     assert_eq!((findings(&found), found.unprovable), (vec![], 5));
-    let found = walk(&Lane { lost: 4, ..skipped.clone() }, rows(), young(0..9));
+    let found = walk(&Lane { lost: 4, passed: 5, ..skipped.clone() }, rows(), young(0..9));
     assert_eq!(findings(&found), [(Kind::NoOutcome, 2, 7)]);
     let rows = vec![row(0, 2, "a2", 3, CUTOFF), row(7, 9, "a2", 3, CUTOFF)];
     let found = walk(&skipped, rows, young(0..9));
@@ -111,7 +112,7 @@ fn a_reset_forward_is_excused_by_as_many_as_the_lease_has_lost() {
 
 #[test]
 fn a_reset_back_counts_again_and_its_last_word_counts() {
-    let replayed = Lane { epoch: 3, replayed: 3, ..lane(5, 8) };
+    let replayed = Lane { epoch: 3, replayed: 3, passed: 8, ..lane(5, 8) };
     let rows = vec![row(0, 5, "a5", 1, CUTOFF), row(2, 5, "u3", 3, CUTOFF)];
     let found = walk(&replayed, rows, young(0..5));
     assert_eq!(findings(&found), []);

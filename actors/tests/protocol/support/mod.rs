@@ -17,6 +17,7 @@ use std::{
 use actors::{
     Deps, Group, GroupSettings, Handler, Headers, Hints, KafkaSettings, Publisher, RetryPolicy, StartError,
     TopicSpec,
+    accounts::{PASSED, UNACCOUNTED},
     dead_letters::{DeadLetter, dlq_topic},
 };
 use deadpool_postgres::Pool;
@@ -287,14 +288,14 @@ impl World {
     /// Offsets without an outcome, the difference between counted and real waiting records, and offsets the journal lacks.
     pub(crate) async fn unaccounted(&self) -> i64 {
         let client = self.pool.get().await.expect("connection");
-        let query = "SELECT coalesce(sum(abs(next_offset - first_offset + replayed
-                        - (applied + duplicate + parked + dead + ignored + moved + gaps + lost))), 0)::bigint
-                     + abs(coalesce(sum(parked), 0)::bigint
-                        - (SELECT count(*) FROM parked WHERE requeued_from IS NULL))
-                     + abs(coalesce(sum(next_offset - first_offset + replayed - lost), 0)::bigint
-                        - (SELECT coalesce(sum(next_offset - from_offset), 0)::bigint FROM offset_journal))
-                     FROM partition_lease";
-        client.query_one(query, &[]).await.expect("leases").get(0)
+        let query = format!(
+            "SELECT coalesce(sum(abs({UNACCOUNTED})), 0)::bigint
+                + abs(coalesce(sum(parked), 0)::bigint - (SELECT count(*) FROM parked WHERE requeued_from IS NULL))
+                + abs(coalesce(sum({PASSED}), 0)::bigint
+                    - (SELECT coalesce(sum(next_offset - from_offset), 0)::bigint FROM offset_journal))
+             FROM partition_lease"
+        );
+        client.query_one(&query, &[]).await.expect("leases").get(0)
     }
 
     /// Waits until `outcome` of the source topic has reached `count`, and then checks the accounts.

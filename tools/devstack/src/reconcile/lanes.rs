@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use actors::accounts::{PASSED, UNACCOUNTED};
 use anyhow::{Context, Result};
 use contracts::topics::READERS;
 
@@ -32,19 +33,29 @@ pub struct Lane {
 pub(super) const OUTCOMES: [&str; 8] =
     ["applied", "duplicate", "parked", "dead", "ignored", "moved", "gaps", "lost"];
 
-/// By group, topic and partition: the first offset, less those that count again because a reset went back over them; the
-/// next one; the outcomes.
-pub(super) type Leases = BTreeMap<(String, String, i32), (i64, i64, BTreeMap<&'static str, i64>)>;
+/// By group, topic and partition.
+pub(super) type Leases = BTreeMap<(String, String, i32), Lease>;
+
+/// What a lease says.
+#[derive(Clone, Default)]
+pub(super) struct Lease {
+    next: i64,
+    /// Offsets passed, with those that were lost.
+    consumed: i64,
+    unaccounted: i64,
+    outcomes: BTreeMap<&'static str, i64>,
+}
 
 /// Adds the leases that one database holds.
 pub(super) async fn read_leases(client: &tokio_postgres::Client, leases: &mut Leases) -> Result<()> {
     let sql = format!(
-        "select consumer, topic, partition, first_offset - replayed, next_offset, {} from partition_lease",
+        "select consumer, topic, partition, next_offset, {PASSED} + lost, {UNACCOUNTED}, {} from partition_lease",
         OUTCOMES.join(", ")
     );
     for row in client.query(&sql, &[]).await? {
-        let outcomes = OUTCOMES.iter().enumerate().map(|(at, name)| (*name, row.get(5 + at))).collect();
-        leases.insert((row.get(0), row.get(1), row.get(2)), (row.get(3), row.get(4), outcomes));
+        let outcomes = OUTCOMES.iter().enumerate().map(|(at, name)| (*name, row.get(6 + at))).collect();
+        let lease = Lease { next: row.get(3), consumed: row.get(4), unaccounted: row.get(5), outcomes };
+        leases.insert((row.get(0), row.get(1), row.get(2)), lease);
     }
     Ok(())
 }
@@ -59,18 +70,15 @@ pub(super) async fn lanes(brokers: String, leases: Leases) -> Result<Vec<Lane>> 
                 sources.iter().map(|topic| (*topic).to_owned()).chain([requeue]).collect();
             for extent in topics::extents(&brokers, &sources)? {
                 let at = (group.to_owned(), extent.topic.clone(), extent.partition);
-                let (first, next, outcomes) = match leases.get(&at) {
-                    Some((first, next, outcomes)) => (*first, *next, outcomes.clone()),
-                    // Never claimed: all of it waits.
-                    None => (extent.low, extent.low, BTreeMap::new()),
-                };
+                // Never claimed: all of it waits.
+                let unclaimed = || Lease { next: extent.low, ..Lease::default() };
+                let Lease { next, consumed, unaccounted, outcomes } =
+                    leases.get(&at).cloned().unwrap_or_else(unclaimed);
                 let lag = if next < extent.high {
                     topics::records_from(&brokers, &extent.topic, extent.partition, next)?
                 } else {
                     0
                 };
-                let consumed = next - first;
-                let unaccounted = consumed - outcomes.values().sum::<i64>();
                 let (topic, partition) = (extent.topic, extent.partition);
                 lanes.push(Lane {
                     group: group.to_owned(),
