@@ -149,7 +149,7 @@ impl Group {
         }
         let (conditions, clock) = (Conditions::default(), Clock::default());
         let log_ends = LogEnds::new(&settings.kafka)?;
-        let looking = Looking::new(&settings, metadata.clone(), conditions.clone())?;
+        let mut looking = Looking::new(&settings, metadata.clone(), conditions.clone())?;
         looking.begin().await?;
         let shared = Arc::new(Shared {
             handler,

@@ -2,7 +2,8 @@
 
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
-/// Whether the error is one of the bytes of a batch, which nobody mends by trying again.
+/// Whether the error is one of the bytes of a batch, which nobody mends by trying again: a tool passes it by, a partition halts on it
+/// after a while.
 pub fn is_unreadable(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -54,6 +55,44 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+
+    #[test]
+    fn what_the_bytes_of_a_batch_are_at_fault_for_is_told_from_what_passes() {
+        use RDKafkaErrorCode::*;
+        let bytes = [
+            // Damaged, on the disk or on the way to it.
+            BadMessage,
+            InvalidMessage,
+            InvalidMessageSize,
+            Underflow,
+            // Compressed by a codec that this client, or its version of the protocol, does not have, or not rightly.
+            BadCompression,
+            NotImplemented,
+            UnsupportedCompressionType,
+            // Larger than anything this client takes.
+            MessageSizeTooLarge,
+        ];
+        for code in bytes {
+            assert!(is_unreadable(&KafkaError::MessageConsumption(code)), "{code}");
+        }
+        // Servers that are gone, places that are elsewhere, what one may not: it ends, or has a name of its own.
+        let other = [
+            BrokerTransportFailure,
+            AllBrokersDown,
+            OperationTimedOut,
+            NotLeaderForPartition,
+            LeaderNotAvailable,
+            UnknownTopicOrPartition,
+            OffsetOutOfRange,
+            AutoOffsetReset,
+            TopicAuthorizationFailed,
+            Unknown,
+        ];
+        for code in other {
+            assert!(!is_unreadable(&KafkaError::MessageConsumption(code)), "{code}");
+        }
+        assert!(!is_unreadable(&KafkaError::Canceled));
+    }
 
     #[test]
     fn the_client_says_where_the_batch_begins() {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dead_letters::{Headers, Offset, TopicPartition, Whole};
+use dead_letters::{Headers, Offset, TopicPartition, Whole, is_unreadable};
 use rdkafka::{
     Message, Offset as KafkaOffset, consumer::Consumer as _, error::KafkaError, message::BorrowedMessage,
 };
@@ -70,21 +70,11 @@ fn turn(feed: &Feed, record_max: usize) -> usize {
     if let Some(error) = failure {
         // Whether it is passed over (a damaged batch) or never read again (an offset that is not there): what comes next
         // would not be what is wanted next. A seek reads it again, or fails, and then the partition is assigned anew.
-        feed.lane.cannot_read(&error.to_string(), is_damage(&error));
+        feed.lane.cannot_read(&error.to_string(), is_unreadable(&error));
         tracing::debug!(topic = &*feed.lane.source.topic, partition = feed.lane.source.partition,
             offset = feed.lane.seek_target(), %error, "a partition cannot be read; trying again from its last record");
     }
     delivered
-}
-
-/// Whether what Kafka holds there is at fault, rather than who holds it.
-fn is_damage(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode::{
-        BadCompression, BadMessage, InvalidMessage, InvalidMessageSize, MessageSizeTooLarge, NotImplemented,
-    };
-    let damage =
-        [BadCompression, BadMessage, InvalidMessage, InvalidMessageSize, MessageSizeTooLarge, NotImplemented];
-    error.rdkafka_error_code().is_some_and(|code| damage.contains(&code))
 }
 
 fn owned(source: &TopicPartition, message: &BorrowedMessage<'_>, record_max: usize) -> Record {

@@ -15,7 +15,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     Cause,
-    condition::{Conditions, Subject},
+    condition::{Conditions, Raised, Subject},
     connection::{Connection, Trouble},
     observed::Observed,
     settings::{GroupSettings, RetentionSettings},
@@ -60,8 +60,7 @@ pub(crate) struct Sweeper {
     pool: Pool,
     conditions: Conditions,
     observed: Observed,
-    /// Who holds the sweep back.
-    holder: Option<TopicPartition>,
+    raised: Raised,
 }
 
 /// Up to where may be forgotten, by the database's clock.
@@ -93,7 +92,7 @@ impl Sweeper {
         conditions: Conditions,
         observed: Observed,
     ) -> Self {
-        Self { settings, pool, conditions, observed, holder: None }
+        Self { settings, pool, conditions, observed, raised: Raised::default() }
     }
 
     /// Runs until it is aborted.
@@ -189,22 +188,19 @@ impl Sweeper {
         let [least, most] = SAID_AFTER;
         let said_after = (retention / 5).clamp(least, most);
         let holder = limits.holder.as_ref().filter(|holder| before(limits.now, said_after) > holder.since);
-        if let Some(known) = self.holder.take_if(|known| holder.is_none_or(|holder| holder.source != *known))
-        {
-            self.conditions.clear(&Subject::Partition(known), HELD_BACK);
-        }
-        let Some(Holder { source, since, waits }) = holder else { return };
-        let why = match waits {
-            true => "has had a record waiting for another attempt since then",
-            false => "was last at the end of its log then",
-        };
-        let message = format!(
-            "the inbox forgets nothing younger than {} s before {since}: {source} {why}, and what came twice may still \
-             lie there; it grows until the partition goes on",
-            retention.as_secs()
-        );
-        self.conditions.raise(Subject::Partition(source.clone()), Cause::new(HELD_BACK, message));
-        self.holder = Some(source.clone());
+        let found = holder.map(|Holder { source, since, waits }| {
+            let why = match waits {
+                true => "has had a record waiting for another attempt since then",
+                false => "was last at the end of its log then",
+            };
+            let message = format!(
+                "the inbox forgets nothing younger than {} s before {since}: {source} {why}, and what came twice may still \
+                 lie there; it grows until the partition goes on",
+                retention.as_secs()
+            );
+            ((Subject::Partition(source.clone()), HELD_BACK), message)
+        });
+        self.raised.say(&self.conditions, found.into_iter().collect());
     }
 }
 

@@ -12,10 +12,7 @@ use std::{
 use deadpool_postgres::Client;
 use tokio_postgres::Error;
 
-use crate::{
-    Cause,
-    condition::{Conditions, Subject},
-};
+use crate::condition::{Conditions, Raised, Subject};
 
 /// A slot that nobody has moved holds nothing up while there are fewer transactions than this.
 const SLOT_AGE: i32 = 1_000;
@@ -23,7 +20,10 @@ const CODE: &str = "old-snapshot";
 
 /// What was seen at the last look: the horizon of each holder, and since when.
 #[derive(Debug, Default)]
-pub(crate) struct Snapshots(HashMap<String, (String, Instant)>);
+pub(crate) struct Snapshots {
+    seen: HashMap<String, (String, Instant)>,
+    raised: Raised,
+}
 
 impl Snapshots {
     /// Looks, and raises the condition where something has held on for longer than `most`, or clears it. Returns the age of what has held on for longest.
@@ -52,29 +52,27 @@ impl Snapshots {
              ) AS holder ORDER BY age(horizon) DESC LIMIT 50";
         let statement = client.prepare_cached(HOLDERS).await?;
         let rows = client.query(&statement, &[&SLOT_AGE]).await?;
-        let found =
-            rows.iter().map(|row| Found { name: row.get(0), horizon: row.get(1), open_s: row.get(2) });
-        let oldest = self.oldest(Instant::now(), found);
-        match oldest.as_ref().filter(|(_, age)| *age >= most) {
-            Some((name, age)) => {
-                let name: String = name.chars().take(200).collect();
-                let message = format!(
-                    "{name} has kept dead rows of the database from being removed for {} s: end it (pg_terminate_backend, \
-                     ROLLBACK PREPARED, pg_drop_replication_slot), everything grows slower while it lasts",
-                    age.as_secs()
-                );
-                conditions.raise(Subject::Process, Cause::new(CODE, message));
-            }
-            None => conditions.clear(&Subject::Process, CODE),
-        }
+        let holders =
+            rows.iter().map(|row| Holder { name: row.get(0), horizon: row.get(1), open_s: row.get(2) });
+        let oldest = self.oldest(Instant::now(), holders);
+        let found = oldest.as_ref().filter(|(_, age)| *age >= most).map(|(name, age)| {
+            let name: String = name.chars().take(200).collect();
+            let message = format!(
+                "{name} has kept dead rows of the database from being removed for {} s: end it (pg_terminate_backend, \
+                 ROLLBACK PREPARED, pg_drop_replication_slot), everything grows slower while it lasts",
+                age.as_secs()
+            );
+            ((Subject::Process, CODE), message)
+        });
+        self.raised.say(conditions, found.into_iter().collect());
         Ok(oldest.map(|(_, age)| age).unwrap_or_default())
     }
 
-    fn oldest(&mut self, now: Instant, found: impl Iterator<Item = Found>) -> Option<(String, Duration)> {
+    fn oldest(&mut self, now: Instant, holders: impl Iterator<Item = Holder>) -> Option<(String, Duration)> {
         let mut seen = HashMap::new();
         let mut oldest: Option<(String, Duration)> = None;
-        for Found { name, horizon, open_s } in found {
-            let since = match self.0.get(&name) {
+        for Holder { name, horizon, open_s } in holders {
+            let since = match self.seen.get(&name) {
                 Some((known, since)) if *known == horizon => *since,
                 _ => now,
             };
@@ -85,13 +83,13 @@ impl Snapshots {
                 oldest = Some((name, age));
             }
         }
-        self.0 = seen;
+        self.seen = seen;
         oldest
     }
 }
 
 /// One who holds on to old rows.
-struct Found {
+struct Holder {
     name: String,
     horizon: String,
     /// Since when, where that may be seen.
@@ -106,7 +104,7 @@ mod tests {
     fn what_does_not_say_since_when_is_measured_until_it_moves() {
         let (mut snapshots, start) = (Snapshots::default(), Instant::now());
         let look = |snapshots: &mut Snapshots, second, horizon: &str, open_s| {
-            let found = [Found { name: "process 7 (psql)".into(), horizon: horizon.into(), open_s }];
+            let found = [Holder { name: "process 7 (psql)".into(), horizon: horizon.into(), open_s }];
             let oldest = snapshots.oldest(start + Duration::from_secs(second), found.into_iter());
             oldest.map(|(_, age)| age.as_secs())
         };

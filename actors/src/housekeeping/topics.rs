@@ -14,17 +14,18 @@ use rdkafka::{
 
 use crate::{
     Cause,
-    condition::{Conditions, Subject},
+    condition::{Conditions, Found, Raised, Subject},
     kafka::{MetadataClient, REQUEST, TopicSpec, group_topics},
     settings::GroupSettings,
 };
 
-/// Everything that can be found.
-const CODES: [&str; 4] = [COMPACTED, RETENTION, MESSAGE_SIZE, REPLICATION];
 const COMPACTED: &str = "topic-compacted";
 const RETENTION: &str = "topic-retention";
 const MESSAGE_SIZE: &str = "topic-message-size";
 const REPLICATION: &str = "topic-replication";
+
+/// A code, and what is wrong in words.
+type Wrong = (&'static str, String);
 
 /// What is wrong with these topics, as far as they exist. A topic's settings are compared with those it would be made with.
 ///
@@ -34,19 +35,21 @@ pub(crate) async fn look(
     client: &MetadataClient,
     admin: &AdminClient<DefaultClientContext>,
     topics: &[TopicSpec],
-) -> Result<Vec<(Subject, Cause)>, Cause> {
+) -> Result<Found, Cause> {
     let metadata = client.fetch(REQUEST).await?;
-    let mut found = Vec::new();
-    let mut note = |topic: &TopicSpec, cause| found.push((Subject::Topic(topic.name.as_str().into()), cause));
+    let mut found = Found::new();
+    let mut note = |topic: &TopicSpec, (code, message): Wrong| {
+        found.insert((Subject::Topic(topic.name.as_str().into()), code), message);
+    };
     for topic in topics {
-        if let Some(cause) = replication(topic, &metadata) {
-            note(topic, cause);
+        if let Some(wrong) = replication(topic, &metadata) {
+            note(topic, wrong);
         }
     }
     let there = |topic: &&TopicSpec| !topic.config.is_empty() && replicas(&topic.name, &metadata).is_some();
     let made: Vec<&TopicSpec> = topics.iter().filter(there).collect();
     for (topic, settings) in describe(admin, &made).await? {
-        settings_of(topic, &settings).into_iter().for_each(|cause| note(topic, cause));
+        settings_of(topic, &settings).into_iter().for_each(|wrong| note(topic, wrong));
     }
     Ok(found)
 }
@@ -57,7 +60,7 @@ fn replicas(topic: &str, metadata: &Metadata) -> Option<usize> {
     found.partitions().iter().map(|partition| partition.replicas().len()).min()
 }
 
-fn replication(topic: &TopicSpec, metadata: &Metadata) -> Option<Cause> {
+fn replication(topic: &TopicSpec, metadata: &Metadata) -> Option<Wrong> {
     let (replicas, brokers) = (replicas(&topic.name, metadata)?, metadata.brokers().len());
     (replicas == 1 && brokers > 1).then(|| {
         let name = &topic.name;
@@ -65,7 +68,7 @@ fn replication(topic: &TopicSpec, metadata: &Metadata) -> Option<Cause> {
             "topic {name} has one replica and the cluster {brokers} brokers: what Kafka has acknowledged is lost with one disk; \
              give it more (kafka-reassign-partitions)"
         );
-        Cause::new(REPLICATION, message)
+        (REPLICATION, message)
     })
 }
 
@@ -95,13 +98,13 @@ async fn describe<'a>(
 }
 
 /// What is wrong with a topic's settings.
-fn settings_of(topic: &TopicSpec, settings: &HashMap<String, String>) -> Vec<Cause> {
+fn settings_of(topic: &TopicSpec, settings: &HashMap<String, String>) -> Vec<Wrong> {
     let name = &topic.name;
     let wanted: BTreeMap<&str, &str> = topic.config.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
     let has = |setting: &str| number(settings.get(setting).map(String::as_str));
     let mut found = Vec::new();
-    let mut note = |code, message: String| found.push(Cause::new(code, message));
+    let mut note = |code, message: String| found.push((code, message));
     if settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
         note(
             COMPACTED,
@@ -158,6 +161,7 @@ pub(crate) struct Looking {
     topics: Vec<TopicSpec>,
     every: Duration,
     conditions: Conditions,
+    raised: Raised,
 }
 
 impl Looking {
@@ -176,6 +180,7 @@ impl Looking {
             topics,
             every: settings.topics_every,
             conditions,
+            raised: Raised::default(),
         })
     }
 
@@ -183,13 +188,14 @@ impl Looking {
     ///
     /// # Errors
     /// `topic-compacted`.
-    pub(crate) async fn begin(&self) -> Result<(), Cause> {
+    pub(crate) async fn begin(&mut self) -> Result<(), Cause> {
         let found = self.once().await;
-        found.into_iter().map(|(_, cause)| cause).find(|cause| cause.code == COMPACTED).map_or(Ok(()), Err)
+        let compacted = found.into_iter().find(|((_, code), _)| *code == COMPACTED);
+        compacted.map_or(Ok(()), |((_, code), message)| Err(Cause::new(code, message)))
     }
 
     /// Runs until it is aborted.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         loop {
             tokio::time::sleep(self.every).await;
             self.once().await;
@@ -197,24 +203,15 @@ impl Looking {
     }
 
     /// Raises what is so and clears what is not any more.
-    async fn once(&self) -> Vec<(Subject, Cause)> {
+    async fn once(&mut self) -> Found {
         let found = match look(&self.client, &self.admin, &self.topics).await {
             Ok(found) => found,
             Err(cause) => {
                 tracing::debug!(%cause, "the settings of the topics cannot be seen");
-                return Vec::new();
+                return Found::new();
             }
         };
-        for topic in &self.topics {
-            let subject = Subject::Topic(topic.name.as_str().into());
-            for code in CODES {
-                let cause = found.iter().find(|(about, cause)| *about == subject && cause.code == code);
-                match cause {
-                    Some((_, cause)) => self.conditions.raise(subject.clone(), cause.clone()),
-                    None => self.conditions.clear(&subject, code),
-                }
-            }
-        }
+        self.raised.say(&self.conditions, found.clone());
         found
     }
 }
@@ -239,13 +236,13 @@ mod tests {
             ("cleanup.policy", "compact,delete"),
         ];
         let found = of("g.dlq", &made_by_hand);
-        let codes: Vec<_> = found.iter().map(|cause| &*cause.code).collect();
+        let codes: Vec<_> = found.iter().map(|(code, _)| *code).collect();
         assert_eq!(codes, [COMPACTED, RETENTION, MESSAGE_SIZE]);
         assert_eq!(
-            found[1].message,
+            found[1].1,
             "topic g.dlq keeps records for 7 days and should for 30 days: set retention.ms=2592000000"
         );
         let small = [("retention.ms", "5184000000"), ("retention.bytes", "1000")];
-        assert_eq!(of("dlq.actions", &small)[0].code, RETENTION);
+        assert_eq!(of("dlq.actions", &small)[0].0, RETENTION);
     }
 }
