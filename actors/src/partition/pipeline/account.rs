@@ -1,4 +1,4 @@
-//! The books of a batch: where the lease moves, what became of each offset on the way, and whether that adds up.
+//! The books of a batch: where the lease moves, and what became of each offset on the way. Whether that adds up is asked before the commit.
 
 use crate::{
     handler::Handler,
