@@ -1,10 +1,10 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::{select::Selectors, snapshot::Prefix, time::duration};
+use crate::{kafka::Connection, select::Selectors, snapshot::Prefix, time::duration};
 
 /// Dead letters: what died, why, and back to work with it.
 ///
@@ -22,27 +22,6 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Where Kafka is and how to talk to it.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct Connection {
-    /// host:port, comma-separated
-    #[arg(short, long, env = "KAFKA_BROKERS", global = true)]
-    pub brokers: Option<String>,
-    /// A client property such as security.protocol=SASL_SSL; may repeat, and wins over --config
-    // Read later than the rest: an error of the command line would repeat it, passwords and all.
-    #[arg(short = 'X', value_name = "KEY=VALUE", global = true)]
-    pub properties: Vec<String>,
-    /// Properties as k=v,k=v, under those of -X
-    #[arg(long, env = "KAFKA_PROPERTIES", global = true, hide = true, hide_env_values = true)]
-    pub kafka_properties: Option<String>,
-    /// A file of client properties, one KEY=VALUE a line, # for comments
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
-    /// How long to wait for the first answer of a broker
-    #[arg(long, value_name = "DURATION", default_value = "10s", global = true, value_parser = duration)]
-    pub connect_timeout: Duration,
 }
 
 /// How results are printed.

@@ -15,7 +15,10 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{Complaints, Kafka};
+use super::{
+    cluster::{Complaints, Kafka, why},
+    gap::Gap,
+};
 
 /// A partition that gives neither a record nor its end for this long cannot be reached.
 const STALLED: Duration = Duration::from_secs(15);
@@ -77,6 +80,37 @@ enum Event {
     Unreadable(super::gap::Unreadable),
 }
 
+/// A partition whose leader is being chosen has one after this time.
+const LEADERLESS: Duration = Duration::from_secs(5);
+
+impl Kafka {
+    /// Reads `topic` from `start` to its end, and on from there if asked to.
+    pub fn reader(&self, topic: &str, start: &Start) -> anyhow::Result<Reader<'_>> {
+        let partitions = self.partitions(topic).with_context(|| format!("topic {topic} does not exist"))?;
+        let complaints = Complaints::default();
+        let consumer = self.consumer(&complaints, "read_committed")?;
+        // An assignment of a topic whose leaders are not known yet is only looked at again half a second later.
+        let asked = Instant::now();
+        let leaderless = loop {
+            let metadata = consumer
+                .fetch_metadata(Some(topic), self.timeout())
+                .map_err(|error| self.unreachable(why(&consumer, &error)))?;
+            let all = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let leaderless: BTreeSet<i32> = all.filter(|one| one.leader() < 0).map(|one| one.id()).collect();
+            if leaderless.is_empty() || asked.elapsed() > LEADERLESS {
+                break leaderless;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        for partition in &leaderless {
+            let why = "it has no leader: its brokers are away".to_owned();
+            self.note(Gap { topic: topic.to_owned(), partition: *partition, from: None, upto: None, why });
+        }
+        let readable = (0..partitions).filter(|partition| !leaderless.contains(partition));
+        Reader::new(self, consumer, complaints, topic, readable, start)
+    }
+}
+
 /// Reads one topic: an end is told by its partition number alone, so topics do not share a client.
 pub struct Reader<'k> {
     kafka: &'k Kafka,
@@ -95,7 +129,7 @@ impl std::fmt::Debug for Reader<'_> {
 }
 
 impl<'k> Reader<'k> {
-    pub(super) fn new(
+    fn new(
         kafka: &'k Kafka,
         consumer: BaseConsumer<Complaints>,
         complaints: Complaints,
@@ -232,7 +266,7 @@ impl<'k> Reader<'k> {
     }
 
     fn gap(&self, partition: i32, from: Option<i64>, upto: Option<i64>, why: String) {
-        self.kafka.note(super::gap::Gap { topic: self.topic.clone(), partition, from, upto, why });
+        self.kafka.note(Gap { topic: self.topic.clone(), partition, from, upto, why });
     }
 
     /// Waits up to `timeout` for one more record, past the end.
