@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::{kafka::Connection, select::Selectors, snapshot::Prefix, time::duration};
+use crate::{kafka::Connection, output::Format, select::Selectors, snapshot::Prefix, time::duration};
 
 /// Dead letters: what died, why, and back to work with it.
 ///
@@ -22,18 +22,6 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Columns fitted to the terminal.
-    #[default]
-    Table,
-    /// All columns.
-    Wide,
-    /// One object a line.
-    Json,
 }
 
 /// What to do.

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{now, state_cell, warn_unreadable};
 use crate::{
-    args::{Format, ListArgs},
+    args::ListArgs,
     exit::Exit,
     kafka::{Kafka, Start},
-    output::{Column, Out, Table, bytes, complain, json::LetterJson},
+    output::{Column, Format, Out, Table, bytes, complain, json::LetterJson},
     snapshot::{Keep, Letter, Scope, State, read_ledger, scan, short_len},
     time::age,
 };

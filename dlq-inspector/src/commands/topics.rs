@@ -11,11 +11,11 @@ use rdkafka::{
 
 use super::{now, warn_unreadable};
 use crate::{
-    args::{Format, TopicsArgs},
+    args::TopicsArgs,
     exit::Exit,
     kafka::{Kafka, Start},
     output::{
-        Cell, Column, Ink, Out, Table, complain,
+        Cell, Column, Format, Ink, Out, Table, complain,
         json::{TopicJson, time},
     },
     snapshot::{Keep, Letter, Scope, State, read_ledger, scan},

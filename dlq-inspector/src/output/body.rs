@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::clean;
+use super::text::clean;
 
 /// Field and header names whose values are masked; compared without case, `_` and `-`.
 const MASKED: [&str; 21] = [

@@ -5,7 +5,7 @@ use dead_letters::{Action, RequeueOutcome};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::hex;
+use super::text::hex;
 use crate::{
     snapshot::{Letter, Line, State},
     time::rfc3339,

@@ -1,6 +1,6 @@
 //! Tables that fit their terminal.
 
-use super::{Ink, clean};
+use super::{ink::Ink, text::clean};
 
 /// A column.
 #[derive(Clone, Debug)]
