@@ -9,27 +9,16 @@ mod stop;
 mod transaction;
 
 use dead_letters::ACTIONS_TOPIC;
-use uuid::Uuid;
 
 pub use self::plan::{Item, LeftOut, OpenKey, Plan};
 use self::{execute::Job, report::Report, stop::Stop};
 use crate::{
     args::RequeueArgs,
-    commands::now,
     exit::{Exit, Problem},
     kafka::Kafka,
     output::{Out, complain},
-    snapshot::Prefix,
+    time::now,
 };
-
-/// The error that lists what an ambiguous beginning may mean.
-pub fn ambiguous(prefix: &Prefix, ids: &[Uuid]) -> Problem {
-    let mut list: Vec<_> = ids.iter().take(10).map(Uuid::to_string).collect();
-    if ids.len() > list.len() {
-        list.push("…".into());
-    }
-    Problem::Usage(format!("{prefix} is the beginning of {} ids:\n  {}", ids.len(), list.join("\n  ")))
-}
 
 /// Plans, and acts when told to.
 pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<Exit> {

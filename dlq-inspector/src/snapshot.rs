@@ -10,7 +10,7 @@ pub use self::{
     fold::{Fold, Folded},
     ledger::{History, Keep, Ledger, Line, Mark, Standing},
     letter::{About, Foreign, Letter, Place, State},
-    prefix::{Prefix, Resolved, resolve, short_len},
+    prefix::{Prefix, Resolved, ambiguous, resolve, short_len},
     read::{Fetched, Scope, fetch, read_ledger, scan, scan_letters},
 };
 

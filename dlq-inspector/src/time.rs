@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, DurationRound, SecondsFormat, TimeDelta, Utc};
 
 const UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 7 * 86_400_000)];
@@ -51,12 +51,18 @@ impl When {
     pub fn resolve(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::At(at) => at,
-            Self::Ago(age) => chrono::TimeDelta::from_std(age)
+            Self::Ago(age) => TimeDelta::from_std(age)
                 .ok()
                 .and_then(|age| now.checked_sub_signed(age))
                 .unwrap_or(DateTime::<Utc>::MIN_UTC),
         }
     }
+}
+
+/// The time, no finer than it is printed.
+pub fn now() -> DateTime<Utc> {
+    let now = Utc::now();
+    now.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(now)
 }
 
 /// How long `ms` is, in its largest unit: `850ms`, `42s`, `17m`, `5h`, `12d`. A negative span counts as nothing.

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{now, state_cell, warn_unreadable};
 use crate::{
     args::ListArgs,
     exit::Exit,
     kafka::{Kafka, Start},
-    output::{Column, Format, Out, Table, bytes, complain, json::LetterJson},
+    output::{Cell, Column, Format, Ink, Out, Table, bytes, complain, json::LetterJson, warn_unreadable},
     snapshot::{Keep, Letter, Scope, State, read_ledger, scan, short_len},
-    time::age,
+    time::{age, now},
 };
 
 /// The newest letters, so many at most.
@@ -118,6 +117,17 @@ fn table<'a>(
         table.row(cells);
     }
     table
+}
+
+/// A state in its colour.
+fn state_cell(state: State) -> Cell {
+    let ink = match state {
+        State::Open | State::DeadAgain => Ink::Bad,
+        State::Requeued | State::Foreign => Ink::Warn,
+        State::Resolved => Ink::Good,
+        State::Discarded => Ink::Dim,
+    };
+    Cell::inked(state.as_str(), ink)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use dead_letters::{Action, DeadLetter, Headers, Truncated};
 use uuid::Uuid;
 
-use super::{now, warn_unreadable};
 use crate::{
     args::ShowArgs,
     exit::{Exit, Problem},
@@ -16,12 +15,13 @@ use crate::{
         body::{self, Body},
         bytes, clean, hex,
         json::{EventJson, LetterJson, ShowJson},
+        warn_unreadable,
     },
     snapshot::{
-        Fetched, Keep, Ledger, Letter, Line, Prefix, Resolved, Scope, State, fetch, read_ledger, resolve,
-        scan_letters,
+        Fetched, Keep, Ledger, Letter, Line, Prefix, Resolved, Scope, State, ambiguous, fetch, read_ledger,
+        resolve, scan_letters,
     },
-    time::{age, rfc3339},
+    time::{age, now, rfc3339},
 };
 
 /// Earlier generations whose history is shown too; a letter past the limit was put back by force many times.
@@ -87,7 +87,7 @@ fn find(kafka: &Kafka, scope: &Scope, prefix: &Prefix) -> anyhow::Result<(Letter
             "no dead letter's id begins with {prefix}; `list` shows them"
         ))
         .into()),
-        Resolved::Many(ids) => Err(crate::requeue::ambiguous(prefix, &ids).into()),
+        Resolved::Many(ids) => Err(ambiguous(prefix, &ids).into()),
     }
 }
 

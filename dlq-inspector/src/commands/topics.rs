@@ -9,7 +9,6 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 
-use super::{now, warn_unreadable};
 use crate::{
     args::TopicsArgs,
     exit::Exit,
@@ -17,9 +16,10 @@ use crate::{
     output::{
         Cell, Column, Format, Ink, Out, Table, complain,
         json::{TopicJson, time},
+        warn_unreadable,
     },
     snapshot::{Keep, Letter, Scope, State, read_ledger, scan},
-    time::{age, from_ms, short},
+    time::{age, from_ms, now, short},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Standard output and standard error.
+//! Standard output.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -124,11 +124,6 @@ impl Out {
             other => other,
         }
     }
-}
-
-/// A line on standard error. When nobody reads that either, there is nobody left to tell.
-pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[cfg(test)]

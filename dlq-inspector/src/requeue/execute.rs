@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     args::RequeueArgs,
-    commands::now,
     kafka::{Kafka, Start},
     snapshot::{Fetched, Keep, fetch, read_ledger},
+    time::now,
 };
 
 /// Letters in one transaction: enough to be fast, few enough to end well within the transaction's time.

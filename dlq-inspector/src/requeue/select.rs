@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{LeftOut, OpenKey, ambiguous};
+use super::plan::{LeftOut, OpenKey};
 use crate::{
     args::RequeueArgs,
-    commands::warn_unreadable,
     exit::Problem,
     kafka::{Kafka, Start},
-    snapshot::{Keep, Letter, Prefix, Resolved, Scope, State, read_ledger, resolve, scan, short_len},
+    output::warn_unreadable,
+    snapshot::{
+        Keep, Letter, Prefix, Resolved, Scope, State, ambiguous, read_ledger, resolve, scan, short_len,
+    },
 };
 
 /// The letters meant, and what judging them takes.

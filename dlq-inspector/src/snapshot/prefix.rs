@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
+use crate::exit::Problem;
+
 /// The beginning of an id, with or without its hyphens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
@@ -57,6 +59,15 @@ pub fn resolve(prefix: &Prefix, ids: impl IntoIterator<Item = Uuid>) -> Resolved
         [one] => Resolved::One(one),
         _ => Resolved::Many(found),
     }
+}
+
+/// The error that lists what an ambiguous beginning may mean.
+pub fn ambiguous(prefix: &Prefix, ids: &[Uuid]) -> Problem {
+    let mut list: Vec<_> = ids.iter().take(10).map(Uuid::to_string).collect();
+    if ids.len() > list.len() {
+        list.push("…".into());
+    }
+    Problem::Usage(format!("{prefix} is the beginning of {} ids:\n  {}", ids.len(), list.join("\n  ")))
 }
 
 /// How many characters of an id, hyphens counted, tell each of `shown` apart from every one of `all`; 8 at least.
