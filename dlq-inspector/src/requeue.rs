@@ -1,11 +1,13 @@
 //! `requeue`: shows what it would do; with `--execute` does just that.
 
 mod execute;
+mod gather;
 mod outcomes;
+mod pace;
 mod plan;
 mod report;
-mod select;
 mod stop;
+mod tally;
 mod transaction;
 
 use dead_letters::ACTIONS_TOPIC;
@@ -27,18 +29,18 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
         return Err(Problem::Usage(what.into()).into());
     }
     let now = now();
-    let selected = select::select(kafka, args, now)?;
+    let gathered = gather::gather(kafka, args, now)?;
     let unknown = kafka.gaps().into_iter().find(|gap| gap.topic == ACTIONS_TOPIC);
     if let Some(gap) = unknown.filter(|_| args.execute && !args.force) {
         let what = format!("what was requeued before is not known: {gap}; --force requeues all the same");
         return Err(Problem::Refused(what).into());
     }
-    let plan = Plan::new(selected.letters, selected.left_out, &selected.open, args.force);
+    let plan = Plan::new(gathered.letters, gathered.left_out, &gathered.open, args.force);
     if plan.items.is_empty() && plan.left_out.is_empty() {
         complain("no dead letter matches");
         return Ok(Exit::NothingMatched);
     }
-    let mut report = Report::new(out, selected.id_len);
+    let mut report = Report::new(out, gathered.id_len);
     report.plan(&plan, args, now)?;
     if !args.execute {
         return Ok(Exit::Ok);
@@ -48,7 +50,7 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
         return Ok(Exit::Refused);
     }
     let stop = Stop::on_signals()?;
-    let job = Job::new(kafka, args, &selected.positions, &stop);
+    let job = Job::new(kafka, args, &gathered.positions, &stop);
     let refused = !plan.left_out.is_empty();
     let result = job.run(plan.items, &mut report);
     // However it ended, what was done is said.

@@ -11,9 +11,11 @@ use dead_letters::{ACTIONS_TOPIC, Action, DeadLetter, Entry, Headers, requeue_to
 use uuid::Uuid;
 
 use super::{
-    Item,
+    pace::Pace,
+    plan::Item,
     report::Report,
     stop::Stop,
+    tally::End,
     transaction::{NotWritten, Put, TRANSACTION_TIMEOUT, Writer},
 };
 use crate::{
@@ -22,9 +24,6 @@ use crate::{
     snapshot::{Fetched, Keep, fetch, read_ledger},
     time::now,
 };
-
-/// Letters in one transaction: enough to be fast, few enough to end well within the transaction's time.
-const BATCH: usize = 200;
 
 /// One run of the command.
 #[derive(Debug)]
@@ -37,17 +36,6 @@ pub(super) struct Job<'a> {
     by: String,
     reason: Option<String>,
     rate: Option<u32>,
-}
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// All batches were tried.
-    Finished,
-    /// A signal asked to stop.
-    Stopped,
-    /// Another operator took over.
-    Fenced,
 }
 
 /// What a run did.
@@ -302,34 +290,6 @@ impl Ready {
     }
 }
 
-/// Keeps to a rate by the time the next batch may go.
-#[derive(Debug)]
-struct Pace {
-    rate: Option<u32>,
-    next: Instant,
-}
-
-impl Pace {
-    fn new(rate: Option<u32>) -> Self {
-        Self { rate, next: Instant::now() }
-    }
-
-    fn batch(&self) -> usize {
-        self.rate.and_then(|rate| usize::try_from(rate).ok()).map_or(BATCH, |rate| rate.clamp(1, BATCH))
-    }
-
-    fn next(&self) -> Instant {
-        self.next
-    }
-
-    fn sent(&mut self, count: usize) {
-        if let Some(rate) = self.rate {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.next = self.next.max(Instant::now()) + Duration::from_secs(1) * count / rate.max(1);
-        }
-    }
-}
-
 /// `user@host`, as far as the system tells.
 fn operator() -> String {
     let user =
@@ -346,17 +306,6 @@ fn operator() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_rate_bounds_the_batch_and_spaces_the_next() {
-        assert_eq!(Pace::new(None).batch(), BATCH);
-        assert_eq!(Pace::new(Some(1_000_000)).batch(), BATCH);
-        let mut pace = Pace::new(Some(50));
-        assert_eq!(pace.batch(), 50);
-        let before = pace.next();
-        pace.sent(25);
-        assert!(pace.next() >= before + Duration::from_millis(500));
-    }
 
     #[test]
     fn an_operator_has_a_name_and_a_host() {

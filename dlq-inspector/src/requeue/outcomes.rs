@@ -9,9 +9,10 @@ use dead_letters::{ACTIONS_TOPIC, Action, Entry, RequeueOutcome};
 use uuid::Uuid;
 
 use super::{
-    Item,
-    execute::{Done, End, Job},
+    execute::{Done, Job},
+    plan::Item,
     report::Report,
+    tally::{End, Tally},
 };
 use crate::{
     args::RequeueArgs,
@@ -117,16 +118,6 @@ impl Job<'_> {
         left.sort_unstable();
         left.into_iter().try_for_each(|id| report.outstanding(id))
     }
-}
-
-/// How many letters ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) requeued: usize,
-    pub(super) not_requeued: usize,
-    pub(super) resolved: usize,
-    pub(super) dead_again: usize,
-    pub(super) outstanding: usize,
 }
 
 #[cfg(test)]

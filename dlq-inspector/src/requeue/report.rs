@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use dead_letters::{RequeueOutcome, requeue_topic};
 use uuid::Uuid;
 
-use super::{Item, Plan, execute::End, outcomes::Tally};
+use super::{
+    plan::{Item, Plan},
+    tally::{End, Tally},
+};
 use crate::{
     args::RequeueArgs,
     output::{

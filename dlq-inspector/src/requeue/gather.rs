@@ -18,7 +18,7 @@ use crate::{
 
 /// The letters meant, and what judging them takes.
 #[derive(Debug)]
-pub(super) struct Selected {
+pub(super) struct Gathered {
     pub(super) letters: Vec<(Letter, State)>,
     pub(super) left_out: Vec<LeftOut>,
     /// Every open letter that has a key.
@@ -36,7 +36,7 @@ struct Found {
 }
 
 /// Reads everything in scope once and keeps what is meant.
-pub(super) fn select(kafka: &Kafka, args: &RequeueArgs, now: DateTime<Utc>) -> anyhow::Result<Selected> {
+pub(super) fn gather(kafka: &Kafka, args: &RequeueArgs, now: DateTime<Utc>) -> anyhow::Result<Gathered> {
     let scope = Scope::of(kafka, &args.selectors.dlq, &args.selectors.group)?;
     let (ledger, positions) = read_ledger(kafka, Keep::Nothing, &Start::Oldest)?;
     warn_unreadable(&ledger);
@@ -69,7 +69,7 @@ pub(super) fn select(kafka: &Kafka, args: &RequeueArgs, now: DateTime<Utc>) -> a
     }
     let shown = found.letters.iter().map(|(letter, _)| letter.id);
     let id_len = short_len(&folded.ids, shown.chain(left_out.iter().map(|left| left.id)));
-    Ok(Selected { letters: found.letters, left_out, open: found.open, positions, id_len })
+    Ok(Gathered { letters: found.letters, left_out, open: found.open, positions, id_len })
 }
 
 /// Every prefix must stand for one letter: an id that was mistyped must not be passed over in silence.
