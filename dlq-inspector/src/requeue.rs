@@ -52,10 +52,10 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
     let stop = Stop::on_signals()?;
     let job = Job::new(kafka, args, &gathered.positions, &stop);
     let refused = !plan.left_out.is_empty();
-    let result = job.run(plan.items, &mut report);
+    let result = job.run(&plan.items, &mut report);
     // However it ended, what was done is said.
     let ended = match result {
-        Ok(done) => job.follow(done, args, &mut report)?,
+        Ok(end) => job.follow(end, &plan.items, args, &mut report)?,
         Err(error) => {
             report.stopped()?;
             return Err(error);

@@ -38,19 +38,10 @@ pub(super) struct Job<'a> {
     rate: Option<u32>,
 }
 
-/// What a run did.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub(super) requeued: Vec<Item>,
-    /// Letters of the plan that were not put back.
-    pub(super) not_requeued: usize,
-    pub(super) end: End,
-}
-
 /// A letter with what goes to Kafka.
 #[derive(Debug)]
-struct Ready {
-    item: Item,
+struct Ready<'i> {
+    item: &'i Item,
     record: Fetched,
     headers: Headers,
     entry: Entry,
@@ -74,11 +65,11 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Puts the items back.
-    pub(super) fn run(&self, items: Vec<Item>, report: &mut Report<'_>) -> anyhow::Result<Done> {
-        let mut groups: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+    /// Puts the items back, as far as it gets: their endings are the report's.
+    pub(super) fn run(&self, items: &[Item], report: &mut Report<'_>) -> anyhow::Result<End> {
+        let mut groups: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
         for item in items {
-            groups.entry(item.group.clone()).or_default().push(item);
+            groups.entry(&item.group).or_default().push(item);
         }
         let started = "a service creates it when it starts: is this the right cluster?";
         self.kafka
@@ -90,52 +81,40 @@ impl<'a> Job<'a> {
                 .partitions(&topic)
                 .with_context(|| format!("topic {topic} does not exist; {started}"))?;
         }
-        let mut done = Done { requeued: Vec::new(), not_requeued: 0, end: End::Finished };
         let mut pace = Pace::new(self.rate);
         for (group, items) in groups {
-            if done.end == End::Finished {
-                self.group(&group, items, &mut done, &mut pace, report)?;
-            } else {
-                done.not_requeued += items.len();
+            let end = self.group(group, items, &mut pace, report)?;
+            if end != End::Finished {
+                return Ok(end);
             }
         }
-        Ok(done)
+        Ok(End::Finished)
     }
 
     fn group(
         &self,
         group: &str,
-        items: Vec<Item>,
-        done: &mut Done,
+        items: Vec<&Item>,
         pace: &mut Pace,
         report: &mut Report<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<End> {
         let writer = Writer::take_over(self.kafka, group)?;
-        let items = self.unchanged(items, done, report)?;
+        let items = self.unchanged(items, report)?;
         let mut items = items.into_iter();
         loop {
             let batch: Vec<_> = items.by_ref().take(pace.batch()).collect();
             if batch.is_empty() {
-                return Ok(());
+                return Ok(End::Finished);
             }
             self.stop.sleep_until(pace.next());
             if self.stop.asked() {
-                done.end = End::Stopped;
-                done.not_requeued += batch.len() + items.len();
-                return Ok(());
+                return Ok(End::Stopped);
             }
             pace.sent(batch.len());
-            let size = batch.len();
-            let before = done.requeued.len() + done.not_requeued;
-            let ready = self.ready(batch, done, report)?;
-            match self.write(&writer, group, ready, done, report) {
+            let ready = self.ready(batch, report)?;
+            match self.write(&writer, group, ready, report) {
                 Ok(()) => {}
-                Err(NotWritten::Fenced) => {
-                    done.end = End::Fenced;
-                    let counted = done.requeued.len() + done.not_requeued - before;
-                    done.not_requeued += size - counted + items.len();
-                    return Ok(());
-                }
+                Err(NotWritten::Fenced) => return Ok(End::Fenced),
                 Err(NotWritten::Refused(why) | NotWritten::Unknown(why)) => {
                     let why = format!(
                         "{why}; it is not known whether the last batch was written: `list --state requeued` tells"
@@ -148,12 +127,7 @@ impl<'a> Job<'a> {
 
     /// Drops what somebody did something with since the plan. Nobody else can write for the group any more, once its
     /// former writer's transactions, which may hide behind those of other groups, are decided.
-    fn unchanged(
-        &self,
-        items: Vec<Item>,
-        done: &mut Done,
-        report: &mut Report<'_>,
-    ) -> anyhow::Result<Vec<Item>> {
+    fn unchanged<'i>(&self, items: Vec<&'i Item>, report: &mut Report<'_>) -> anyhow::Result<Vec<&'i Item>> {
         let ends: BTreeMap<i32, i64> = self.kafka.high_watermarks(ACTIONS_TOPIC)?.into_iter().collect();
         let deadline = Instant::now() + 2 * TRANSACTION_TIMEOUT;
         loop {
@@ -174,7 +148,6 @@ impl<'a> Job<'a> {
             match ledger.history(item.id).last() {
                 None => kept.push(item),
                 Some(line) => {
-                    done.not_requeued += 1;
                     report
                         .failed(item.id, &format!("{} changed it since the plan was made", line.entry.by))?;
                 }
@@ -183,13 +156,8 @@ impl<'a> Job<'a> {
         Ok(kept)
     }
 
-    /// Fetches the bodies; a letter that is gone is counted and left.
-    fn ready(
-        &self,
-        batch: Vec<Item>,
-        done: &mut Done,
-        report: &mut Report<'_>,
-    ) -> anyhow::Result<Vec<Ready>> {
+    /// Fetches the bodies; a letter that is gone is left.
+    fn ready<'i>(&self, batch: Vec<&'i Item>, report: &mut Report<'_>) -> anyhow::Result<Vec<Ready<'i>>> {
         let places: Vec<_> = batch.iter().map(|item| item.place.clone()).collect();
         let mut records = fetch(self.kafka, &places)?;
         let mut ready = Vec::with_capacity(batch.len());
@@ -200,11 +168,10 @@ impl<'a> Job<'a> {
                 (Some(record), Some(letter)) if letter.id == item.id => {
                     let letter = DeadLetter { generation: item.generation, ..letter };
                     let headers = letter.to_headers(&record.headers);
-                    let entry = self.entry(&item);
+                    let entry = self.entry(item);
                     ready.push(Ready { item, record, headers, entry });
                 }
                 _ => {
-                    done.not_requeued += 1;
                     report.failed(item.id, "its dead letter is gone: retention deleted it")?;
                 }
             }
@@ -230,14 +197,13 @@ impl<'a> Job<'a> {
         &self,
         writer: &Writer,
         group: &str,
-        ready: Vec<Ready>,
-        done: &mut Done,
+        ready: Vec<Ready<'_>>,
         report: &mut Report<'_>,
     ) -> Result<(), NotWritten> {
         let topic = requeue_topic(group);
         let partitions = self.kafka.partitions(&topic).unwrap_or(1).max(1);
         let put =
-            |ready: &Ready| -> Result<(), NotWritten> { writer.write(&[ready.put(&topic, partitions)]) };
+            |ready: &Ready<'_>| -> Result<(), NotWritten> { writer.write(&[ready.put(&topic, partitions)]) };
         let all: Vec<_> = ready.iter().map(|ready| ready.put(&topic, partitions)).collect();
         if all.is_empty() {
             return Ok(());
@@ -264,20 +230,16 @@ impl<'a> Job<'a> {
         for (ready, result) in ready.into_iter().zip(results) {
             match result {
                 Ok(()) => written.push(ready.item),
-                Err(NotWritten::Refused(why)) => {
-                    done.not_requeued += 1;
-                    report.note_failed(ready.item.id, &why);
-                }
+                Err(NotWritten::Refused(why)) => report.note_failed(ready.item.id, &why),
                 Err(other) => end = Err(other),
             }
         }
         report.note_requeued(&written, self.id);
-        done.requeued.extend(written);
         end
     }
 }
 
-impl Ready {
+impl Ready<'_> {
     fn put<'a>(&'a self, topic: &'a str, partitions: i32) -> Put<'a> {
         Put {
             topic,

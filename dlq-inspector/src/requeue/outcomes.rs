@@ -8,12 +8,7 @@ use std::{
 use dead_letters::{ACTIONS_TOPIC, Action, Entry, RequeueOutcome};
 use uuid::Uuid;
 
-use super::{
-    execute::{Done, Job},
-    plan::Item,
-    report::Report,
-    tally::{End, Tally},
-};
+use super::{execute::Job, plan::Item, report::Report, tally::End};
 use crate::{
     args::RequeueArgs,
     exit::Exit,
@@ -22,28 +17,28 @@ use crate::{
 
 /// Matches lines of the ledger to the letters of one run. Pure.
 #[derive(Debug)]
-struct Waiting {
+struct Waiting<'i> {
     job: Uuid,
-    letters: HashMap<Uuid, Wait>,
+    letters: HashMap<Uuid, Wait<'i>>,
 }
 
 #[derive(Debug)]
-struct Wait {
-    item: Item,
+struct Wait<'i> {
+    item: &'i Item,
     /// The ledger partition of our own line, once it was read: outcomes above it there belong to an earlier requeue.
     ours: Option<i32>,
     /// An outcome read before our own line, with its partition.
     early: Option<(i32, RequeueOutcome)>,
 }
 
-impl Waiting {
-    fn new(job: Uuid, items: Vec<Item>) -> Self {
-        let letters = items.into_iter().map(|item| (item.id, Wait { item, ours: None, early: None }));
+impl<'i> Waiting<'i> {
+    fn new(job: Uuid, items: impl Iterator<Item = &'i Item>) -> Self {
+        let letters = items.map(|item| (item.id, Wait { item, ours: None, early: None }));
         Self { job, letters: letters.collect() }
     }
 
     /// Takes a line in; a letter whose outcome it settles is handed out.
-    fn read(&mut self, partition: i32, entry: &Entry) -> Option<(Item, RequeueOutcome)> {
+    fn read(&mut self, partition: i32, entry: &Entry) -> Option<(&'i Item, RequeueOutcome)> {
         let wait = self.letters.get_mut(&entry.dlq_id)?;
         let outcome = match &entry.action {
             Action::Requeue { .. } if entry.job == Some(self.job) => {
@@ -64,38 +59,39 @@ impl Waiting {
 }
 
 impl Job<'_> {
-    /// Waits for outcomes when asked to, then says how it all ended.
+    /// Waits for the outcomes of what was put back when asked to, then says how it all ended.
     pub(super) fn follow(
         &self,
-        done: Done,
+        end: End,
+        items: &[Item],
         args: &RequeueArgs,
         report: &mut Report<'_>,
     ) -> anyhow::Result<Exit> {
-        let mut tally =
-            Tally { not_requeued: done.not_requeued, requeued: done.requeued.len(), ..Tally::default() };
-        if args.wait && !done.requeued.is_empty() {
-            let waiting = Waiting::new(self.id, done.requeued);
-            self.wait(waiting, args.timeout, &mut tally, report)?;
+        if args.wait {
+            let requeued = items.iter().filter(|item| report.endings().is_requeued(item.id));
+            let waiting = Waiting::new(self.id, requeued);
+            self.wait(waiting, args.timeout, report)?;
         }
-        report.summary(&tally, args.wait, done.end)?;
-        Ok(match done.end {
+        report.summary(args.wait, end)?;
+        let tally = report.endings().tally();
+        Ok(match end {
             End::Fenced => Exit::Fenced,
             End::Stopped => Exit::Interrupted,
             End::Finished if self.stop.asked() && tally.outstanding > 0 => Exit::Interrupted,
-            End::Finished if tally.not_requeued + tally.dead_again + tally.outstanding > 0 => {
-                Exit::SomeFailed
-            }
+            End::Finished if tally.some_failed() => Exit::SomeFailed,
             End::Finished => Exit::Ok,
         })
     }
 
     fn wait(
         &self,
-        mut waiting: Waiting,
+        mut waiting: Waiting<'_>,
         timeout: Duration,
-        tally: &mut Tally,
         report: &mut Report<'_>,
     ) -> anyhow::Result<()> {
+        if waiting.letters.is_empty() {
+            return Ok(());
+        }
         let deadline = Instant::now() + timeout;
         let mut reader = self.kafka.reader(ACTIONS_TOPIC, &Start::At(self.positions.clone()))?;
         while !waiting.letters.is_empty() && Instant::now() < deadline && !self.stop.asked() {
@@ -105,15 +101,9 @@ impl Job<'_> {
                 settled = entry.and_then(|entry| waiting.read(raw.partition, &entry));
             })?;
             if let Some((item, outcome)) = settled {
-                if outcome.resolves() {
-                    tally.resolved += 1
-                } else {
-                    tally.dead_again += 1
-                }
-                report.outcome(&item, outcome)?;
+                report.outcome(item, outcome)?;
             }
         }
-        tally.outstanding = waiting.letters.len();
         let mut left: Vec<_> = waiting.letters.into_keys().collect();
         left.sort_unstable();
         left.into_iter().try_for_each(|id| report.outstanding(id))
@@ -141,19 +131,17 @@ mod tests {
         }
     }
 
-    fn waiting(job: Uuid) -> Waiting {
-        Waiting::new(job, Plan::new(vec![(dead(1, 1), State::Open)], vec![], &[], false).items)
-    }
-
     #[test]
     fn only_an_outcome_after_our_own_requeue_counts() {
         let job = Uuid::from_u128(1);
+        let plan = Plan::new(vec![(dead(1, 1), State::Open)], vec![], &[], false);
+        let waiting = || Waiting::new(job, plan.items.iter());
         let ours = entry(Action::Requeue { generation: 2 }, Some(job));
         let theirs = entry(Action::Requeue { generation: 2 }, Some(Uuid::from_u128(2)));
         let applied = entry(Action::Outcome { generation: 2, outcome: RequeueOutcome::Applied }, None);
         let other = entry(Action::Outcome { generation: 3, outcome: RequeueOutcome::DeadAgain }, None);
 
-        let mut one = waiting(job);
+        let mut one = waiting();
         for earlier in [&theirs, &applied, &ours, &other] {
             assert_eq!(one.read(0, earlier), None, "{earlier:?}");
         }
@@ -161,7 +149,7 @@ mod tests {
         assert!(one.letters.is_empty());
 
         // A writer that partitions otherwise: the outcome may be read first.
-        let mut two = waiting(job);
+        let mut two = waiting();
         assert_eq!(two.read(3, &applied), None);
         assert_eq!(two.read(0, &ours).map(|(_, outcome)| outcome), Some(RequeueOutcome::Applied));
     }

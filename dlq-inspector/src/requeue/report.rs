@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     plan::{Item, Plan},
-    tally::{End, Tally},
+    tally::{End, Ending, Endings, Tally},
 };
 use crate::{
     args::RequeueArgs,
@@ -25,20 +25,24 @@ use crate::{
 /// Letters up to which each is named; above, they are counted.
 const NAMED: usize = 20;
 
-/// Tells an operator what is going on.
+/// Tells an operator what is going on. A letter's ending is noted by saying it, so that what is counted is what was said.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     out: &'a mut Out,
     id_len: usize,
-    planned: usize,
-    requeued: usize,
+    endings: Endings,
     /// A line that could not be written must not stop a transaction: it is told when there is time.
     error: Option<io::Error>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(out: &'a mut Out, id_len: usize) -> Self {
-        Self { out, id_len, planned: 0, requeued: 0, error: None }
+        Self { out, id_len, endings: Endings::default(), error: None }
+    }
+
+    /// How the letters ended so far.
+    pub(super) fn endings(&self) -> &Endings {
+        &self.endings
     }
 
     fn short(&self, id: Uuid) -> String {
@@ -67,7 +71,7 @@ impl<'a> Report<'a> {
 
     /// The plan, and the command that does it.
     pub(super) fn plan(&mut self, plan: &Plan, args: &RequeueArgs, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.planned = plan.items.len();
+        self.endings = Endings::of(&plan.items);
         let command = self.command(plan, args, now);
         if self.out.is_json() {
             return self.plan_json(plan, args, command);
@@ -181,22 +185,25 @@ impl<'a> Report<'a> {
 
     /// A letter that was not put back.
     pub(super) fn failed(&mut self, id: Uuid, why: &str) -> anyhow::Result<()> {
+        self.endings.note(id, Ending::Failed);
         let text = format!("{}  not requeued: {why}", self.short(id));
         self.say(text, &RequeueJson::Failed { id, why: why.to_owned() })
     }
 
     /// The same, in the middle of a batch.
     pub(super) fn note_failed(&mut self, id: Uuid, why: &str) {
+        self.endings.note(id, Ending::Failed);
         let text = format!("{}  not requeued: {why}", self.short(id));
         self.note(text, &RequeueJson::Failed { id, why: why.to_owned() });
     }
 
     /// A batch that is in Kafka now.
-    pub(super) fn note_requeued(&mut self, items: &[Item], job: Uuid) {
-        self.requeued += items.len();
-        if !self.out.is_json() && self.planned > NAMED {
+    pub(super) fn note_requeued(&mut self, items: &[&Item], job: Uuid) {
+        items.iter().for_each(|item| self.endings.note(item.id, Ending::Requeued));
+        let tally = self.endings.tally();
+        if !self.out.is_json() && tally.all() > NAMED {
             if !items.is_empty() {
-                let text = format!("requeued {} of {}", self.requeued, self.planned);
+                let text = format!("requeued {} of {}", tally.requeued(), tally.all());
                 let result = self.out.line(text);
                 self.keep(result);
             }
@@ -211,6 +218,7 @@ impl<'a> Report<'a> {
 
     /// What became of a letter.
     pub(super) fn outcome(&mut self, item: &Item, outcome: RequeueOutcome) -> anyhow::Result<()> {
+        self.endings.note(item.id, Ending::Outcome(outcome));
         let dead_again_as = (!outcome.resolves()).then(|| item.dead_again_as());
         let ink = if outcome.resolves() { Ink::Good } else { Ink::Bad };
         let word = self.out.ink(outcome.as_str(), ink);
@@ -221,23 +229,22 @@ impl<'a> Report<'a> {
 
     /// A letter without an outcome in time.
     pub(super) fn outstanding(&mut self, id: Uuid) -> anyhow::Result<()> {
+        self.endings.note(id, Ending::Outstanding);
         let text = format!("{}  no outcome yet", self.short(id));
         self.say(text, &RequeueJson::Outstanding { id })
     }
 
     /// The run ended with an error: how far it got.
     pub(super) fn stopped(&mut self) -> anyhow::Result<()> {
-        let tally = Tally {
-            requeued: self.requeued,
-            not_requeued: self.planned.saturating_sub(self.requeued),
-            ..Tally::default()
-        };
-        self.say(format!("requeued {} of {}", self.requeued, count(self.planned)), &summary(&tally))
+        let tally = self.endings.tally();
+        let (text, json) = (so_far(tally), summary(tally));
+        self.say(text, &json)
     }
 
     /// The end.
-    pub(super) fn summary(&mut self, tally: &Tally, waited: bool, end: End) -> anyhow::Result<()> {
-        let mut parts = vec![format!("requeued {} of {}", tally.requeued, count(self.planned))];
+    pub(super) fn summary(&mut self, waited: bool, end: End) -> anyhow::Result<()> {
+        let tally = self.endings.tally();
+        let mut parts = vec![so_far(tally)];
         if waited {
             parts.push(format!("{} resolved, {} dead again", tally.resolved, tally.dead_again));
         }
@@ -252,14 +259,19 @@ impl<'a> Report<'a> {
             End::Stopped => parts.push("stopped; run it again to go on with the rest".into()),
             End::Fenced => parts.push("another operator took over; look again before going on".into()),
         }
-        self.say(parts.join("; "), &summary(tally))
+        let json = summary(tally);
+        self.say(parts.join("; "), &json)
     }
+}
+
+fn so_far(tally: &Tally) -> String {
+    format!("requeued {} of {}", tally.requeued(), count(tally.all()))
 }
 
 fn summary(tally: &Tally) -> RequeueJson<'static> {
     RequeueJson::Summary {
-        requeued: tally.requeued,
-        not_requeued: tally.not_requeued,
+        requeued: tally.requeued(),
+        not_requeued: tally.not_requeued(),
         resolved: tally.resolved,
         dead_again: tally.dead_again,
         outstanding: tally.outstanding,
