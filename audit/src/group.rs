@@ -9,7 +9,7 @@ use std::{
 use actors::journal::Mark;
 use anyhow::{Context, Result, bail, ensure};
 use chrono::{DateTime, Utc};
-use dead_letters::{KafkaSettings, TopicPartition, requeue_topic};
+use dead_letters::{KafkaSettings, TopicPartition, Unread, requeue_topic};
 use tokio_postgres::Client;
 
 use crate::{
@@ -20,7 +20,6 @@ use crate::{
     read::{Cost, Part, Reader, Search},
     report::GroupAudit,
     topics::reach,
-    visit::Unread,
     walk::{Finding, Found, Lane, Pending, Walk},
 };
 
@@ -85,14 +84,12 @@ pub async fn audit(scope: &Scope, database: Client) -> Result<GroupAudit> {
     }
     auditor.settle().await?;
     auditor.name_first().await?;
-    let Auditor { mut audit, tables, reader, beside, .. } = auditor;
+    let Auditor { mut audit, tables, beside, .. } = auditor;
     audit.journal_rows = tables.journal_rows;
     audit.looked_up = tables.looked_up;
     audit.waited(&tables.ended);
     audit.beside = beside;
     audit.seconds = started.elapsed().as_secs_f64();
-    // Closing a client waits for its threads.
-    tokio::task::spawn_blocking(move || drop(reader)).await?;
     Ok(audit)
 }
 
@@ -141,8 +138,9 @@ async fn lanes(scope: &Scope, leases: Vec<Lane>) -> Result<(Vec<Lane>, Vec<(Topi
                 lanes.push(lane);
             }
             Err(error) => {
-                let (from, upto) = (lane.begin(), lane.next);
-                unread.push((lane.source, Unread { from, upto, why: error.to_string() }));
+                let (from, upto) = (Some(lane.begin()), Some(lane.next));
+                let (partition, why) = (lane.source.partition, error.why());
+                unread.push((lane.source, Unread { partition, from, upto, why }));
             }
         }
     }
@@ -173,9 +171,9 @@ impl Auditor {
                 let chunk = match part {
                     Part::Records(chunk) => chunk,
                     Part::Unread(unread) => {
-                        let upto = unread.upto.min(lane.next);
+                        let upto = unread.upto.map_or(lane.next, |upto| upto.min(lane.next));
                         self.load(lane, &mut journal, upto).await?;
-                        walk.unread(&mut journal.cover, unread.from, upto);
+                        walk.unread(&mut journal.cover, unread.from.unwrap_or(start), upto);
                         self.unread(&lane.source, &unread);
                         continue;
                     }
@@ -227,7 +225,7 @@ impl Auditor {
             // A topic is looked through more than once.
             let known = |problem: &Problem| {
                 (problem.kind, problem.topic.as_str(), problem.partition, problem.offset)
-                    == (Kind::Unread, &*source.topic, source.partition, Some(unread.from))
+                    == (Kind::Unread, &*source.topic, source.partition, unread.from)
             };
             if !self.audit.problems.iter().any(known) {
                 self.unread(&source, &unread);

@@ -16,7 +16,6 @@ mod problem;
 mod read;
 mod report;
 mod topics;
-mod visit;
 mod walk;
 
 pub use self::{
@@ -25,5 +24,5 @@ pub use self::{
     problem::{Kind, Problem},
     read::Cost,
     report::{Audit, GroupAudit},
-    topics::{Reach, reach, reading},
+    topics::{Reach, reach},
 };

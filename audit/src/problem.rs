@@ -3,14 +3,11 @@
 use std::fmt;
 
 use actors::journal::Mark;
-use dead_letters::TopicPartition;
+use dead_letters::{TopicPartition, Unread};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{
-    visit::Unread,
-    walk::{Finding, Pending},
-};
+use crate::walk::{Finding, Pending};
 
 /// What can be wrong with an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -118,20 +115,23 @@ impl Problem {
     }
 
     pub(crate) fn of_unread(group: &str, source: &TopicPartition, unread: &Unread) -> Self {
-        let Unread { from, upto, why } = unread;
-        let detail = match upto - from {
-            1 => format!("its record cannot be read: {why}"),
+        let Unread { from, upto, why, .. } = unread;
+        let (offsets, detail) = match (from, upto) {
+            (Some(from), Some(upto)) if upto - from == 1 => (1, format!("its record cannot be read: {why}")),
+            (Some(from), Some(upto)) => {
+                let last = upto - 1;
+                (upto - from, format!("the records of offsets {from} to {last} cannot be read: {why}"))
+            }
             // A topic that is read to its end has none that is known.
-            _ if *upto == i64::MAX => format!("it cannot be read from there on: {why}"),
-            _ => format!("the records of offsets {from} to {} cannot be read: {why}", upto - 1),
+            (Some(_), None) => (1, format!("it cannot be read from there on: {why}")),
+            (None, _) => (1, format!("it cannot be read: {why}")),
         };
-        let offsets = if *upto == i64::MAX { 1 } else { upto - from };
         Self {
             kind: Kind::Unread,
             group: group.to_owned(),
             topic: source.topic.to_string(),
             partition: source.partition,
-            offset: Some(*from),
+            offset: *from,
             offsets,
             detail,
             event_id: None,

@@ -1,10 +1,14 @@
 //! Reading topics again: what is kept of each record, and what dead letters and the ledger confirm.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Result;
 use dead_letters::{
-    ACTIONS_TOPIC, Action, DeadLetter, Entry, Headers, KafkaSettings, TopicPartition, dlq_topic,
+    ACTIONS_TOPIC, Action, DeadLetter, Entry, Given, Headers, KafkaSettings, ReadError, Span, TopicPartition,
+    TopicReader, Unread, dlq_topic,
 };
 use rdkafka::{Message, message::BorrowedMessage};
 use serde::Serialize;
@@ -14,10 +18,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{
-    event::ReadEvent,
-    visit::{Given, Unread, Visitor},
-};
+use crate::{event::ReadEvent, topics::reader};
 
 /// Records handed over at a time.
 const CHUNK: usize = 2_000;
@@ -81,19 +82,41 @@ pub(crate) struct Search<T> {
 /// Reads topics, one after the other.
 #[derive(Clone)]
 pub(crate) struct Reader {
-    visitor: Arc<Visitor>,
+    topics: Arc<Mutex<TopicReader>>,
     event: ReadEvent,
 }
 
 impl Reader {
     pub(crate) fn new(kafka: &KafkaSettings, event: ReadEvent) -> Result<Self> {
-        Ok(Self { visitor: Arc::new(Visitor::new(kafka)?), event })
+        Ok(Self { topics: Arc::new(Mutex::new(reader(kafka)?)), event })
+    }
+
+    fn topics(&self) -> MutexGuard<'_, TopicReader> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands what a part of a partition holds to `visit`, in order, until it says `false`, which this says then too. Blocks.
+    ///
+    /// # Errors
+    /// When Kafka as a whole does not answer.
+    fn visit(&self, topic: &str, span: Span, mut visit: impl FnMut(Given<'_>) -> bool) -> Result<bool> {
+        let mut topics = self.topics();
+        let read = topics.open(topic, [span]).and_then(|()| topics.to_end(&mut visit));
+        match read {
+            Err(error @ ReadError::Topic { .. }) => {
+                let Span { partition, from, upto } = span;
+                let from = topics.positions().get(&partition).copied().or(from);
+                Ok(visit(Given::Unread(Unread { partition, from, upto, why: error.why() })))
+            }
+            read => Ok(read?),
+        }
     }
 
     /// The first offset that a partition still has.
     pub(crate) async fn low(&self, source: &TopicPartition) -> Result<i64> {
         let (reader, source) = (self.clone(), source.clone());
-        spawn_blocking(move || reader.visitor.low(&source.topic, source.partition)).await?
+        let asked = spawn_blocking(move || reader.topics().extent(&source.topic, source.partition));
+        Ok(asked.await??.0)
     }
 
     /// Reads a partition from offset `from` to `upto`, which is not read. Parts come in order; the task ends with what it
@@ -109,14 +132,14 @@ impl Reader {
         let (reader, source) = (self.clone(), source.clone());
         let task = spawn_blocking(move || {
             let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(CHUNK));
-            reader.visitor.visit(&source.topic, source.partition, Some(from), upto, |given| {
+            let span = Span { partition: source.partition, from: Some(from), upto: Some(upto) };
+            reader.visit(&source.topic, span, |given| {
                 let unread = match given {
-                    Given::Record(message) if message.offset() < upto => {
+                    Given::Record(message) => {
                         cost.count(message);
                         chunk.push(reader.seen(message, requeue));
                         None
                     }
-                    Given::Record(_) => None,
                     Given::Unread(unread) => Some(Part::Unread(unread)),
                 };
                 if chunk.len() < CHUNK && unread.is_none() {
@@ -167,8 +190,9 @@ impl Reader {
         }
         let reader = self.clone();
         let read = spawn_blocking(move || {
-            for partition in reader.visitor.partitions(&topic)? {
-                let more = reader.visitor.visit(&topic, partition, None, i64::MAX, |given| {
+            let partitions = reader.topics().partitions(&topic)?;
+            for partition in partitions.into_keys() {
+                let more = reader.visit(&topic, Span::whole(partition), |given| {
                     match given {
                         Given::Record(message) => {
                             search.cost.count(message);
@@ -198,7 +222,8 @@ impl Reader {
         let (reader, source) = (self.clone(), source.clone());
         let read = spawn_blocking(move || {
             let mut names = (None, None);
-            reader.visitor.visit(&source.topic, source.partition, Some(offset), offset + 1, |given| {
+            let span = Span { partition: source.partition, from: Some(offset), upto: Some(offset + 1) };
+            reader.visit(&source.topic, span, |given| {
                 if let Given::Record(message) = given
                     && message.offset() == offset
                 {

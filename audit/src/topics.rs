@@ -3,50 +3,36 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
-use dead_letters::{KafkaSettings, client_config};
-use rdkafka::{
-    ClientConfig,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
-};
+use dead_letters::{KafkaSettings, ReadError, TopicReader};
 
-const LIMIT: Duration = Duration::from_secs(10);
+/// A broker that is there answers within this time.
+const LIMIT: Duration = Duration::from_secs(15);
 
 /// By topic and partition: its first offset and one past its last, or why it does not say.
-pub type Reach = BTreeMap<(String, i32), Result<(i64, i64), KafkaError>>;
+pub type Reach = BTreeMap<(String, i32), Result<(i64, i64), ReadError>>;
 
 /// How far each partition of `topics` goes. Blocks. A topic that is not there has none.
 ///
 /// # Errors
 /// When Kafka does not answer.
 pub fn reach(kafka: &KafkaSettings, topics: &[String]) -> Result<Reach> {
-    let consumer: BaseConsumer = reading(kafka).create().context("no consumer can be made")?;
-    let metadata = consumer.fetch_metadata(None, LIMIT).with_context(|| {
-        format!(
-            "Kafka at {} does not answer: check its address, and the properties it is reached with",
-            kafka.brokers
-        )
-    })?;
+    let reader = reader(kafka)?;
     let mut reach = Reach::new();
-    for topic in metadata.topics().iter().filter(|topic| topics.iter().any(|name| name == topic.name())) {
-        for partition in topic.partitions() {
-            let answer = consumer.fetch_watermarks(topic.name(), partition.id(), LIMIT);
-            reach.insert((topic.name().to_owned(), partition.id()), answer);
+    for topic in topics {
+        let partitions = reader.partitions(topic).with_context(|| {
+            format!(
+                "Kafka at {} does not answer: check its address, and the properties it is reached with",
+                kafka.brokers
+            )
+        })?;
+        for partition in partitions.into_keys() {
+            reach.insert((topic.clone(), partition), reader.extent(topic, partition));
         }
     }
     Ok(reach)
 }
 
-/// The settings of a client that reads committed records and is told where a partition ends. It is in no group.
-pub fn reading(kafka: &KafkaSettings) -> ClientConfig {
-    client_config(
-        kafka,
-        &[
-            ("client.id", "audit"),
-            ("group.id", "audit"),
-            ("enable.auto.commit", "false"),
-            ("isolation.level", "read_committed"),
-            ("enable.partition.eof", "true"),
-        ],
-    )
+/// Reads topics for an audit.
+pub(crate) fn reader(kafka: &KafkaSettings) -> Result<TopicReader, ReadError> {
+    TopicReader::new(kafka, "audit", LIMIT)
 }

@@ -6,12 +6,14 @@
 
 mod client;
 mod codec;
+mod complaints;
 mod cut;
 mod fingerprint;
 mod headers;
 mod ledger;
 mod letter;
 mod place;
+mod reader;
 mod unreadable;
 
 pub use self::{
@@ -23,5 +25,6 @@ pub use self::{
     ledger::{Action, Entry, RequeueOutcome},
     letter::{ACTIONS_TOPIC, Class, LETTER_MAX, MAX_ERROR, dlq_topic, group_of, letter_id, requeue_topic},
     place::{NextOffset, Offset, TopicPartition},
-    unreadable::{batch_named, end_of_batch, is_unreadable},
+    reader::{Given, ReadError, Span, TopicReader, Unread},
+    unreadable::is_unreadable,
 };

@@ -21,7 +21,7 @@ pub fn is_unreadable(error: &KafkaError) -> bool {
 }
 
 /// Where the batch begins, from the client's own words, such as `Decompression (codec 0x3) of message at 7 of 512 bytes failed: …`.
-pub fn batch_named(why: &str) -> Option<i64> {
+pub(crate) fn batch_named(why: &str) -> Option<i64> {
     why.split_once(" at ")?.1.trim_start_matches("offset ").split(' ').next()?.parse().ok()
 }
 
@@ -30,7 +30,11 @@ pub fn batch_named(why: &str) -> Option<i64> {
 ///
 /// # Errors
 /// What `beyond` says.
-pub fn end_of_batch<E>(bad: i64, end: i64, mut beyond: impl FnMut(i64) -> Result<bool, E>) -> Result<i64, E> {
+pub(crate) fn end_of_batch<E>(
+    bad: i64,
+    end: i64,
+    mut beyond: impl FnMut(i64) -> Result<bool, E>,
+) -> Result<i64, E> {
     let (mut bad, mut step) = (bad, 1);
     let mut past = loop {
         let tried = bad.saturating_add(step).min(end);

@@ -6,7 +6,7 @@ mod gap;
 mod reader;
 
 pub use self::{
-    cluster::{Complaints, Kafka},
+    cluster::Kafka,
     connection::Connection,
     gap::Gap,
     reader::{Raw, Reader, Start},

@@ -1,59 +1,28 @@
 //! One cluster: which topics there are, and clients of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
+use dead_letters::{KafkaSettings, ReadError, TopicReader, client_config};
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
-    types::RDKafkaErrorCode,
+    consumer::{BaseConsumer, Consumer, DefaultConsumerContext},
 };
 
 use super::{
-    connection::{Connection, client_config},
+    connection::Connection,
     gap::{Gap, Gaps},
 };
 use crate::exit::Problem;
 
-/// Keeps what the client library last complained about, to be told when something fails, and prints nothing itself.
-#[derive(Clone, Debug, Default)]
-pub struct Complaints(Arc<std::sync::Mutex<Option<String>>>);
-
-impl Complaints {
-    /// The last complaint.
-    pub fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    fn keep(&self, text: &str) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(text.to_owned());
-    }
-}
-
-impl ClientContext for Complaints {
-    fn log(&self, level: RDKafkaLogLevel, _fac: &str, message: &str) {
-        if (level as i32) <= RDKafkaLogLevel::Error as i32 {
-            self.keep(message);
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // That all brokers are down follows the reason and has none of its own.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.keep(reason);
-        }
-    }
-}
-
-impl ConsumerContext for Complaints {}
+/// What the brokers know this tool by.
+const CLIENT_ID: &str = "dlq-inspector";
 
 /// One cluster, reached.
 #[derive(Debug)]
 pub struct Kafka {
-    base: ClientConfig,
-    brokers: String,
+    settings: KafkaSettings,
     topics: BTreeMap<String, i32>,
     timeout: Duration,
     gaps: Gaps,
@@ -62,23 +31,19 @@ pub struct Kafka {
 impl Kafka {
     /// Reads the settings and asks for the topics; [`Problem::Unreachable`] when nobody answers in time.
     pub fn connect(connection: &Connection) -> anyhow::Result<Self> {
-        let base = client_config(connection)?;
-        let brokers = base.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let timeout = connection.connect_timeout;
-        let mut kafka = Self { base, brokers, topics: BTreeMap::new(), timeout, gaps: Gaps::default() };
-        let complaints = Complaints::default();
-        let client = kafka.consumer(&complaints, "read_committed")?;
-        let metadata = client
-            .fetch_metadata(None, kafka.timeout)
-            .map_err(|error| kafka.unreachable(why(&client, &error)))?;
-        kafka.topics = metadata
-            .topics()
-            .iter()
-            .filter_map(|topic| {
-                Some((topic.name().to_owned(), i32::try_from(topic.partitions().len()).ok()?))
-            })
-            .collect();
+        let settings = connection.settings()?;
+        let (topics, timeout, gaps) = (BTreeMap::new(), connection.connect_timeout, Gaps::default());
+        let mut kafka = Self { settings, topics, timeout, gaps };
+        let topics = kafka.topic_reader().and_then(|reader| reader.topics());
+        let topics = topics.map_err(|error| kafka.why(error))?;
+        let counted = topics.into_iter().filter_map(|(name, count)| Some((name, i32::try_from(count).ok()?)));
+        kafka.topics = counted.collect();
         Ok(kafka)
+    }
+
+    /// What reads topics of this cluster.
+    pub(super) fn topic_reader(&self) -> Result<TopicReader, ReadError> {
+        TopicReader::new(&self.settings, CLIENT_ID, self.timeout)
     }
 
     /// Every dead-letter topic, by name.
@@ -101,12 +66,6 @@ impl Kafka {
         self.gaps.all()
     }
 
-    /// Whether somebody says what `topic` is.
-    pub(super) fn answers(&self, topic: &str) -> bool {
-        let asked = self.consumer(&Complaints::default(), "read_committed");
-        asked.is_ok_and(|consumer| consumer.fetch_metadata(Some(topic), self.timeout).is_ok())
-    }
-
     /// Where each partition of `topic` ends, whether or not the transactions there are decided.
     pub fn high_watermarks(&self, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
         self.ends(topic, "read_uncommitted")
@@ -118,8 +77,7 @@ impl Kafka {
     }
 
     fn ends(&self, topic: &str, isolation: &str) -> anyhow::Result<Vec<(i32, i64)>> {
-        let complaints = Complaints::default();
-        let client = self.consumer(&complaints, isolation)?;
+        let client = self.consumer(isolation)?;
         (0..self.partitions(topic).with_context(|| format!("topic {topic} does not exist"))?)
             .map(|partition| {
                 let (_, high) = client
@@ -136,7 +94,8 @@ impl Kafka {
         C: ClientContext,
         T: FromClientConfigAndContext<C>,
     {
-        let mut config = self.base.clone();
+        let mut config = client_config(&self.settings, &[("client.id", CLIENT_ID), ("group.id", CLIENT_ID)]);
+        config.set_log_level(RDKafkaLogLevel::Error);
         for (name, value) in properties {
             config.set(*name, *value);
         }
@@ -145,7 +104,15 @@ impl Kafka {
 
     /// The error that says nobody answers.
     pub fn unreachable(&self, why: String) -> Problem {
-        Problem::Unreachable { brokers: self.brokers.clone(), why }
+        Problem::Unreachable { brokers: self.settings.brokers.clone(), why }
+    }
+
+    /// Why a topic could not be read.
+    pub(super) fn why(&self, error: ReadError) -> anyhow::Error {
+        match error {
+            ReadError::Unanswered { .. } => self.unreachable(error.to_string()).into(),
+            ReadError::Client(_) | ReadError::Topic { .. } => error.into(),
+        }
     }
 
     /// How long a broker may take to answer.
@@ -153,35 +120,12 @@ impl Kafka {
         self.timeout
     }
 
-    pub(super) fn consumer(
-        &self,
-        complaints: &Complaints,
-        isolation: &str,
-    ) -> anyhow::Result<BaseConsumer<Complaints>> {
-        self.client(
-            complaints.clone(),
-            &[
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("enable.partition.eof", "true"),
-                ("isolation.level", isolation),
-                // Retention may delete the oldest records while they are read.
-                ("auto.offset.reset", "earliest"),
-                // The end of a partition is told with the first empty answer: let that come soon.
-                ("fetch.wait.max.ms", "20"),
-                ("fetch.queue.backoff.ms", "10"),
-                // What cannot be read is looked for by asking again.
-                ("fetch.error.backoff.ms", "20"),
-                ("queued.max.messages.kbytes", "16384"),
-                ("allow.auto.create.topics", "false"),
-            ],
-        )
+    fn consumer(&self, isolation: &str) -> anyhow::Result<BaseConsumer> {
+        let properties = [
+            ("enable.auto.commit", "false"),
+            ("isolation.level", isolation),
+            ("allow.auto.create.topics", "false"),
+        ];
+        self.client(DefaultConsumerContext, &properties)
     }
-}
-
-/// Why `client` got no answer: its complaints wait in its queue until somebody polls, and a poll of no time at all would end
-/// at the first log line.
-pub(super) fn why(client: &BaseConsumer<Complaints>, error: &KafkaError) -> String {
-    while client.poll(Duration::from_millis(10)).is_some() {}
-    client.context().last().unwrap_or_else(|| error.to_string())
 }

@@ -5,7 +5,6 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use dead_letters::KafkaSettings;
-use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use crate::{exit::Problem, time::duration};
 
@@ -30,55 +29,53 @@ pub struct Connection {
     pub connect_timeout: Duration,
 }
 
-/// The common configuration: ours, then the file, then KAFKA_PROPERTIES, then `-X`, then `--brokers`.
-pub(super) fn client_config(connection: &Connection) -> anyhow::Result<ClientConfig> {
-    let mut config = ClientConfig::new();
-    config.set("client.id", "dlq-inspector");
-    // No group is joined and nothing is committed; the library wants a name to hand out partitions by.
-    config.set("group.id", "dlq-inspector");
-    config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
-    // An OpenSSL that was not built by the system does not know where the system keeps its authorities.
-    config.set("ssl.ca.location", "probe");
-    config.set_log_level(RDKafkaLogLevel::Error);
+impl Connection {
+    /// What the file says, then KAFKA_PROPERTIES, then `-X`, then `--brokers`: the last one counts.
+    pub(super) fn settings(&self) -> anyhow::Result<KafkaSettings> {
+        let (mut brokers, mut properties) = (String::new(), Vec::new());
+        for (name, value) in self.given()? {
+            match name.as_str() {
+                "bootstrap.servers" | "metadata.broker.list" => brokers = value,
+                _ => properties.push((name, value)),
+            }
+        }
+        if let Some(given) = &self.brokers {
+            brokers.clone_from(given);
+        }
+        if brokers.is_empty() {
+            let what = "where is Kafka? give --brokers host:port or set KAFKA_BROKERS";
+            return Err(Problem::Usage(what.into()).into());
+        }
+        Ok(KafkaSettings { brokers, properties })
+    }
 
-    for (name, value) in given(connection)? {
-        let name = if name == "metadata.broker.list" { "bootstrap.servers".to_owned() } else { name };
-        config.set(name, value);
+    /// What the operator gave, the strongest last. No error repeats a value: it may be a password.
+    fn given(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut given = Vec::new();
+        if let Some(path) = &self.config {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            let read = KafkaSettings::read_properties(&text);
+            given.extend(read.map_err(|error| Problem::Usage(format!("{}: {error}", path.display())))?);
+        }
+        for pair in self.kafka_properties.iter().flat_map(|list| list.split(',')) {
+            let pair = KafkaSettings::read_properties(pair);
+            given.extend(pair.map_err(|_| Problem::Usage("KAFKA_PROPERTIES is not k=v,k=v".into()))?);
+        }
+        for (pair, number) in self.properties.iter().zip(1..) {
+            let pair = KafkaSettings::read_properties(pair);
+            given.extend(pair.map_err(|_| Problem::Usage(format!("-X number {number} is not KEY=VALUE")))?);
+        }
+        let kafka = KafkaSettings { properties: given, ..KafkaSettings::default() };
+        kafka.check().map_err(|error| Problem::Usage(error.to_string()))?;
+        Ok(kafka.properties)
     }
-    if let Some(brokers) = &connection.brokers {
-        config.set("bootstrap.servers", brokers);
-    }
-    if config.get("bootstrap.servers").is_none_or(str::is_empty) {
-        return Err(
-            Problem::Usage("where is Kafka? give --brokers host:port or set KAFKA_BROKERS".into()).into()
-        );
-    }
-    Ok(config)
-}
-
-/// What the operator gave, the strongest last. No error repeats a value: it may be a password.
-fn given(connection: &Connection) -> anyhow::Result<Vec<(String, String)>> {
-    let mut given = Vec::new();
-    if let Some(path) = &connection.config {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let read = KafkaSettings::read_properties(&text);
-        given.extend(read.map_err(|error| Problem::Usage(format!("{}: {error}", path.display())))?);
-    }
-    for pair in connection.kafka_properties.iter().flat_map(|list| list.split(',')) {
-        let pair = KafkaSettings::read_properties(pair);
-        given.extend(pair.map_err(|_| Problem::Usage("KAFKA_PROPERTIES is not k=v,k=v".into()))?);
-    }
-    for (pair, number) in connection.properties.iter().zip(1..) {
-        let pair = KafkaSettings::read_properties(pair);
-        given.extend(pair.map_err(|_| Problem::Usage(format!("-X number {number} is not KEY=VALUE")))?);
-    }
-    let kafka = KafkaSettings { properties: given, ..KafkaSettings::default() };
-    kafka.check().map_err(|error| Problem::Usage(error.to_string()))?;
-    Ok(kafka.properties)
 }
 
 #[cfg(test)]
 mod tests {
+    use dead_letters::client_config;
+
     use super::*;
 
     fn connection() -> Connection {
@@ -93,13 +90,21 @@ mod tests {
 
     #[test]
     fn later_settings_win_and_brokers_are_required() {
-        let error = client_config(&connection()).expect_err("no brokers");
+        let error = connection().settings().expect_err("no brokers");
         assert!(matches!(error.downcast_ref(), Some(Problem::Usage(_))));
-        let config =
-            client_config(&Connection { brokers: Some("b:1".into()), ..connection() }).expect("complete");
+        let given = Connection { brokers: Some("b:1".into()), ..connection() };
+        let settings = given.settings().expect("complete");
+        let config = client_config(&settings, &[("client.id", "ours")]);
         assert_eq!(config.get("client.id"), Some("me"));
         assert_eq!(config.get("linger.ms"), Some("1"));
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
+        for name in ["bootstrap.servers", "metadata.broker.list"] {
+            let properties = vec![format!("{name}=a:1"), format!("{name}=b:2")];
+            let named = Connection { properties, ..connection() };
+            assert_eq!(named.settings().expect("complete").brokers, "b:2", "{name}");
+            let both = Connection { brokers: Some("c:3".into()), ..named };
+            assert_eq!(both.settings().expect("complete").brokers, "c:3", "{name}");
+        }
     }
 
     #[test]
@@ -110,7 +115,7 @@ mod tests {
             ("security.protocol=secret", "librdkafka does not take the value given for security.protocol"),
         ] {
             let connection = Connection { properties: vec![given.into()], ..connection() };
-            assert_eq!(client_config(&connection).expect_err("refused").to_string(), expected);
+            assert_eq!(connection.settings().expect_err("refused").to_string(), expected);
         }
     }
 }

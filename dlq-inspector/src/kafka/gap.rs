@@ -5,34 +5,29 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use dead_letters::batch_named;
+use dead_letters::Unread;
 
-/// Offsets that could not be read.
+/// Offsets of a topic that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The topic.
     pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The first of them; `None` when nothing of the partition could be read.
-    pub from: Option<i64>,
-    /// The first offset after them that could be read; `None` when nothing could from there on.
-    pub upto: Option<i64>,
-    /// Why.
-    pub why: String,
+    /// Where in it, and why.
+    pub unread: Unread,
+}
+
+impl Gap {
+    /// Whether what `other` says of its partition is said with this.
+    fn covers(&self, other: &Self) -> bool {
+        let Unread { partition, from, upto, .. } = &self.unread;
+        (&self.topic, partition) == (&other.topic, &other.unread.partition)
+            && (*from == other.unread.from || (upto.is_none() && *from < other.unread.from))
+    }
 }
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, partition, from, upto, why } = self;
-        write!(f, "{topic}/{partition} ")?;
-        match (from, upto) {
-            (None, _) => f.write_str("cannot be read")?,
-            (Some(from), None) => write!(f, "cannot be read from offset {from} on")?,
-            (Some(from), Some(upto)) if *upto == from + 1 => write!(f, "offset {from} cannot be read")?,
-            (Some(from), Some(upto)) => write!(f, "offsets {from} to {} cannot be read", upto - 1)?,
-        }
-        write!(f, ": {why}")
+        write!(f, "{}/{} {}", self.topic, self.unread.partition, self.unread)
     }
 }
 
@@ -43,8 +38,7 @@ pub(super) struct Gaps(Mutex<Vec<Gap>>);
 impl Gaps {
     pub(super) fn note(&self, gap: Gap) {
         let mut gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = |gap: &Gap| (gap.topic.clone(), gap.partition, gap.from);
-        if !gaps.iter().any(|known| place(known) == place(&gap)) {
+        if !gaps.iter().any(|known| known.covers(&gap)) {
             gaps.push(gap);
         }
     }
@@ -54,47 +48,34 @@ impl Gaps {
     }
 }
 
-/// Where in a partition a batch was met that cannot be read, and why it cannot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
-    /// The batch's first offset, where the client says it.
-    pub(super) batch: Option<i64>,
-    /// Why.
-    pub(super) why: String,
-}
-
-impl Unreadable {
-    /// From the client's own words.
-    pub(super) fn new(why: String) -> Self {
-        Self { batch: batch_named(&why), why }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_is_named_by_its_offsets_once() {
-        let gap = |from, upto| Gap {
+    fn a_gap_is_told_once() {
+        let gap = |partition, from, upto| Gap {
             topic: "g.dlq".into(),
-            partition: 3,
-            from,
-            upto,
-            why: "BadCompression".into(),
+            unread: Unread { partition, from, upto, why: "BadCompression".into() },
         };
-        for (gap, said) in [
-            (gap(Some(7), Some(8)), "g.dlq/3 offset 7 cannot be read: BadCompression"),
-            (gap(Some(7), Some(10)), "g.dlq/3 offsets 7 to 9 cannot be read: BadCompression"),
-            (gap(Some(7), None), "g.dlq/3 cannot be read from offset 7 on: BadCompression"),
-            (gap(None, None), "g.dlq/3 cannot be read: BadCompression"),
-        ] {
-            assert_eq!(gap.to_string(), said);
-        }
         let gaps = Gaps::default();
-        gaps.note(gap(Some(7), Some(8)));
-        gaps.note(gap(Some(7), Some(8)));
-        gaps.note(gap(Some(9), Some(10)));
-        assert_eq!(gaps.all().len(), 2);
+        for one in [
+            gap(3, Some(7), Some(8)),
+            gap(3, Some(7), Some(8)),
+            gap(3, Some(9), Some(10)),
+            gap(4, None, None),
+            gap(4, Some(5), None),
+        ] {
+            gaps.note(one);
+        }
+        let told: Vec<_> = gaps.all().iter().map(Gap::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "g.dlq/3 offset 7 cannot be read: BadCompression",
+                "g.dlq/3 offset 9 cannot be read: BadCompression",
+                "g.dlq/4 cannot be read: BadCompression",
+            ]
+        );
     }
 }

@@ -223,15 +223,7 @@ pub(crate) mod tests {
     #[test]
     fn a_foreign_record_is_shown_with_what_is_known() {
         let headers: Headers = [("correlation-id", Some(&b"c-1"[..]))].into_iter().collect();
-        let raw = |headers| Raw {
-            topic: "g.dlq",
-            partition: 1,
-            offset: 7,
-            timestamp_ms: 5,
-            key: None,
-            value: None,
-            headers,
-        };
+        let raw = |headers| Raw { partition: 1, offset: 7, timestamp_ms: 5, key: None, value: None, headers };
         let topic: Arc<str> = "g.dlq".into();
         let letter = Letter::read(&topic, &raw(headers));
         assert_eq!((letter.group(), letter.class(), letter.correlation_id()), ("g", "foreign", Some("c-1")));

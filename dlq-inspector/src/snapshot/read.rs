@@ -145,9 +145,9 @@ pub fn fetch(kafka: &Kafka, places: &[Place]) -> anyhow::Result<BTreeMap<Place, 
     }
     let mut found = BTreeMap::new();
     for (topic, mut places) in wanted {
-        let mut start = BTreeMap::new();
+        let mut start: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
         for (partition, offset) in &places {
-            start.entry(*partition).or_insert(*offset);
+            start.entry(*partition).or_insert((*offset, *offset)).1 = *offset;
         }
         kafka.reader(topic, &Start::Only(start))?.to_end(|raw| {
             if places.remove(&(raw.partition, raw.offset)) {

@@ -8,16 +8,15 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use dead_letters::{
-    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, Offset, RequeueOutcome, TopicPartition,
-    dlq_topic, fingerprint, letter_id, requeue_topic,
+    ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Given, Headers, KafkaSettings, Offset, RequeueOutcome,
+    Span, TopicPartition, TopicReader, dlq_topic, fingerprint, letter_id, requeue_topic,
 };
 use rdkafka::{
-    ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList,
+    ClientConfig, Message,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     config::FromClientConfig,
-    consumer::{BaseConsumer, Consumer},
-    message::OwnedHeaders,
+    message::{BorrowedMessage, OwnedHeaders},
     producer::{BaseRecord, Producer, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
@@ -185,34 +184,29 @@ impl Group {
 
     /// Waits until `count` records were put back, seen as a consumer of decided transactions sees them.
     pub(crate) fn returned(&self, count: usize) -> Vec<Returned> {
-        let consumer = reader(&requeue_topic(&self.name), PARTITIONS);
+        let mut reader = reader(&requeue_topic(&self.name));
         let deadline = Instant::now() + LIMIT;
         let mut records = Vec::new();
         while records.len() < count {
             assert!(Instant::now() < deadline, "{} of {count} records were put back in time", records.len());
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => records.push(returned(&message)),
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) | None => {}
-                Some(Err(error)) => panic!("reading the requeue topic: {error}"),
-            }
+            let followed =
+                reader.follow(Duration::from_millis(100), |message| records.push(returned(message)));
+            followed.expect("the requeue topic is read");
         }
         records
     }
 
     /// Everything that was put back so far.
     pub(crate) fn all_returned(&self) -> Vec<Returned> {
-        let consumer = reader(&requeue_topic(&self.name), PARTITIONS);
         let mut records = Vec::new();
-        to_end(&consumer, PARTITIONS, |message| records.push(returned(message)));
+        to_end(&requeue_topic(&self.name), |message| records.push(returned(message)));
         records
     }
 
     /// The ledger's lines about this group, by letter.
     pub(crate) fn ledger(&self) -> BTreeMap<Uuid, Vec<Entry>> {
-        let partitions = partitions(ACTIONS_TOPIC);
-        let consumer = reader(ACTIONS_TOPIC, partitions);
         let mut lines: BTreeMap<Uuid, Vec<Entry>> = BTreeMap::new();
-        to_end(&consumer, partitions, |message| {
+        to_end(ACTIONS_TOPIC, |message| {
             let entry = message.payload().and_then(|value| serde_json::from_slice::<Entry>(value).ok());
             if let Some(entry) = entry.filter(|entry| entry.group == self.name) {
                 lines.entry(entry.dlq_id).or_default().push(entry);
@@ -229,7 +223,7 @@ impl Group {
     }
 }
 
-fn returned(message: &rdkafka::message::BorrowedMessage<'_>) -> Returned {
+fn returned(message: &BorrowedMessage<'_>) -> Returned {
     let headers = Headers::from_kafka(message);
     Returned {
         partition: message.partition(),
@@ -254,44 +248,24 @@ pub(crate) fn create(topics: &[(&str, i32)]) {
     }
 }
 
-fn partitions(topic: &str) -> i32 {
-    let consumer: BaseConsumer = client().create().expect("a client");
-    let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("metadata");
-    i32::try_from(metadata.topics()[0].partitions().len()).expect("few")
+/// A reader that stands at the beginning of a topic.
+fn reader(topic: &str) -> TopicReader {
+    let kafka = KafkaSettings { brokers: brokers(), properties: Vec::new() };
+    let mut reader = TopicReader::new(&kafka, "dlq-inspector-tests", LIMIT).expect("a client");
+    let partitions = reader.partitions(topic).expect("an answer");
+    reader.open(topic, partitions.into_keys().map(Span::whole)).expect("opened");
+    reader
 }
 
-fn reader(topic: &str, partitions: i32) -> BaseConsumer {
-    let consumer: BaseConsumer = client()
-        .set("group.id", "dlq-inspector-tests")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, KafkaOffset::Beginning).expect("an offset");
-    }
-    consumer.assign(&list).expect("assigned");
-    consumer
-}
-
-fn to_end(
-    consumer: &BaseConsumer,
-    partitions: i32,
-    mut visit: impl FnMut(&rdkafka::message::BorrowedMessage<'_>),
-) {
-    let deadline = Instant::now() + LIMIT;
-    let mut ended = std::collections::BTreeSet::new();
-    while i32::try_from(ended.len()).expect("few") < partitions {
-        assert!(Instant::now() < deadline, "the topic's end was not reached in time");
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => visit(&message),
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => _ = ended.insert(partition),
-            Some(Err(error)) => panic!("reading: {error}"),
-            None => {}
+fn to_end(topic: &str, mut visit: impl FnMut(&BorrowedMessage<'_>)) {
+    let read = reader(topic).to_end(|given| match given {
+        Given::Record(message) => {
+            visit(message);
+            true
         }
-    }
+        Given::Unread(unread) => panic!("{topic}: {unread}"),
+    });
+    read.expect("the topic is read to its end");
 }
 
 /// How a run of the inspector ended.

@@ -20,10 +20,10 @@ use actors::{
     accounts::{PASSED, UNACCOUNTED},
     dead_letters::{DeadLetter, dlq_topic},
 };
+use dead_letters::{Given, Span, TopicReader};
 use deadpool_postgres::Pool;
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig,
     message::OwnedMessage,
     producer::{FutureProducer, FutureRecord},
 };
@@ -325,8 +325,8 @@ impl World {
 
     /// Everything a topic holds, each partition to its end.
     pub(crate) async fn read(&self, topic: &str) -> Vec<OwnedMessage> {
-        let (brokers, topic) = (self.settings.kafka.brokers.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || read(&brokers, &topic)).await.expect("reader")
+        let (kafka, topic) = (self.settings.kafka.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || read(&kafka, &topic)).await.expect("reader")
     }
 
     /// What the group's dead-letter topic holds.
@@ -351,30 +351,19 @@ impl World {
     }
 }
 
-fn read(brokers: &str, topic: &str) -> Vec<OwnedMessage> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "reader")
-        .set("enable.partition.eof", "true")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("consumer");
-    let metadata = consumer.fetch_metadata(Some(topic), LIMIT).expect("metadata");
-    let partitions = metadata.topics()[0].partitions().len();
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions {
-        let partition = i32::try_from(partition).expect("few");
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("offset");
-    }
-    consumer.assign(&list).expect("assign");
-    let (mut records, mut ended) = (Vec::new(), 0);
-    while ended < partitions {
-        match consumer.poll(LIMIT).expect("an end of every partition") {
-            Ok(message) => records.push(message.detach()),
-            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
-            Err(error) => panic!("reading {topic}: {error}"),
+fn read(kafka: &KafkaSettings, topic: &str) -> Vec<OwnedMessage> {
+    let mut reader = TopicReader::new(kafka, "reader", LIMIT).expect("a client");
+    let partitions = reader.partitions(topic).expect("partitions");
+    reader.open(topic, partitions.into_keys().map(Span::whole)).expect("opened");
+    let mut records = Vec::new();
+    let read = reader.to_end(|given| match given {
+        Given::Record(record) => {
+            records.push(record.detach());
+            true
         }
-    }
+        Given::Unread(unread) => panic!("reading {topic}: {unread}"),
+    });
+    read.expect("an end of every partition");
     records
 }
 

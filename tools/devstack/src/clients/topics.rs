@@ -2,15 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
-use dead_letters::KafkaSettings;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use dead_letters::{Given, KafkaSettings, Span, TopicReader};
 use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
-    types::RDKafkaErrorCode,
 };
 
 use crate::servers::kafka::client;
@@ -91,9 +87,7 @@ pub async fn publish(brokers: &str, topic: &str, key: &str, value: Option<&[u8]>
 
 /// Every topic, Kafka's own included, with the number of its partitions. Blocks.
 pub fn partitions(brokers: &str) -> Result<BTreeMap<String, usize>> {
-    let metadata =
-        reader(brokers)?.fetch_metadata(None, LIMIT).context("Kafka does not say which topics it has")?;
-    Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+    reader(brokers)?.topics().context("Kafka does not say which topics it has")
 }
 
 /// A partition and how far it goes.
@@ -123,22 +117,24 @@ pub fn extents(brokers: &str, topics: &[String]) -> Result<Vec<Extent>> {
 /// How many records a reader of committed records finds from `from` to the end. Blocks. The end of a topic with transactions
 /// is made of markers that no reader is given: an offset before the end is not yet a record.
 pub fn records_from(brokers: &str, topic: &str, partition: i32, from: i64) -> Result<i64> {
-    let consumer = reader(brokers)?;
-    let mut place = TopicPartitionList::new();
-    place.add_partition_offset(topic, partition, Offset::Offset(from))?;
-    consumer.assign(&place)?;
-    let mut count = 0;
-    loop {
-        match consumer.poll(LIMIT) {
-            Some(Ok(_)) => count += 1,
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(count),
-            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OffsetOutOfRange))) => {
-                return Err(anyhow!("{topic}/{partition} has no offset {from}"));
-            }
-            // A broker that comes back answers soon; one that does not ends in the time-out below.
-            Some(Err(_)) => {}
-            None => return Err(anyhow!("{topic}/{partition} does not answer from offset {from}")),
+    let mut reader = reader(brokers)?;
+    let (low, high) = reader.extent(topic, partition)?;
+    ensure!((low..=high).contains(&from), "{topic}/{partition} has no offset {from}");
+    reader.open(topic, [Span { partition, from: Some(from), upto: None }])?;
+    let (mut count, mut unread) = (0, None);
+    reader.to_end(|given| match given {
+        Given::Record(_) => {
+            count += 1;
+            true
         }
+        Given::Unread(one) => {
+            unread = Some(one);
+            false
+        }
+    })?;
+    match unread {
+        Some(unread) => bail!("{topic}/{partition} {unread}"),
+        None => Ok(count),
     }
 }
 
@@ -147,10 +143,8 @@ pub(crate) fn kafka(brokers: &str) -> KafkaSettings {
     KafkaSettings { brokers: brokers.to_owned(), properties: Vec::new() }
 }
 
-fn reader(brokers: &str) -> Result<BaseConsumer> {
-    let mut config = audit::reading(&kafka(brokers));
-    config.set("auto.offset.reset", "error");
-    config.create().context("no consumer can be made")
+fn reader(brokers: &str) -> Result<TopicReader> {
+    Ok(TopicReader::new(&kafka(brokers), "devstack", LIMIT)?)
 }
 
 #[cfg(test)]
