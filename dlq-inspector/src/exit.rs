@@ -15,7 +15,7 @@ pub enum Exit {
     NothingMatched,
     /// 4: some were not requeued, died again, had no outcome in time, or could not be read.
     SomeFailed,
-    /// 5: refused for safety; a flag named in the message allows it.
+    /// 5: refused for safety, or planned so; a flag that allows it is named in the message.
     Refused,
     /// 6: Kafka could not be reached.
     Unreachable,

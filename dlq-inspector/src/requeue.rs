@@ -42,27 +42,26 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
     }
     let mut report = Report::new(out, gathered.id_len);
     report.plan(&plan, args, now)?;
-    if !args.execute {
-        return Ok(Exit::Ok);
-    }
     if plan.items.is_empty() {
         complain("refused: nothing of this can be requeued");
         return Ok(Exit::Refused);
     }
+    // A plan ends as doing it would, as far as that is known.
+    let planned = if plan.left_out.is_empty() { Exit::Ok } else { Exit::Refused };
+    if !args.execute {
+        return Ok(planned);
+    }
     let stop = Stop::on_signals()?;
     let job = Job::new(kafka, args, &gathered.positions, &stop);
-    let refused = !plan.left_out.is_empty();
-    let result = job.run(&plan.items, &mut report);
-    // However it ended, what was done is said.
-    let ended = match result {
-        Ok(end) => job.follow(end, &plan.items, args, &mut report)?,
+    let result =
+        job.run(&plan.items, &mut report).and_then(|end| job.follow(end, &plan.items, args, &mut report));
+    match result {
+        Ok(Exit::Ok) => Ok(planned),
+        Ok(exit) => Ok(exit),
         Err(error) => {
+            // However it ended, what was done is said.
             report.stopped()?;
-            return Err(error);
+            Err(error)
         }
-    };
-    Ok(match ended {
-        Exit::Ok if refused => Exit::Refused,
-        exit => exit,
-    })
+    }
 }

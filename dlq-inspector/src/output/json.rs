@@ -211,6 +211,10 @@ pub enum RequeueJson<'a> {
         newest: Option<String>,
         /// Letters whose key has an older open letter that is not in the plan.
         open_predecessors: usize,
+        /// Letters that were resolved by an earlier requeue.
+        already_resolved: usize,
+        /// Letters that were put back before and have no outcome yet.
+        already_requeued: usize,
         /// The command that does it.
         command: String,
     },
@@ -224,6 +228,8 @@ pub enum RequeueJson<'a> {
         class: &'a str,
         /// The generation it would run as.
         generation: u32,
+        /// What became of it so far: `open`, or `resolved` or `requeued` by an earlier requeue.
+        state: State,
     },
     /// A letter that is not put back.
     LeftOut {

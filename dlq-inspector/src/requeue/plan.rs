@@ -35,6 +35,8 @@ pub struct Item {
     pub place: Place,
     /// When it died.
     pub failed_at: DateTime<Utc>,
+    /// What became of it so far: whoever names a letter, or its state, may put it back more than once.
+    pub state: State,
 }
 
 impl Item {
@@ -93,6 +95,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The items that are in `state`.
+    pub fn in_state(&self, state: State) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(move |item| item.state == state)
+    }
+
     /// Judges the selected letters.
     pub fn new(
         selected: Vec<(Letter, State)>,
@@ -152,6 +159,7 @@ fn judge(letter: &Letter, state: State, force: bool) -> Result<Item, LeftOut> {
         generation,
         place: letter.place.clone(),
         failed_at: dead.failed_at,
+        state,
     })
 }
 
@@ -174,6 +182,8 @@ mod tests {
         assert_eq!(order, [(2, 3), (5, 2), (9, 2)]);
         assert!(plan.left_out.is_empty());
         assert_eq!(plan.items[1].dead_again_as(), dead(5, 2).id);
+        let resolved: Vec<_> = plan.in_state(State::Resolved).map(|item| item.id).collect();
+        assert_eq!(resolved, [dead(2, 2).id]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
         Column, Ink, Out, Table,
         json::{RequeueJson, time},
     },
+    snapshot::State,
     time::age,
 };
 
@@ -89,19 +90,25 @@ impl<'a> Report<'a> {
             let line = self.out.ink(&format!("left out: {}: {why}{flag}", named(&ids)), Ink::Warn);
             self.out.line(line)?;
         }
-        if !plan.overtaking.is_empty() {
-            let ids: Vec<_> = plan.overtaking.iter().map(|id| self.short(*id)).collect();
-            let text = format!(
-                "order: an older record of the same key is still dead and would be overtaken by {}",
-                named(&ids)
-            );
-            let line = self.out.ink(&text, Ink::Warn);
-            self.out.line(line)?;
-        }
+        let ids = |state| plan.in_state(state).map(|item| item.id).collect::<Vec<_>>();
+        self.warn("already resolved, and would run once more: ", &ids(State::Resolved))?;
+        self.warn("requeued before, with no outcome yet: ", &ids(State::Requeued))?;
+        let overtaken = "order: an older record of the same key is still dead and would be overtaken by ";
+        self.warn(overtaken, &plan.overtaking)?;
         if !args.execute && !plan.items.is_empty() {
             self.out.line(format!("\nNothing was written. To do it:\n  {command}"))?;
         }
         Ok(self.out.flush()?)
+    }
+
+    /// Something to know of these letters before they are put back.
+    fn warn(&mut self, what: &str, ids: &[Uuid]) -> io::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = ids.iter().map(|id| self.short(*id)).collect();
+        let line = self.out.ink(&format!("{what}{}", named(&ids)), Ink::Warn);
+        self.out.line(line)
     }
 
     fn groups(&self, plan: &Plan, now: DateTime<Utc>) -> Table {
@@ -140,8 +147,9 @@ impl<'a> Report<'a> {
             return Ok(self.out.flush()?);
         }
         for item in &plan.items {
-            let Item { id, group, class, generation, .. } = item;
-            self.out.json(&RequeueJson::Planned { id: *id, group, class, generation: *generation })?;
+            let Item { id, group, class, generation, state, .. } = item;
+            let (id, generation, state) = (*id, *generation, *state);
+            self.out.json(&RequeueJson::Planned { id, group, class, generation, state })?;
         }
         let groups: BTreeSet<_> = plan.items.iter().map(|item| item.group.as_str()).collect();
         self.out.json(&RequeueJson::Plan {
@@ -151,6 +159,8 @@ impl<'a> Report<'a> {
             oldest: time(plan.items.iter().map(|item| item.failed_at).min()),
             newest: time(plan.items.iter().map(|item| item.failed_at).max()),
             open_predecessors: plan.overtaking.len(),
+            already_resolved: plan.in_state(State::Resolved).count(),
+            already_requeued: plan.in_state(State::Requeued).count(),
             command,
         })?;
         Ok(self.out.flush()?)

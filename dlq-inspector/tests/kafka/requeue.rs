@@ -93,6 +93,10 @@ fn wait_tells_applied_and_then_already_applied() {
     assert_eq!(group.states()[&id], "resolved");
     expect(3, &["requeue", "--group", &group.name, "--execute"]);
 
+    let plan = expect(0, &["requeue", &id]).out;
+    assert!(plan.contains("already resolved"), "{plan}");
+    let plan = expect(0, &["requeue", &id, "-o", "json"]).json();
+    assert_eq!((&plan[0]["state"], &plan[1]["already_resolved"]), (&"resolved".into(), &1.into()));
     // By its id it may be put back again; the consumer has the last word.
     let child = spawn(&["requeue", &id, "--execute", "--wait"]);
     assert_eq!(group.returned(2).len(), 2);
@@ -120,8 +124,10 @@ fn a_letter_that_dies_again_is_replaced_by_the_new_one() {
     assert_eq!((states[&id].as_str(), states[new].as_str()), ("dead-again", "open"));
     let shown = expect(0, &["show", new]).out;
     assert!(shown.contains("generation 2: dead again"), "the history of the first try: {shown}");
-    let refused = expect(5, &["requeue", &id, "--execute"]);
-    assert!(refused.out.contains(new), "says which one to requeue instead: {}", refused.out);
+    for args in [&["requeue", &id, "--execute"][..], &["requeue", &id]] {
+        let refused = expect(5, args);
+        assert!(refused.out.contains(new), "says which one to requeue instead: {}", refused.out);
+    }
 }
 
 #[test]
@@ -133,6 +139,8 @@ fn waiting_ends_with_what_is_outstanding() {
     assert_eq!(run.ids("outstanding").into_iter().collect::<BTreeSet<_>>(), ids.clone().into());
     assert_eq!(group.all_returned().len(), 2, "the requeue itself stands");
     assert!(group.states().values().all(|state| state == "requeued"));
+    let plan = expect(0, &["requeue", &ids[0]]).out;
+    assert!(plan.contains("no outcome yet"), "it may still be on its way: {plan}");
 }
 
 #[test]
@@ -147,6 +155,7 @@ fn a_fourth_generation_needs_force_and_the_order_of_a_key_is_kept() {
     let plan = expect(0, &["requeue", &seventh]).out;
     assert!(plan.contains("would be overtaken"), "{plan}");
 
+    expect(5, &["requeue", "--group", &group.name]);
     let refused = expect(5, &["requeue", "--group", &group.name, "--execute", "-o", "json"]);
     assert_eq!(refused.ids("left-out"), [third.id.to_string()]);
     let offsets: Vec<_> = group.all_returned().iter().map(|record| record.letter.offset.0).collect();
