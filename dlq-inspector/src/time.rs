@@ -4,27 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, SecondsFormat, TimeDelta, Utc};
 
-const UNITS: [(&str, u64); 6] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 7 * 86_400_000)];
-
-/// Reads `250ms`, `30s`, `15m`, `2h`, `1d`, `1w` and sums of them such as `1h30m`.
+/// Reads `250ms`, `30s`, `15m`, `2h`, `1d`, `1w`, and sums of them such as `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is no duration: write 30s, 15m, 2h or 1h30m");
-    let mut rest = text.trim();
-    let mut total: u64 = 0;
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-        let count: u64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (_, ms) = UNITS.iter().find(|(name, _)| *name == &rest[..unit]).ok_or_else(bad)?;
-        total = count.checked_mul(*ms).and_then(|ms| total.checked_add(ms)).ok_or_else(bad)?;
-        rest = &rest[unit..];
-    }
-    Ok(Duration::from_millis(total))
+    // To the parser M is a month; whoever writes 15M for 15m would get another time than they mean.
+    let read = humantime::parse_duration(text.trim()).ok().filter(|_| !text.contains('M'));
+    read.ok_or_else(|| format!("{text:?} is no duration: write 30s, 15m, 2h or 1h30m"))
 }
 
 /// A point in time on the command line: absolute, or that long ago.
@@ -105,11 +89,13 @@ mod tests {
             ("15m", 900_000),
             ("1h30m", 5_400_000),
             ("1d", 86_400_000),
+            ("2w", 1_209_600_000),
+            (" 1.5h ", 5_400_000),
             ("0s", 0),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "m", "5x", "1h5", "-1s", "99999999999999999999s", "9999999999999999w"] {
+        for text in ["", "5", "m", "5x", "1h5", "-1s", "15M", "99999999999999999999s", "9999999999999999w"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

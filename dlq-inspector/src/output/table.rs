@@ -1,5 +1,7 @@
 //! Tables that fit their terminal.
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::{ink::Ink, text::clean};
 
 /// A column.
@@ -7,7 +9,7 @@ use super::{ink::Ink, text::clean};
 pub struct Column {
     title: &'static str,
     right: bool,
-    /// The fewest characters it may be cut to; `None` when it must stay whole.
+    /// The fewest cells of the terminal it may be cut to; `None` when it must stay whole.
     shrinks_to: Option<usize>,
 }
 
@@ -22,7 +24,7 @@ impl Column {
         Self { title, right: true, shrinks_to: None }
     }
 
-    /// A column that may be cut, but not below `least` characters.
+    /// A column that may be cut, but not below `least` cells of the terminal.
     pub fn text(title: &'static str, least: usize) -> Self {
         Self { title, right: false, shrinks_to: Some(least) }
     }
@@ -67,7 +69,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The lines, at most `width` characters each as far as columns may be cut.
+    /// The lines, at most `width` cells of the terminal each as far as columns may be cut.
     pub fn render(&self, width: Option<usize>, paint: impl Fn(&str, Ink) -> String) -> Vec<String> {
         let widths = self.widths(width);
         let mut lines = Vec::with_capacity(self.rows.len() + 1);
@@ -77,7 +79,7 @@ impl Table {
             let mut line = String::new();
             for ((cell, column), width) in row.iter().zip(&self.columns).zip(&widths) {
                 let text = cut(&cell.text, *width);
-                let padding = " ".repeat(width - text.chars().count());
+                let padding = " ".repeat(width.saturating_sub(text.width()));
                 let text = cell.ink.map_or_else(|| text.clone(), |ink| paint(&text, ink));
                 if !line.is_empty() {
                     line.push_str("  ");
@@ -97,16 +99,15 @@ impl Table {
             .iter()
             .enumerate()
             .map(|(i, column)| {
-                let cells =
-                    self.rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.text.chars().count());
-                cells.chain([column.title.chars().count()]).max().unwrap_or(0)
+                let cells = self.rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.text.width());
+                cells.chain([column.title.width()]).max().unwrap_or(0)
             })
             .collect();
         let Some(limit) = limit else { return widths };
         let gaps = 2 * widths.len().saturating_sub(1);
         while widths.iter().sum::<usize>() + gaps > limit {
             let room = |i: usize| {
-                let least = self.columns[i].shrinks_to?.max(self.columns[i].title.chars().count());
+                let least = self.columns[i].shrinks_to?.max(self.columns[i].title.width());
                 widths[i].checked_sub(least).filter(|room| *room > 0)
             };
             // The widest gives first, so that narrow ones stay readable.
@@ -120,11 +121,14 @@ impl Table {
     }
 }
 
+/// The beginning of `text` that fits, with a mark where it goes on. A wide character takes two cells and is not halved.
 fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if text.width() <= width {
         return text.to_owned();
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let room = width.saturating_sub(1);
+    let ends = text.char_indices().map(|(at, _)| at).take_while(|at| text[..*at].width() <= room);
+    format!("{}…", &text[..ends.last().unwrap_or(0)])
 }
 
 #[cfg(test)]
@@ -149,6 +153,23 @@ mod tests {
         assert_eq!(wide[1], "abcdef     7  a long sentence\\nwith a break");
         let tiny = table().render(Some(3), plain);
         assert_eq!(tiny[1], "abcdef     7  a lo…", "whole columns stay whole");
+    }
+
+    #[test]
+    fn wide_characters_line_up_and_are_not_halved() {
+        let mut table = Table::new(vec![Column::text("KEY", 4), Column::whole("STATE")]);
+        for key in ["注文-1", "order-12", "🍕🍕🍕🍕🍕"] {
+            table.row(vec![key.into(), "open".into()]);
+        }
+        let plain = |text: &str, _: Ink| text.to_owned();
+        let whole = ["KEY         STATE", "注文-1      open", "order-12    open", "🍕🍕🍕🍕🍕  open"];
+        assert_eq!(table.render(None, plain), whole);
+        let cut = ["KEY      STATE", "注文-1   open", "order-…  open", "🍕🍕🍕…  open"];
+        assert_eq!(table.render(Some(14), plain), cut);
+        let cut = ["KEY    STATE", "注文…  open", "orde…  open", "🍕🍕…  open"];
+        assert_eq!(table.render(Some(12), plain), cut);
+        let cut = ["KEY   STATE", "注…   open", "ord…  open", "🍕…   open"];
+        assert_eq!(table.render(Some(11), plain), cut);
     }
 
     #[test]
