@@ -15,8 +15,9 @@ use tokio_postgres::Client;
 use crate::{
     event::ReadEvent,
     journal::Cover,
+    kind::Kind,
     lookup::{Place, Tables, moved},
-    problem::{Kind, Problem},
+    problem::Problem,
     read::{Cost, Part, Reader, Search},
     report::GroupAudit,
     topics::reach,

@@ -11,6 +11,7 @@
 mod event;
 mod group;
 mod journal;
+mod kind;
 mod lookup;
 mod problem;
 mod read;
@@ -21,7 +22,8 @@ mod walk;
 pub use self::{
     event::{Event, Pointers, ReadEvent},
     group::{Scope, audit},
-    problem::{Kind, Problem},
+    kind::Kind,
+    problem::Problem,
     read::Cost,
     report::{Audit, GroupAudit},
     topics::{Reach, reach},

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use actors::journal::Mark;
 use serde::Serialize;
 
-use crate::{
-    problem::{Kind, Problem},
-    read::Cost,
-};
+use crate::{kind::Kind, problem::Problem, read::Cost};
 
 /// Problems of one kind that are kept for each group; the others are counted.
 const KEPT: usize = 100;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     journal::{Cover, Piece, Written},
-    problem::Kind,
+    kind::Kind,
     read::{PutBack, Seen},
 };
 
