@@ -64,6 +64,30 @@ pub(crate) fn imports() -> (BTreeSet<Module>, Vec<Import>) {
     (modules.into_iter().filter(|module| !module.is_empty()).collect(), found)
 }
 
+/// The imports between files that go round in a circle, be it by way of others, or stand above one that does.
+pub(crate) fn circle(imports: &[Import]) -> Vec<String> {
+    let mut below: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
+    for Import { from, to, .. } in imports.iter().filter(|import| import.from != import.to) {
+        below.entry(from).or_default().insert(to);
+    }
+    // Whoever imports nothing that is left is in no circle; what remains in the end is.
+    loop {
+        let done: BTreeSet<&Module> = below
+            .iter()
+            .filter(|(_, to)| to.iter().all(|to| !below.contains_key(to)))
+            .map(|(from, _)| *from)
+            .collect();
+        if done.is_empty() {
+            break;
+        }
+        below.retain(|from, _| !done.contains(from));
+    }
+    let within = |import: &&Import| {
+        import.from != import.to && below.contains_key(&import.from) && below.contains_key(&import.to)
+    };
+    imports.iter().filter(within).map(ToString::to_string).collect()
+}
+
 fn read(root: &Path, directory: &Path, files: &mut BTreeMap<Module, String>) {
     for entry in fs::read_dir(directory).expect("the sources are there") {
         let path = entry.expect("readable").path();

@@ -3,9 +3,9 @@
 
 mod imports;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use self::imports::{Import, Module, imports};
+use self::imports::{Import, Module, circle, imports};
 
 /// From the ground up; a module imports its own floor and those below.
 const FLOORS: [&[&str]; 8] = [
@@ -79,25 +79,6 @@ fn nothing_is_imported_from_a_floor_above() {
 #[test]
 fn no_files_go_round_in_a_circle() {
     let (_, imports) = imports();
-    let mut below: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
-    for Import { from, to, .. } in imports.iter().filter(|import| import.from != import.to) {
-        below.entry(from).or_default().insert(to);
-    }
-    // Whoever imports nothing that is left is in no circle; what remains in the end is.
-    loop {
-        let done: BTreeSet<&Module> = below
-            .iter()
-            .filter(|(_, to)| to.iter().all(|to| !below.contains_key(to)))
-            .map(|(from, _)| *from)
-            .collect();
-        if done.is_empty() {
-            break;
-        }
-        below.retain(|from, _| !done.contains(from));
-    }
-    let within = |import: &&Import| {
-        import.from != import.to && below.contains_key(&import.from) && below.contains_key(&import.to)
-    };
-    let lines: Vec<String> = imports.iter().filter(within).map(ToString::to_string).collect();
+    let lines = circle(&imports);
     assert!(lines.is_empty(), "in a circle, or above one:\n{}", lines.join("\n"));
 }
