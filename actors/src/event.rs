@@ -43,7 +43,7 @@ pub struct Event<E> {
     pub body: E,
 }
 
-/// What the runtime tells a handler about the try at hand.
+/// The attempt at hand, for the handler.
 ///
 /// ```
 /// use std::time::Duration;

@@ -39,7 +39,7 @@ failpoints! {
     BatchPrepared = "batch-prepared",
     /// The lease is locked.
     BatchHeld = "batch-held",
-    /// The inbox was told.
+    /// The inbox was written.
     BatchRegistered = "batch-registered",
     /// The handler has decided and saved.
     BatchSaved = "batch-saved",
@@ -49,9 +49,9 @@ failpoints! {
     BatchAdvanced = "batch-advanced",
     /// The commit was answered; nobody else knows yet.
     BatchCommitted = "batch-committed",
-    /// The lane has moved on and the outbox rows went to the producer; Redis was not told.
+    /// The lane has moved on and the outbox rows went to the producer; the hints were not sent.
     BatchPublished = "batch-published",
-    /// Redis was told.
+    /// The hints were sent.
     BatchHinted = "batch-hinted",
     /// Waiting records were read from `parked`, to be run.
     ParkedFetched = "parked-fetched",
@@ -71,11 +71,11 @@ failpoints! {
     RestartPlanned = "restart-planned",
     /// The delay is over; the actor is about to be started.
     RestartDue = "restart-due",
-    /// Partitions were assigned and claimed; Kafka has not been told where to start.
+    /// Partitions were assigned and claimed; reading has not begun.
     RebalanceAssigned = "rebalance-assigned",
     /// Partitions are to leave; nothing was drained.
     RebalanceRevoked = "rebalance-revoked",
-    /// They are drained; Kafka has not been told.
+    /// They are drained; the assignment is not given up.
     RebalanceDrained = "rebalance-drained",
     /// Requeued records are in `parked` of their origin; the transaction is open.
     RequeueMoved = "requeue-moved",

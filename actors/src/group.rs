@@ -305,7 +305,7 @@ impl Group {
     }
 }
 
-/// The topics that the group needs, with the partitions they have; what it is told of them comes first.
+/// The topics that the group needs, with the partitions they have; what its settings say comes first.
 fn needed(settings: &GroupSettings, metadata: &Metadata) -> BTreeMap<String, Option<i32>> {
     let own = [dlq_topic(&settings.group), requeue_topic(&settings.group), ACTIONS_TOPIC.to_owned()];
     let names = settings.topics.iter().chain(&settings.writes).cloned().chain(own);

@@ -1,4 +1,4 @@
-//! What a group can be told, each with its unit and a default that fits a small cluster.
+//! The settings of a group, each with its unit and a default that fits a small cluster.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -108,7 +108,7 @@ impl Default for RetentionSettings {
     }
 }
 
-/// Everything a consumer group is told.
+/// The settings of a consumer group.
 ///
 /// ```
 /// use std::time::Duration;
@@ -188,7 +188,7 @@ pub struct GroupSettings {
     pub limits: Limits,
     /// A partition that is halted by an error of code or schema tries again after this.
     pub halt_retry: Duration,
-    /// Whatever keeps dead rows of the database for longer than this is said to do so.
+    /// Whatever keeps dead rows of the database for longer than this is a condition in `/readyz`.
     pub snapshot_max: Duration,
 }
 

@@ -14,7 +14,7 @@ pub struct KafkaSettings {
     pub properties: Vec<(String, String)>,
 }
 
-/// A librdkafka property that cannot be used. Its value is never told: it may be a password.
+/// A librdkafka property that cannot be used. Its value is never shown: it may be a password.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PropertyError {
     /// A line, counted from 1, is no pair.

@@ -1,8 +1,8 @@
 //! The wire between consumers, inspector and audit. It knows Kafka alone.
 //!
-//! A dead letter's key and value are the original bytes; everything else is said in `dlq.*` headers, so that any Kafka tool can read
+//! A dead letter's key and value are the original bytes; everything else is in `dlq.*` headers, so that any Kafka tool can read
 //! one. This is the codec that both sides share: consumers write dead letters, the inspector reads them, and neither needs to know
-//! the other. What was done with them is told to a ledger, the topic [`ACTIONS_TOPIC`].
+//! the other. What was done with them stands in a ledger, the topic [`ACTIONS_TOPIC`].
 
 mod client;
 mod codec;

@@ -26,7 +26,7 @@ pub(super) type Consumer = BaseConsumer<Context>;
 /// What Kafka has delivered of one partition.
 pub(super) type Queue = PartitionQueue<Context>;
 
-/// What a consumer tells its owner, on the thread that polls it.
+/// Events of a consumer for its owner, on the thread that polls it.
 pub(super) trait ConsumerEvents: Send + Sync {
     /// What it says of itself, every two seconds.
     fn statistics(&self, statistics: &Statistics);
@@ -130,7 +130,7 @@ impl Context {
     }
 }
 
-// Each call rings the bell: of what librdkafka has to say, a round hears one thing.
+// Each call rings the bell: of librdkafka's events, a round receives one.
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         self.bell.ring();

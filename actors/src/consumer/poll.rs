@@ -38,7 +38,7 @@ pub(crate) struct PollThread {
     alive: Arc<AtomicBool>,
 }
 
-/// Who is told of the end.
+/// Who receives the end.
 struct Stop {
     drained: oneshot::Sender<bool>,
     left: oneshot::Sender<()>,
@@ -48,7 +48,7 @@ struct Stop {
 pub(crate) struct Stopping {
     /// All lanes are drained; true when nothing was left behind.
     pub(crate) drained: oneshot::Receiver<bool>,
-    /// Kafka's lag monitors are told and the group is left, as far as Kafka answers.
+    /// Offsets are committed, for lag monitors, and the group is left, as far as Kafka answers.
     pub(crate) left: oneshot::Receiver<()>,
 }
 

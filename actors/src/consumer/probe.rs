@@ -1,6 +1,6 @@
 //! Reads again a record that every partition here is known to hold: if it is another one, the log is another.
 //!
-//! A consumer that goes on at its offset on a log that was made anew, or was cut and has grown again, is told nothing. So a record
+//! A consumer that goes on at its offset on a log that was made anew, or was cut and has grown again, gets no error. So a record
 //! that was once seen there is read from the side, and only when it was found is a newer one remembered in its place: what
 //! is compared was read before the last look, whatever the consumer has read since.
 

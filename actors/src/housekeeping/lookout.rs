@@ -1,7 +1,7 @@
 //! Looks at Kafka from the side, every few seconds: whether it answers, whether the topics are there as they were, where the logs
 //! end that nobody reads at the moment, and whether they are still the logs that were read.
 //!
-//! What a consumer is told comes with what it fetches. A topic that is gone, a leader that nobody elects, a log that was
+//! A consumer learns only what comes with what it fetches. A topic that is gone, a leader that nobody elects, a log that was
 //! replaced behind a frozen reader send nothing: somebody has to look.
 
 use std::{

@@ -12,7 +12,7 @@ use std::{
 use crate::Condition;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// What lasts is said again after this.
+/// What lasts is logged again after this.
 const AGAIN: Duration = Duration::from_secs(60);
 /// What comes back before this was never over: an actor that restarts all the time has one beginning.
 const OVER_AFTER: Duration = Duration::from_secs(3);

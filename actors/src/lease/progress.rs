@@ -11,7 +11,7 @@ use std::{
 use dead_letters::TopicPartition;
 use tokio_postgres::Error;
 
-/// Where the log ends is heard of so late at the most.
+/// Where the log ends is known so late at the most.
 const HEARSAY: Duration = Duration::from_secs(3);
 
 /// How far a lane is.

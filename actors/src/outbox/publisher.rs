@@ -2,7 +2,7 @@
 //!
 //! A lane enqueues its records in order from one place; librdkafka keeps that order per destination partition
 //! and never gives a message up (`message.timeout.ms=0`), so an outage of Kafka is only a delay. What was
-//! acknowledged is told to the lane's [`Track`], from which its outbox learns what it may delete. A producer that gets nowhere
+//! acknowledged is noted in the lane's [`Track`], from which its outbox learns what it may delete. A producer that gets nowhere
 //! is replaced, and every lane reads from its outbox what Kafka has not acknowledged.
 
 mod health;
@@ -287,7 +287,7 @@ pub(crate) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Enqueues one record; its fate is told to `track`.
+    /// Enqueues one record; `track` receives its outcome.
     pub(crate) fn enqueue(
         &self,
         emit: &Emit,

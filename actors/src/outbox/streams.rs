@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Backlog, Cause, lease::Claim};
 
-/// Ends the name of the outbox lane that holds a partition's dead letters and what the ledger is told. No topic's name has it.
+/// Ends the name of the outbox lane that holds a partition's dead letters and entries of the ledger. No topic's name has it.
 const LETTERS: &str = "!letters";
 
 /// What is known of a partition's rows. Held by the lane, so that an actor may die.

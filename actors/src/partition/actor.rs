@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{handler::Handler, lane::Lane, panics, status::LaneState};
 
-/// What a partition actor is told.
+/// Commands to a partition actor.
 #[derive(Debug)]
 pub(crate) enum Msg {
     /// There may be work.

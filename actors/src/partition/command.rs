@@ -1,4 +1,4 @@
-//! What the supervisor of a group's actors is told to do.
+//! Commands to the supervisor of a group's actors.
 
 use std::sync::Arc;
 

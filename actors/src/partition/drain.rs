@@ -1,4 +1,4 @@
-//! What is done when there is nothing to do, and before a partition leaves.
+//! Idle maintenance, and what is done before a partition leaves.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! One batch, from decoded to committed.
 //!
 //! The order of things is the protocol: external effects before the transaction, everything else inside it, Redis and Kafka
-//! after it. Nothing here is retried; what fails is told to the actor as a [`BatchError`], which knows what to do.
+//! after it. Nothing here is retried; what fails comes back to the actor as a [`BatchError`], which knows what to do.
 
 mod account;
 mod commit;

@@ -72,7 +72,7 @@ pub(crate) async fn room<H: Handler>(context: &Context<'_, H>, taken: &[Item]) -
     Ok(origins.iter().position(full).unwrap_or(taken.len()))
 }
 
-/// Moves a batch. A record that nobody can place becomes a dead letter again, and the ledger is told of it.
+/// Moves a batch. A record that nobody can place becomes a dead letter again, with an entry in the ledger.
 pub(crate) async fn run<H: Handler>(
     context: &Context<'_, H>,
     taken: &[Item],

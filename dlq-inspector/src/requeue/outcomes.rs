@@ -1,4 +1,4 @@
-//! What becomes of requeued letters, as the ledger tells.
+//! What becomes of requeued letters, from the ledger.
 
 use std::{
     collections::HashMap,

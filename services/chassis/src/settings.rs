@@ -34,7 +34,7 @@ fn without_empty(command: Command, is_empty: impl Fn(&OsStr) -> bool) -> Command
     })
 }
 
-/// What every consumer service is told.
+/// The settings of every consumer service.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
     /// How to log.

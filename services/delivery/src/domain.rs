@@ -21,7 +21,7 @@ pub struct Assignment {
     pub order_version: i64,
 }
 
-/// Where a delivery stands. An order nobody has heard of has none at all.
+/// Where a delivery stands. An order of which no event has come has none at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// A courier has it in hand.

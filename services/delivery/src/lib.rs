@@ -3,7 +3,7 @@
 //! - [`domain`]: who delivers what, pure.
 //! - [`handler`]: joins what payments and orders say to the domain.
 //! - [`store`]: all SQL: the couriers, and who has which order.
-//! - [`settings`]: what it can be told. [`metrics`]: what it measures.
+//! - [`settings`]: its settings. [`metrics`]: what it measures.
 
 pub mod domain;
 pub mod handler;

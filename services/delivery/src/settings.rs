@@ -1,4 +1,4 @@
-//! What the delivery service can be told.
+//! The settings of the delivery service.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ pub struct Settings {
     /// The service's database, postgres://user:password@host:port/name.
     #[arg(long, env, hide_env_values = true, help_heading = "PostgreSQL")]
     pub delivery_database_url: String,
-    /// Where health, metrics and partitions are shown: to this machine alone, unless told otherwise.
+    /// Where health, metrics and partitions are shown: to this machine alone by default.
     #[arg(long, env, default_value = "127.0.0.1:9103", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// How long a courier is looked for while all are busy, seconds; then the delivery fails and the order is refunded.

@@ -3,7 +3,7 @@
 //! What it adds is protection: a limit on bodies and on requests in flight, time-outs, and an answer that says what
 //! happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
 //!
-//! - [`http`]: the routes. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: what it can be told.
+//! - [`http`]: the routes. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: its settings.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the gateway can be told.
+//! The gateway's settings.
 
 use std::{fmt, net::SocketAddr};
 
@@ -13,7 +13,7 @@ pub struct Settings {
     /// Where the platform is to be reached.
     #[arg(long, env, default_value = "0.0.0.0:8000", help_heading = "HTTP")]
     pub http_listen: SocketAddr,
-    /// Where health and metrics are shown: this machine alone, unless told otherwise.
+    /// Where health and metrics are shown: this machine alone by default.
     #[arg(long, env, default_value = "127.0.0.1:9100", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// Who may use the admin port.

@@ -1,9 +1,9 @@
 //! What an order is, and what becomes of it. Pure: what others say arrives as arguments.
 //!
 //! An order's state is a function of the set of facts known of it: payments and deliveries come over different topics,
-//! so that an assignment may be heard of before the payment that it rests on. Facts only ever join the set, and each
-//! is learned once, so whatever order they arrive in, the order ends the same. An end is final: what is heard later is
-//! kept in the timeline and changes nothing, for by then others have been told.
+//! so that an assignment may arrive before the payment that it rests on. Facts only ever join the set, and each
+//! is learned once, so whatever order they arrive in, the order ends the same. An end is final: what arrives later is
+//! kept in the timeline and changes nothing, for by then others have acted on it.
 
 use std::fmt;
 
@@ -202,7 +202,7 @@ impl Refusal {
     }
 }
 
-/// Takes `event` in. A change raises the version by one; a change of status may have to be said.
+/// Takes `event` in. A change raises the version by one; a change of status may have an event to emit.
 pub fn decide(event: &Event, order: Option<&Order>) -> Result<Outcome, Refusal> {
     let (event_type, order_id) = (event.event_type(), event.order_id());
     let mut order = order.cloned().ok_or(Refusal::UnknownOrder { event_type, order_id })?;
@@ -217,7 +217,7 @@ pub fn decide(event: &Event, order: Option<&Order>) -> Result<Outcome, Refusal> 
     Ok(Outcome { order, event })
 }
 
-/// What others must be told of an order that has come to its status.
+/// The event to emit of an order that has come to its status.
 fn said(order_id: Uuid, order: &Order) -> Option<Event> {
     let order_version = order.version;
     let reason = || order.reason.clone().unwrap_or_default();

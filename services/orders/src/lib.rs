@@ -4,7 +4,7 @@
 //! - [`handler`]: joins what payments and delivery say to the domain. [`http`]: the routes.
 //! - [`intake`]: commits the orders that come in, together, with the events that announce them.
 //! - [`store`]: all SQL. [`timeline`]: what it remembers of an order's events.
-//! - [`settings`]: what it can be told. [`metrics`]: what it measures.
+//! - [`settings`]: its settings. [`metrics`]: what it measures.
 
 pub mod domain;
 pub mod handler;

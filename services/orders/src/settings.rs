@@ -1,4 +1,4 @@
-//! What the orders service can be told.
+//! The settings of the orders service.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ pub struct Settings {
     /// Where orders are placed and looked at.
     #[arg(long, env, default_value = "0.0.0.0:8081", help_heading = "HTTP")]
     pub http_listen: SocketAddr,
-    /// Where health, metrics and partitions are shown: to this machine alone, unless told otherwise.
+    /// Where health, metrics and partitions are shown: to this machine alone by default.
     #[arg(long, env, default_value = "127.0.0.1:9101", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// Events that Kafka has not acknowledged at which further orders are refused, with 503.

@@ -241,7 +241,7 @@ pub struct View {
     pub correlation_id: String,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When something was last heard of it.
+    /// When an event last changed it.
     pub updated_at: DateTime<Utc>,
     /// Its events, in the order in which they became known here; left out of lists.
     #[serde(skip_serializing_if = "Option::is_none")]

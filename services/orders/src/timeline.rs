@@ -19,14 +19,14 @@ pub struct Entry {
     /// As the event has it: of one that another one caused, when that one was written. What waited, or came out of a dead letter,
     /// has the time of its cause, however much later it was said.
     pub occurred_at: DateTime<Utc>,
-    /// When this service heard or said it: by this, a timeline tells how long something took.
+    /// When this service received or emitted it: by this, a timeline tells how long something took.
     pub recorded_at: DateTime<Utc>,
     /// The order's version after it.
     pub order_version: i64,
 }
 
 impl Entry {
-    /// Of an event, heard or said at `recorded_at`, which left the order at `order_version`.
+    /// Of an event, received or emitted at `recorded_at`, which left the order at `order_version`.
     pub fn new(envelope: &Envelope, recorded_at: DateTime<Utc>, order_version: i64) -> Self {
         let topic = envelope.event.topic();
         let service = match topic {

@@ -3,7 +3,7 @@
 //! - [`domain`]: what becomes of the payment of an order, pure.
 //! - [`handler`]: joins what orders says to the domain. [`provider`]: who holds the money.
 //! - [`store`]: all SQL: where each payment stands, and a ledger of every cent that moved.
-//! - [`settings`]: what it can be told. [`metrics`]: what it measures.
+//! - [`settings`]: its settings. [`metrics`]: what it measures.
 
 pub mod domain;
 pub mod handler;

@@ -1,4 +1,4 @@
-//! What the payments service can be told.
+//! The settings of the payments service.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ pub struct Settings {
     /// The service's database, postgres://user:password@host:port/name.
     #[arg(long, env, hide_env_values = true, help_heading = "PostgreSQL")]
     pub payments_database_url: String,
-    /// Where health, metrics and partitions are shown: to this machine alone, unless told otherwise.
+    /// Where health, metrics and partitions are shown: to this machine alone by default.
     #[arg(long, env, default_value = "127.0.0.1:9102", help_heading = "HTTP")]
     pub admin_listen: SocketAddr,
     /// The payment provider.

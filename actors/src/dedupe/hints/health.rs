@@ -1,4 +1,4 @@
-//! How Redis is: what it answers to questions says nothing of what it does with what it is told.
+//! How Redis is: what it answers to reads says nothing of how it takes writes.
 
 use std::time::{Duration, Instant};
 

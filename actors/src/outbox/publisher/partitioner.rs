@@ -1,7 +1,7 @@
 //! Which partition a key belongs to, for as long as the process lives.
 //!
 //! A client that follows a topic's growth sends a key's next record to another partition than its last one: order is lost, and
-//! nobody hears of it. So the count that a topic had when it was first written to, or that the process was told, is kept.
+//! nobody hears of it. So the count that a topic had when it was first written to, or that the settings gave, is kept.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -78,7 +78,7 @@ async fn transact<H: Handler>(
     let (waiting, slow) = records.await.map_err(|error: Error| ours(&error))?;
     let (claim, deleted) = tx.finish(context.outbox, &rows, &passed(context.claim, slots)).await?;
 
-    // Redis is told of what it may be asked for, and does not know.
+    // Hints go to Redis for what it may be asked for, and does not know.
     let finished = |slot: &&Slot<H>| {
         matches!(slot.outcome, Outcome::Applied | Outcome::Duplicate)
             && !slot.hinted

@@ -29,7 +29,7 @@ pub(crate) struct Committed {
     pub(crate) rows: Rows,
     /// Outbox rows deleted on the way.
     pub(crate) deleted: Spans,
-    /// To be told to Redis.
+    /// For Redis, as hints.
     pub(crate) done: Vec<Uuid>,
     /// Changes to the lane's chains.
     pub(crate) waiting: Vec<Waiting>,

@@ -82,7 +82,7 @@ fn id<H: Handler>(shared: &Shared<H>, record: &Record, generation: u32) -> Uuid 
     letter_id(&record.source, record.offset, record.timestamp_ms, &shared.settings.group, generation)
 }
 
-/// The letter as it goes to its topic: original key and value, what is to be said in headers.
+/// The letter as it goes to its topic: original key and value, the rest in headers.
 pub(crate) fn sent(letter: &DeadLetter, record: &Record) -> Emit {
     Emit {
         topic: dlq_topic(&letter.group),
@@ -110,7 +110,7 @@ pub(crate) fn outcome<H: Handler>(
     Some(told(context.shared, dlq_id, waited.generation, outcome, None, now))
 }
 
-/// What the ledger is told of a letter that was put back.
+/// The ledger's entry for a letter that was put back.
 pub(crate) fn told<H: Handler>(
     shared: &Shared<H>,
     dlq_id: Uuid,

@@ -1,4 +1,4 @@
-//! What a consumer group can be told, each over the runtime's own default.
+//! The settings of a consumer group, each over the runtime's own default.
 
 use std::time::Duration;
 

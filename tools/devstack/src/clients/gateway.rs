@@ -46,7 +46,7 @@ pub struct Moment {
     pub event_type: String,
     /// The service that said it.
     pub service: String,
-    /// When orders heard or said it, RFC 3339.
+    /// When orders received or emitted it, RFC 3339.
     pub recorded_at: chrono::DateTime<chrono::Utc>,
 }
 
