@@ -20,7 +20,7 @@ use tokio_postgres::NoTls;
 
 /// Where everything is, and what it is called.
 #[derive(Debug)]
-pub struct Place {
+pub struct Config {
     pub kafka: KafkaSettings,
     pub redis: String,
     pub database: tokio_postgres::Config,
@@ -114,8 +114,8 @@ impl Handler for Counter {
 ///
 /// # Errors
 /// When Kafka or PostgreSQL is not as it has to be.
-pub async fn run(place: Place, shutdown: impl Future<Output = ()>) -> Result<bool, Box<dyn Error>> {
-    let Place { kafka, redis, database, topic, group } = place;
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<bool, Box<dyn Error>> {
+    let Config { kafka, redis, database, topic, group } = config;
     let pool = Pool::builder(Manager::new(database, NoTls)).max_size(8).build()?;
     let mut client = pool.get().await?;
     actors::migrations().run_async(&mut **client).await?;
@@ -146,12 +146,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().init();
     let variable =
         |name: &str| env::var(name).map_err(|_| format!("{name} is not set: eval \"$(./dev env)\""));
-    let place = Place {
+    let config = Config {
         kafka: KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() },
         redis: variable("REDIS_URL")?,
         database: variable("DATABASE_URL")?.parse()?,
         topic: "clicks".into(),
         group: "counter".into(),
     };
-    run(place, async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await.map(drop)
+    run(config, async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await.map(drop)
 }

@@ -3,7 +3,8 @@
 use dead_letters::{Class, TopicPartition};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
-/// Records by outcome: `applied`, `duplicate`, `parked`, `dead`, `ignored`, `moved`. Labels: group, topic, outcome.
+/// Records by outcome: `applied`, `duplicate`, `parked`, `dead`, `ignored`, `moved`, and `lost`: offsets passed without a look at their
+/// records, by a reset or because retention had deleted them. Labels: group, topic, outcome.
 pub const RECORDS: &str = "backburner_records_total";
 /// Time of one batch from taken to committed, seconds. Labels: group.
 pub const BATCH_SECONDS: &str = "backburner_batch_seconds";
@@ -78,9 +79,17 @@ pub fn help(name: &str) -> &'static str {
 }
 
 /// The outcomes of a source's records.
-const OUTCOMES: [&str; 5] = ["applied", "duplicate", "ignored", "parked", "dead"];
+const OUTCOMES: [&str; 6] = ["applied", "duplicate", "ignored", "parked", "dead", "lost"];
 /// Those of a requeue topic's.
 const REQUEUE_OUTCOMES: [&str; 3] = ["moved", "ignored", "dead"];
+
+/// Counts offsets that were passed without a look at their records.
+pub(crate) fn lost(group: &str, topic: &str, offsets: i64) {
+    if let Some(offsets) = u64::try_from(offsets).ok().filter(|offsets| *offsets > 0) {
+        counter!(RECORDS, "group" => group.to_owned(), "topic" => topic.to_owned(), "outcome" => "lost")
+            .increment(offsets);
+    }
+}
 
 /// Lets a group's counters begin at 0: one that is born with its first event has no increase that an alert could see.
 pub(crate) fn begin_group(group: &str, topics: &[String], requeue_topic: &str) {

@@ -14,7 +14,7 @@ use crate::{
     connection::{Connection, Trouble},
     detach::detached,
     kafka::Watermarks,
-    lease,
+    lease, metrics,
     partition::Supervise,
     retry,
 };
@@ -243,11 +243,15 @@ impl Group {
             let NextOffset(at) = place().await?;
             return Err(OperateError::Moved { partition, at, expected: consent.from.unwrap_or(at) });
         };
+        // As the lease counts them.
+        let lost = (to - from.0).max(0);
+        metrics::lost(name, &partition.topic, lost);
         tracing::debug!(
             topic = &*partition.topic,
             partition = partition.partition,
             from = from.0,
             to,
+            lost,
             "the partition was reset by an operator"
         );
         // Whoever has it is fenced by the reset and claims again; here that need not wait.

@@ -38,7 +38,7 @@ pub(crate) struct Waited {
     /// When it was to run.
     pub(crate) due_at: DateTime<Utc>,
     /// Time since it first failed in which it was due and not run, before it was tried last.
-    pub(crate) paused: Duration,
+    pub(crate) downtime: Duration,
 }
 
 impl Item {
@@ -50,7 +50,7 @@ impl Item {
             requeued_from: parked.requeued_from,
             attempts: parked.attempts,
             first_failed_at: parked.first_failed_at,
-            paused: parked.paused,
+            downtime: parked.downtime,
             due_at: parked.due_at,
         };
         let mut diagnosis = quarantine.diagnose(Place::Parked(parked.id), parked.crashes);
@@ -72,16 +72,16 @@ impl Item {
 
     /// Time since it first failed that does not count: it was due, and nobody ran it. The process was gone or frozen, a server
     /// was, the circuit was open, an operator had paused it, others came first: whatever it was, it is not the record's fault.
-    pub(crate) fn paused(&self, now: DateTime<Utc>) -> Duration {
+    pub(crate) fn downtime(&self, now: DateTime<Utc>) -> Duration {
         let Some(waited) = self.parked else { return Duration::ZERO };
-        waited.paused.saturating_add((now - waited.due_at).to_std().unwrap_or_default())
+        waited.downtime.saturating_add((now - waited.due_at).to_std().unwrap_or_default())
     }
 
     /// Time since it first failed, without what does not count.
     pub(crate) fn age(&self, now: DateTime<Utc>) -> Duration {
         let since = self.parked.and_then(|waited| waited.first_failed_at);
         let elapsed = since.and_then(|since| (now - since).to_std().ok()).unwrap_or_default();
-        elapsed.saturating_sub(self.paused(now))
+        elapsed.saturating_sub(self.downtime(now))
     }
 
     /// 1 unless it was requeued.

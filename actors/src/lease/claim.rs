@@ -37,6 +37,8 @@ pub(crate) struct Claimed {
     pub(crate) unclean: bool,
     /// What time it is there.
     pub(crate) now: DateTime<Utc>,
+    /// Offsets that were passed because retention had deleted their records.
+    pub(crate) lost: i64,
     /// What that one was trying, and how many processes have ended while they did.
     pub(crate) intent: Option<(Intent, u32)>,
 }
@@ -198,7 +200,8 @@ pub(crate) async fn claim(
             ),
         )));
     }
-    if claim.next_offset.0 < watermarks.low {
+    let lost = (watermarks.low - claim.next_offset.0).max(0);
+    if lost > 0 {
         claim.next_offset = skip_lost(&tx, consumer, source, claim.next_offset.0, watermarks.low).await?;
     }
     if claim.next_offset.0 > watermarks.high {
@@ -215,7 +218,7 @@ pub(crate) async fn claim(
     let deaths = u32::try_from(row.get::<_, i32>(7)).unwrap_or(0);
     let (paused, now) = (row.get(4), row.get(13));
     tx.commit().await?;
-    Ok(Claimed { claim, paused, unclean, now, intent: intent.map(|intent| (intent, deaths)) })
+    Ok(Claimed { claim, paused, unclean, now, lost, intent: intent.map(|intent| (intent, deaths)) })
 }
 
 /// Goes past records that retention has deleted, and says so loudly.

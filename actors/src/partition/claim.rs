@@ -10,6 +10,7 @@ use crate::{
     kafka::Watermarks,
     lane::{CrashedRow, LaneKind},
     lease::{self, ClaimError, ClaimRequest, Claimed},
+    metrics,
     retry::{self, Chains, ParkedRef, Wanted},
     status::LaneState,
 };
@@ -29,6 +30,7 @@ impl<H: Handler> Work<H> {
                 self.claim = Some(claim);
                 self.claimed_before = true;
                 self.shared.clock.set(claimed.now);
+                metrics::lost(&self.shared.settings.group, &self.lane.source.topic, claimed.lost);
                 if self.outbox.is_ahead_of(&claim) {
                     // Commits were lost: rows that were published will be written again, under the same numbers.
                     tracing::error!(

@@ -23,7 +23,7 @@ use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 pub(crate) use self::{
-    context::{Committed, Context, Waiting},
+    context::{ChainChange, Committed, Context},
     errors::{BatchError, commit_error, fenced, ours, unaccounted, unanswered},
 };
 use self::{

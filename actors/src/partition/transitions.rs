@@ -5,7 +5,7 @@ use std::time::Instant;
 use metrics::counter;
 
 use super::{
-    pipeline::{BatchError, Committed, Waiting},
+    pipeline::{BatchError, ChainChange, Committed},
     work::{CutOff, HELD_UP, Next, Work},
 };
 use crate::{
@@ -35,9 +35,9 @@ impl<H: Handler> Work<H> {
         self.outbox.deleted(committed.deleted);
         for change in committed.waiting {
             match change {
-                Waiting::Added(key, id, due_at, size) => self.chains.push(key, id, due_at, size),
-                Waiting::Delayed(key, id, due_at) => self.chains.delay(&key, id, due_at),
-                Waiting::Removed(key, id) => self.chains.remove(&key, id),
+                ChainChange::Added(key, id, due_at, size) => self.chains.push(key, id, due_at, size),
+                ChainChange::Delayed(key, id, due_at) => self.chains.delay(&key, id, due_at),
+                ChainChange::Removed(key, id) => self.chains.remove(&key, id),
             }
         }
         for (call, key, id) in committed.slow {

@@ -38,7 +38,7 @@ pub(crate) struct ParkedRecord {
     /// When it was to run.
     pub(crate) due_at: DateTime<Utc>,
     /// Time since then in which it was not run although it was due, before it was tried last.
-    pub(crate) paused: Duration,
+    pub(crate) downtime: Duration,
     /// Why it waits: what it failed with last.
     pub(crate) cause: Cause,
     /// Why an operator makes it a dead letter now.
@@ -55,7 +55,7 @@ pub(crate) struct Retried {
     /// Its time begins anew: what it waited before was not its own failure.
     pub(crate) anew: bool,
     /// Time since it first failed that does not count.
-    pub(crate) paused: Duration,
+    pub(crate) downtime: Duration,
     pub(crate) due_at: DateTime<Utc>,
     pub(crate) cause: Cause,
 }
@@ -231,7 +231,7 @@ fn parked_record(source: &TopicPartition, row: &Row) -> ParkedRecord {
         attempts: count(8),
         crashes: count(9),
         first_failed_at: row.get(10),
-        paused: Duration::from_millis(u64::try_from(row.get::<_, i64>(11)).unwrap_or(0)),
+        downtime: Duration::from_millis(u64::try_from(row.get::<_, i64>(11)).unwrap_or(0)),
         dead_letter: row.get(12),
         due_at: row.get(13),
         cause: Cause::new(row.get::<_, String>(14), row.get::<_, String>(15)),
@@ -252,10 +252,10 @@ pub(crate) async fn retry<C: GenericClient>(
             "UPDATE parked SET attempts = r.attempts, due_at = r.due_at, error_code = r.code, error = r.error,
                     first_failed_at = CASE WHEN r.anew THEN $6::timestamptz
                         WHEN r.failed THEN coalesce(first_failed_at, $6) ELSE first_failed_at END,
-                    paused_ms = r.paused
+                    paused_ms = r.downtime
              FROM unnest($1::bigint[], $2::int[], $3::timestamptz[], $4::text[], $5::text[], $7::bool[], $8::bool[],
                          $9::bigint[])
-                  AS r (id, attempts, due_at, code, error, failed, anew, paused)
+                  AS r (id, attempts, due_at, code, error, failed, anew, downtime)
              WHERE parked.id = r.id",
         )
         .await?;
@@ -266,10 +266,10 @@ pub(crate) async fn retry<C: GenericClient>(
     let errors: Vec<&str> = retried.iter().map(|r| r.cause.message.as_str()).collect();
     let failed: Vec<bool> = retried.iter().map(|r| r.failed).collect();
     let anew: Vec<bool> = retried.iter().map(|r| r.anew).collect();
-    let paused = retried.iter().map(|r| i64::try_from(r.paused.as_millis()).unwrap_or(i64::MAX));
-    let paused: Vec<i64> = paused.collect();
+    let downtime = retried.iter().map(|r| i64::try_from(r.downtime.as_millis()).unwrap_or(i64::MAX));
+    let downtime: Vec<i64> = downtime.collect();
     client
-        .execute(&statement, &[&ids, &attempts, &due, &codes, &errors, &now, &failed, &anew, &paused])
+        .execute(&statement, &[&ids, &attempts, &due, &codes, &errors, &now, &failed, &anew, &downtime])
         .await?;
     Ok(())
 }

@@ -13,10 +13,10 @@ mod counter;
 const KEYS: usize = 5;
 const RECORDS: usize = 100;
 
-fn place(world: &World) -> counter::Place {
+fn config(world: &World) -> counter::Config {
     let mut database: tokio_postgres::Config = env("TEST_POSTGRES_URL").parse().expect("TEST_POSTGRES_URL");
     database.dbname(&world.database);
-    counter::Place {
+    counter::Config {
         kafka: world.settings.kafka.clone(),
         redis: env("REDIS_URL"),
         database,
@@ -28,7 +28,7 @@ fn place(world: &World) -> counter::Place {
 /// Runs the service until `enough`.
 async fn serve(world: &World, enough: impl Future<Output = ()>) {
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = counter::run(place(world), async { stopped.await.unwrap_or_default() });
+    let service = counter::run(config(world), async { stopped.await.unwrap_or_default() });
     let ended = async {
         enough.await;
         drop(stop);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     account::passed,
-    context::{Committed, Context, Waiting},
+    context::{ChainChange, Committed, Context},
     dedupe::mark_duplicates,
     effects::effects,
     errors::{BatchError, ours},
@@ -190,7 +190,7 @@ async fn close_inbox<H: Handler>(
 }
 
 /// Changes to the chains, and calls that go on.
-type Parked = (Vec<Waiting>, Vec<(CallId, ChainKey, i64)>);
+type Parked = (Vec<ChainChange>, Vec<(CallId, ChainKey, i64)>);
 
 /// Writes who waits from now on, and takes out who does not any more.
 async fn park<H: Handler>(
@@ -216,7 +216,7 @@ async fn park<H: Handler>(
             (_, None) => continue,
             (_, Some(waited)) => {
                 gone.push(waited.id);
-                waiting.push(Waiting::Removed(key(waited.id), waited.id));
+                waiting.push(ChainChange::Removed(key(waited.id), waited.id));
                 continue;
             }
         };
@@ -233,9 +233,9 @@ async fn park<H: Handler>(
                 } else {
                     (due_at - now).to_std().unwrap_or_default()
                 };
-                let paused = if anew { Duration::ZERO } else { slot.item.paused(now) + uncounted };
-                again.push(Retried { id: waited.id, attempts, failed, anew, paused, due_at, cause });
-                waiting.push(Waiting::Delayed(key(waited.id), waited.id, due_at));
+                let downtime = if anew { Duration::ZERO } else { slot.item.downtime(now) + uncounted };
+                again.push(Retried { id: waited.id, attempts, failed, anew, downtime, due_at, cause });
+                waiting.push(ChainChange::Delayed(key(waited.id), waited.id, due_at));
             }
             (None, Some(event)) => {
                 slow_new.push((tally == Some(Tally::Slow)).then(|| CallId::of(&slot.item)));
@@ -261,7 +261,7 @@ async fn park<H: Handler>(
             // Records of its key may wait that are not held in memory: it is read in its turn.
             continue;
         }
-        waiting.push(Waiting::Added(key, id, parked.due_at, parked.record.size()));
+        waiting.push(ChainChange::Added(key, id, parked.due_at, parked.record.size()));
     }
     retry::retry(tx, &again, now).await?;
     retry::delete(tx, &gone).await?;

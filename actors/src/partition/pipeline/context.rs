@@ -32,7 +32,7 @@ pub(crate) struct Committed {
     /// For Redis, as hints.
     pub(crate) done: Vec<Uuid>,
     /// Changes to the lane's chains.
-    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<ChainChange>,
     /// What the attempts showed, for the circuit.
     pub(crate) observed: Vec<Observation>,
     /// A server that some event waits for.
@@ -49,7 +49,7 @@ pub(crate) struct Committed {
 
 /// A change to the lane's chains.
 #[derive(Debug)]
-pub(crate) enum Waiting {
+pub(crate) enum ChainChange {
     Added(ChainKey, i64, DateTime<Utc>, usize),
     Delayed(ChainKey, i64, DateTime<Utc>),
     Removed(ChainKey, i64),

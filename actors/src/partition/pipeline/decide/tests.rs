@@ -188,7 +188,7 @@ fn failed_before(attempts: u32, since: DateTime<Utc>, after: i64) -> Item {
         crashes: 0,
         first_failed_at: Some(since),
         due_at: since + chrono::Duration::seconds(after),
-        paused: Duration::from_secs(100),
+        downtime: Duration::from_secs(100),
         cause: Cause::new("refused", "not now"),
         dead_letter: None,
     };
