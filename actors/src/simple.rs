@@ -70,6 +70,9 @@ pub trait SimpleHandler: Send + Sync + 'static {
     /// until the batch ends, so nothing slow and no other system belongs here: for those there is [`Handler::prepare`]. Events that
     /// change the same rows from several partitions may deadlock with each other; such a batch is done again and nothing counts.
     ///
+    /// A statement that failed has failed the event, also where its error is not passed on (`error-swallowed`): where a conflict is
+    /// expected, say `ON CONFLICT`.
+    ///
     /// Called more than once for an event whose batch is rolled back; what it wrote is kept once.
     ///
     /// # Errors

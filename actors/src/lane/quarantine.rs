@@ -228,7 +228,9 @@ impl Quarantine {
         if alone.is_some() && alone == held.refused.as_ref().map(|(place, _)| *place) {
             return Refusal::OfNone;
         }
-        held.refused = alone.map(|place| (place, cause.clone()));
+        if let Some(place) = alone {
+            held.refused = Some((place, cause.clone()));
+        }
         if held.searches(front) { Refusal::Again } else { Refusal::OfOne }
     }
 
@@ -261,12 +263,16 @@ impl Quarantine {
             held.one_by_one.rows.remove(id);
         }
         held.lots_rows = held.lots_rows.saturating_sub(rows.len());
-        (held.deadly, held.refused) = (None, None);
+        held.deadly = None;
+        // Other records' progress says nothing of it.
+        held.refused.take_if(|(place, _)| matches!(place, Place::Parked(id) if rows.contains(id)));
     }
 
     /// The window's records below `next` have ended.
     pub(super) fn passed(&self, next: NextOffset) {
-        self.0.lock().crashes.retain(|offset, _| *offset >= next.0);
+        let mut held = self.0.lock();
+        held.crashes.retain(|offset, _| *offset >= next.0);
+        held.refused.take_if(|(place, _)| matches!(place, Place::Offset(offset) if offset.0 < next.0));
     }
 
     /// Nothing of the window counts any more.
@@ -280,6 +286,7 @@ impl Quarantine {
     /// Rows that do not wait any more do not run apart.
     pub(crate) fn keep_rows(&self, waiting: impl Fn(i64) -> bool) {
         let mut held = self.0.lock();
+        held.refused.take_if(|(place, _)| matches!(place, Place::Parked(id) if !waiting(*id)));
         held.by_halves.rows.retain(|id| waiting(*id));
         held.one_by_one.rows.retain(|id| waiting(*id));
     }
@@ -330,5 +337,33 @@ impl Held {
             let panic = self.last_panic.as_deref().unwrap_or("an actor died on it");
             (Class::Crash, Cause::new("crash", panic))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_dead_until_it_has_ended_itself_whatever_else_is_committed() {
+        let quarantine = Quarantine::new(CrashLimits { actors: 3, processes: 5 });
+        let dead = |place| quarantine.diagnose(place, 0).dead.is_some();
+        let refuse = |place| quarantine.values_refused(None, place, &Cause::new("sql-23514", "no"));
+        refuse(Some(Place::Parked(7)));
+        // Fresh records take turns with it, and one of them may be guilty too.
+        quarantine.committed(&[]);
+        quarantine.passed(NextOffset(100));
+        refuse(None);
+        assert!(dead(Place::Parked(7)));
+        quarantine.committed(&[7]);
+        assert!(!dead(Place::Parked(7)));
+        refuse(Some(Place::Offset(Offset(100))));
+        quarantine.committed(&[8]);
+        assert!(dead(Place::Offset(Offset(100))));
+        quarantine.passed(NextOffset(101));
+        assert!(!dead(Place::Offset(Offset(100))));
+        refuse(Some(Place::Parked(9)));
+        quarantine.keep_rows(|_| false);
+        assert!(!dead(Place::Parked(9)));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 use self::{
     errors::stopping,
-    redo::{Aborted, Care},
+    redo::{Aborted, Care, Redo},
 };
 use super::{
     batch::{Outcome, Slot, cut},
@@ -79,6 +79,12 @@ pub(crate) async fn run<H: Handler>(
     let committed = loop {
         match commit::commit(context, &mut slots, care).await {
             Ok(committed) => break committed,
+            // A statement of some event's failed, and its handler has not said so.
+            Err(Aborted::Failed(BatchError::Code(cause)))
+                if cause.code == "sql-25P02" && care == Care::None && handler.one_by_one().is_some() =>
+            {
+                Redo::WithSavepoints.apply(&mut slots, &open, &mut care);
+            }
             Err(Aborted::Failed(error)) => return Err(error),
             Err(Aborted::Redo(redo)) => {
                 redo.apply(&mut slots, &open, &mut care);

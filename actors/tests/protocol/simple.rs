@@ -73,6 +73,7 @@ impl SimpleHandler for Appender {
             "permanent" if !forgiving => Err(Failure::permanent("refused", "this one is refused"))?,
             "down" if !forgiving => Err(Failure::transient("down", "this one does not work"))?,
             "schema" if !forgiving => drop(tx.execute("SELECT * FROM no_such_table", &[]).await?),
+            "swallow" => drop(tx.execute("SELECT 1 / 0", &[]).await),
             "panic" => panic!("the appender panics"),
             _ => {}
         }
@@ -169,6 +170,19 @@ async fn an_event_that_fails_for_now_is_retried_and_its_key_waits_behind_it() {
     switches.forgiving.store(true, Ordering::Relaxed);
     world.until_counted("applied", 4).await;
     assert_eq!(world.list("a").await, [1, 2]);
+    leave(group).await;
+}
+
+/// As its own failure, where it is the last of its batch too; nobody else's statement fails for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_handler_keeps_an_error_to_itself_dies_alone() {
+    let world = World::new(1).await;
+    send(&world, &[("a", 1, "swallow"), ("b", 1, "ok"), ("c", 1, "swallow")]).await;
+    let (group, _) = start(&world).await;
+    world.until_counted("applied", 1).await;
+    let letters = world.dead_letters(2).await;
+    assert!(letters.iter().all(|letter| letter.error_code == "error-swallowed"), "{letters:?}");
+    assert_eq!((world.lists().await.len(), world.list("b").await), (1, vec![1]));
     leave(group).await;
 }
 

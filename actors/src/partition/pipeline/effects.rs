@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, error::SqlState};
 
 use super::{
     context::Context,
@@ -116,10 +116,18 @@ async fn apart(
     // Sent along with the handler's first statement: no round trip.
     let (begun, handled) = tokio::join!(biased; tx.batch_execute("SAVEPOINT event"), handling);
     begun?;
-    let end = match handled {
-        Ok(_) => "RELEASE event",
-        Err(_) => "ROLLBACK TO event; RELEASE event",
-    };
-    tx.batch_execute(end).await?;
-    Ok(handled)
+    let undo = "ROLLBACK TO event; RELEASE event";
+    if handled.is_err() {
+        tx.batch_execute(undo).await?;
+        return Ok(handled);
+    }
+    match tx.batch_execute("RELEASE event").await {
+        Ok(()) => Ok(handled),
+        Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+            tx.batch_execute(undo).await?;
+            let message = "a statement of the handler failed, and it did not pass the error on";
+            Ok(Err(Failure::permanent("error-swallowed", message).into()))
+        }
+        Err(error) => Err(error),
+    }
 }
