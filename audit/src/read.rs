@@ -82,25 +82,33 @@ pub(crate) struct Search<T> {
 /// Reads topics, one after the other.
 #[derive(Clone)]
 pub(crate) struct Reader {
-    topics: Arc<Mutex<TopicReader>>,
+    /// Reads lanes, and holds while whoever takes their records looks something up.
+    lanes: Arc<Mutex<TopicReader>>,
+    /// For what is looked up meanwhile: the one above would be waited for by whom it waits for.
+    beside: Arc<Mutex<TopicReader>>,
     event: ReadEvent,
 }
 
 impl Reader {
     pub(crate) fn new(kafka: &KafkaSettings, event: ReadEvent) -> Result<Self> {
-        Ok(Self { topics: Arc::new(Mutex::new(reader(kafka)?)), event })
+        let one = || Ok::<_, anyhow::Error>(Arc::new(Mutex::new(reader(kafka)?)));
+        Ok(Self { lanes: one()?, beside: one()?, event })
     }
 
-    fn topics(&self) -> MutexGuard<'_, TopicReader> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    fn beside(&self) -> MutexGuard<'_, TopicReader> {
+        locked(&self.beside)
     }
 
     /// Hands what a part of a partition holds to `visit`, in order, until it says `false`, which this says then too. Blocks.
     ///
     /// # Errors
     /// When Kafka as a whole does not answer.
-    fn visit(&self, topic: &str, span: Span, mut visit: impl FnMut(Given<'_>) -> bool) -> Result<bool> {
-        let mut topics = self.topics();
+    fn visit(
+        topics: &mut TopicReader,
+        topic: &str,
+        span: Span,
+        mut visit: impl FnMut(Given<'_>) -> bool,
+    ) -> Result<bool> {
         let read = topics.open(topic, [span]).and_then(|()| topics.to_end(&mut visit));
         match read {
             Err(error @ ReadError::Topic { .. }) => {
@@ -115,7 +123,7 @@ impl Reader {
     /// The first offset that a partition still has.
     pub(crate) async fn low(&self, source: &TopicPartition) -> Result<i64> {
         let (reader, source) = (self.clone(), source.clone());
-        let asked = spawn_blocking(move || reader.topics().extent(&source.topic, source.partition));
+        let asked = spawn_blocking(move || reader.beside().extent(&source.topic, source.partition));
         Ok(asked.await??.0)
     }
 
@@ -133,7 +141,7 @@ impl Reader {
         let task = spawn_blocking(move || {
             let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(CHUNK));
             let span = Span { partition: source.partition, from: Some(from), upto: Some(upto) };
-            reader.visit(&source.topic, span, |given| {
+            Self::visit(&mut locked(&reader.lanes), &source.topic, span, |given| {
                 let unread = match given {
                     Given::Record(message) => {
                         cost.count(message);
@@ -190,9 +198,9 @@ impl Reader {
         }
         let reader = self.clone();
         let read = spawn_blocking(move || {
-            let partitions = reader.topics().partitions(&topic)?;
+            let partitions = reader.beside().partitions(&topic)?;
             for partition in partitions.into_keys() {
-                let more = reader.visit(&topic, Span::whole(partition), |given| {
+                let more = Self::visit(&mut reader.beside(), &topic, Span::whole(partition), |given| {
                     match given {
                         Given::Record(message) => {
                             search.cost.count(message);
@@ -223,7 +231,7 @@ impl Reader {
         let read = spawn_blocking(move || {
             let mut names = (None, None);
             let span = Span { partition: source.partition, from: Some(offset), upto: Some(offset + 1) };
-            reader.visit(&source.topic, span, |given| {
+            Self::visit(&mut reader.beside(), &source.topic, span, |given| {
                 if let Given::Record(message) = given
                     && message.offset() == offset
                 {
@@ -253,6 +261,10 @@ impl Reader {
             foreign: letter.filter(|letter| !ours(&letter)).map(|letter| (letter.origin, letter.offset.0)),
         }
     }
+}
+
+fn locked(reader: &Mutex<TopicReader>) -> MutexGuard<'_, TopicReader> {
+    reader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an entry of the ledger, or of the outbox on its way there, says has ended.
