@@ -1,6 +1,7 @@
 //! The records that all ways work through.
 
-use serde::{Deserialize, Serialize};
+use actors::{Cause, Record, Rejection};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 /// Keys, so that a batch holds most of them once and each comes back.
@@ -41,4 +42,10 @@ impl Event {
             note: "two large pizzas, no onions, ring the second bell, ".repeat(2),
         }
     }
+}
+
+/// Reads a record's body, of any kind of event here.
+pub(crate) fn from_json<T: DeserializeOwned>(record: &Record) -> Result<T, Rejection> {
+    serde_json::from_slice(record.value.as_deref().unwrap_or_default())
+        .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))
 }

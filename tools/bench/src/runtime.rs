@@ -8,9 +8,8 @@ use std::{
 };
 
 use actors::{
-    Attempt, Cause, Change, Decision, Decoded, Deps, Emit, Event as Decodable, Failure, Group, GroupSettings,
-    Handler, Headers, Hints, KafkaSettings, LoadResult, Loaded, Lock, Publisher, Record, Rejection,
-    SaveResult, Simple,
+    Attempt, Change, Decision, Decoded, Deps, Emit, Event as Decodable, Failure, Group, GroupSettings,
+    Handler, Headers, Hints, LoadResult, Loaded, Lock, Publisher, Record, Rejection, SaveResult, Simple,
 };
 use anyhow::{Context, Result, ensure};
 use deadpool_postgres::{GenericClient, Pool};
@@ -18,8 +17,8 @@ use uuid::Uuid;
 
 use crate::{
     Way,
-    event::{Event, Fails},
-    servers::{PARTITIONS, database, variable},
+    event::{Event, Fails, from_json},
+    servers::{PARTITIONS, database, kafka_settings, variable},
     simple::OneByOne,
     usage::Taken,
 };
@@ -118,8 +117,7 @@ impl Handler for Totals {
 /// Reads a record's body, and notes when the first was.
 pub(crate) fn decode(record: &Record) -> Result<Event, Rejection> {
     FIRST.get_or_init(Instant::now);
-    serde_json::from_slice(record.value.as_deref().unwrap_or_default())
-        .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))
+    from_json(record)
 }
 
 /// The event that the runtime sees.
@@ -136,7 +134,7 @@ pub(crate) fn emit(topic: &str, body: &Event) -> Emit {
 
 pub(crate) async fn run(way: Way, topic: &str, records: usize) -> Result<Taken> {
     let pool = database().await?;
-    let kafka = KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() };
+    let kafka = kafka_settings()?;
     let group = format!("bench-{}", Uuid::new_v4().simple());
     let out = format!("{group}-out");
     let mut topics = actors::group_topics(&group, PARTITIONS);

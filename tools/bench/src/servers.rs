@@ -1,5 +1,6 @@
 //! Where the servers are, and a database for each run.
 
+use actors::KafkaSettings;
 use anyhow::{Context, Result};
 use deadpool_postgres::{Manager, Pool};
 use rdkafka::ClientConfig;
@@ -11,6 +12,11 @@ pub(crate) const PARTITIONS: i32 = 6;
 
 pub(crate) fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set: run `./dev bench runtime`"))
+}
+
+/// How the runtime reaches the brokers that the variable names.
+pub(crate) fn kafka_settings() -> Result<KafkaSettings> {
+    Ok(KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() })
 }
 
 /// A Kafka client of the brokers that the variable names.

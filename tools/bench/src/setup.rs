@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     event::{Event, Fails},
-    servers::{PARTITIONS, kafka, variable},
+    servers::{PARTITIONS, kafka, kafka_settings},
 };
 
 /// Topics with the same number of records in each, but for what the mix repeats.
@@ -22,7 +22,7 @@ pub(crate) struct Topics {
 pub(crate) async fn topics(events: usize) -> Result<Topics> {
     let id = Uuid::new_v4().simple().to_string();
     let (plain, mix) = (format!("bench-{id}"), format!("bench-mix-{id}"));
-    let settings = actors::KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() };
+    let settings = kafka_settings()?;
     let specs = [&plain, &mix].map(|name| actors::TopicSpec::new(name.as_str(), PARTITIONS));
     actors::ensure_topics(&settings, &specs, true).await.map_err(|cause| anyhow::anyhow!("{cause}"))?;
     let producer: FutureProducer = kafka()?

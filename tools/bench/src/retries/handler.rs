@@ -6,20 +6,17 @@ use std::{
 };
 
 use actors::{
-    Attempt, Cause, Change, Decision, Decoded, Deps, Event as Decodable, Failure, Group, GroupSettings,
-    Handler, Hints, LaneState, LoadResult, Loaded, Lock, Publisher, Record, Rejection, RetryPolicy,
-    SaveResult,
+    Attempt, Change, Decision, Decoded, Deps, Event as Decodable, Failure, Group, GroupSettings, Handler,
+    Hints, LaneState, LoadResult, Loaded, Lock, Publisher, Record, Rejection, RetryPolicy, SaveResult,
 };
 use anyhow::{Result, ensure};
 use deadpool_postgres::{GenericClient, Pool};
 
-use super::{
-    DELAYS,
-    kafka::{Topics, settings},
-    load::Event,
-    store,
+use super::{DELAYS, kafka::Topics, load::Event, store};
+use crate::{
+    event::from_json,
+    servers::{PARTITIONS, kafka_settings},
 };
-use crate::servers::PARTITIONS;
 
 /// Longest wait for partitions.
 const ASSIGNED: Duration = Duration::from_secs(30);
@@ -39,8 +36,7 @@ impl Handler for Effects {
     }
 
     fn decode(&self, record: &Record) -> Result<Decoded<Event>, Rejection> {
-        let body: Event = serde_json::from_slice(record.value.as_deref().unwrap_or_default())
-            .map_err(|error| Rejection::Poison(Cause::from_error("not-json", &error)))?;
+        let body: Event = from_json(record)?;
         let (event_type, correlation_id) = ("EFFECT".into(), String::new());
         Ok(Decoded::Event(Decodable { id: body.id, event_type, correlation_id, body }))
     }
@@ -85,7 +81,7 @@ impl Handler for Effects {
 
 /// A member that has its partitions and the same delays as the other ways.
 pub(crate) async fn start(topics: &Topics, pool: &Pool) -> Result<Group> {
-    let kafka = settings()?;
+    let kafka = kafka_settings()?;
     let publisher = Publisher::start(&kafka)?;
     let deps = Deps { pool: pool.clone(), housekeeping: pool.clone(), hints: Hints::none(), publisher };
     let mut settings = GroupSettings::new("bench", &topics.group, &[&topics.source], kafka);

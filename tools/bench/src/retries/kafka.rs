@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::{KafkaSettings, TopicSpec, ensure_topics, group_topics};
+use actors::{TopicSpec, dead_letters::dlq_topic, ensure_topics, group_topics};
 use anyhow::{Context, Result};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -11,7 +11,7 @@ use rdkafka::{
 use uuid::Uuid;
 
 use super::{DELAYS, Way, load::Event};
-use crate::servers::{PARTITIONS, kafka, variable};
+use crate::servers::{PARTITIONS, kafka, kafka_settings};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,8 +37,8 @@ impl Topics {
         }
         specs.extend(retries.iter().map(|name| TopicSpec::new(name.as_str(), PARTITIONS)));
         specs.extend(group_topics(&group, PARTITIONS));
-        ensure_topics(&settings()?, &specs, true).await?;
-        let dead = format!("{group}.dlq");
+        ensure_topics(&kafka_settings()?, &specs, true).await?;
+        let dead = dlq_topic(&group);
         Ok(Self { group, source, retries, dead, ends: kafka()?.create()? })
     }
 
@@ -61,11 +61,6 @@ impl Topics {
         }
         Ok(all)
     }
-}
-
-/// How the runtime reaches Kafka.
-pub(crate) fn settings() -> Result<KafkaSettings> {
-    Ok(KafkaSettings { brokers: variable("KAFKA_BROKERS")?, properties: Vec::new() })
 }
 
 /// An idempotent producer that waits for company no longer than it takes to be fast.
