@@ -94,6 +94,11 @@ pub(crate) fn is_slow(cause: &Cause) -> bool {
     ["sql-57014", "sql-55P03", "sql-25P03", NO_ANSWER].contains(&cause.code.as_ref())
 }
 
+/// Whether a cause says that a statement before it had failed, so that its transaction was good for nothing any more.
+pub(crate) fn is_of_failed_transaction(cause: &Cause) -> bool {
+    cause.code == "sql-25P02"
+}
+
 /// The error as a cause: its code carries the SQLSTATE, its text what the server said, without values of rows.
 pub(crate) fn cause(error: &Error) -> Cause {
     match error.as_db_error() {

@@ -40,6 +40,7 @@ use crate::{
     lane::Item,
     metrics::BATCH_SECONDS,
     retry::{self, Chains},
+    sql,
 };
 
 /// Runs a batch: what waited, and behind it what is fresh. `permit` bounds the transactions of the process; it is not held while
@@ -81,7 +82,9 @@ pub(crate) async fn run<H: Handler>(
             Ok(committed) => break committed,
             // A statement of some event's failed, and its handler has not said so.
             Err(Aborted::Failed(BatchError::Code(cause)))
-                if cause.code == "sql-25P02" && care == Care::None && handler.one_by_one().is_some() =>
+                if sql::is_of_failed_transaction(&cause)
+                    && care == Care::None
+                    && handler.one_by_one().is_some() =>
             {
                 Redo::WithSavepoints.apply(&mut slots, &open, &mut care);
             }

@@ -64,8 +64,17 @@ pub(crate) fn imports() -> (BTreeSet<Module>, Vec<Import>) {
     (modules.into_iter().filter(|module| !module.is_empty()).collect(), found)
 }
 
+/// No two files of the crate import each other, be it by way of others.
+pub(crate) fn assert_no_circle() {
+    let (modules, imports) = imports();
+    // Where nothing were read, nothing would be wrong.
+    assert!(imports.len() > modules.len(), "the imports are not read: {} were", imports.len());
+    let lines = circle(&imports);
+    assert!(lines.is_empty(), "in a circle, or above one:\n{}", lines.join("\n"));
+}
+
 /// The imports between files that go round in a circle, be it by way of others, or stand above one that does.
-pub(crate) fn circle(imports: &[Import]) -> Vec<String> {
+fn circle(imports: &[Import]) -> Vec<String> {
     let mut below: BTreeMap<&Module, BTreeSet<&Module>> = BTreeMap::new();
     for Import { from, to, .. } in imports.iter().filter(|import| import.from != import.to) {
         below.entry(from).or_default().insert(to);
