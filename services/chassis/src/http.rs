@@ -1,8 +1,9 @@
 //! What our HTTP servers have in common.
 //!
 //! - `server`: accepts, and stops. `connection`: one peer, and how long it may take. `limits`: how long that is, and how many.
-//! - `body`: a request's body. `params`: its parameters. `measure`: what is counted.
+//! - `arriving`: a request's body on its way; `body`: as a whole. `params`: its parameters. `measure`: what is counted.
 
+mod arriving;
 mod body;
 mod connection;
 mod limits;

@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::connection::TooSlow;
+use super::arriving::TooSlow;
 use crate::problem::Problem;
 
 /// No request body of ours is larger, in bytes.

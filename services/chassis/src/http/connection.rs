@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    fmt,
     future::Future,
     io,
     net::SocketAddr,
@@ -25,7 +24,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::limits::Limits;
+use super::{arriving::Arriving, limits::Limits};
 use crate::shutdown::Listener;
 
 /// Longest head of a request, in bytes.
@@ -61,8 +60,7 @@ pub(super) async fn serve(
         let (app, progress) = (app.clone(), watched.clone());
         async move {
             let in_hand = InHand::new(&progress);
-            let mut request =
-                request.map(|incoming| body::Body::new(Arriving::new(incoming, progress, limits.body)));
+            let mut request = Arriving::of(request, progress, limits.body);
             request.extensions_mut().insert(peer);
             let Ok(answer) = app.oneshot(request).await;
             Ok::<_, Infallible>(answer.map(|body| Answer { body, _in_hand: in_hand }))
@@ -93,7 +91,7 @@ fn say(ended: hyper::Result<()>) {
 
 /// How far a connection is.
 #[derive(Debug)]
-struct Progress(Mutex<State>);
+pub(super) struct Progress(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -112,7 +110,7 @@ impl Progress {
         Self(Mutex::new(State { in_hand: false, complete: false, since: Instant::now(), stalled: None }))
     }
 
-    fn set(&self, in_hand: bool, complete: bool) {
+    pub(super) fn set(&self, in_hand: bool, complete: bool) {
         let mut state = self.0.lock();
         (state.in_hand, state.complete, state.since) = (in_hand, complete, Instant::now());
     }
@@ -191,81 +189,6 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a request did not come in time.
-#[derive(Debug)]
-pub(super) struct TooSlow(Duration);
-
-impl fmt::Display for TooSlow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the body did not arrive within {} ms", self.0.as_millis())
-    }
-}
-
-impl std::error::Error for TooSlow {}
-
-/// The request's body, for as long as it may take.
-struct Arriving {
-    body: Incoming,
-    progress: Option<Arc<Progress>>,
-    limit: Duration,
-    /// When it is too late, and the clock once it is needed: most bodies come with their heads.
-    deadline: Instant,
-    late: Option<Pin<Box<Sleep>>>,
-}
-
-impl Arriving {
-    fn new(body: Incoming, progress: Arc<Progress>, limit: Duration) -> Self {
-        let deadline = Instant::now() + limit;
-        let mut arriving = Self { body, progress: Some(progress), limit, deadline, late: None };
-        if arriving.body.is_end_stream() {
-            arriving.arrived();
-        }
-        arriving
-    }
-
-    fn arrived(&mut self) {
-        if let Some(progress) = self.progress.take() {
-            progress.set(true, true);
-        }
-    }
-}
-
-impl Drop for Arriving {
-    fn drop(&mut self) {
-        // Whoever answers without the rest of it has all that is needed.
-        self.arrived();
-    }
-}
-
-impl Body for Arriving {
-    type Data = body::Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            let deadline = self.deadline;
-            let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            ready!(late.as_mut().poll(cx));
-            return Poll::Ready(Some(Err(Box::new(TooSlow(self.limit)))));
-        };
-        if frame.is_none() || self.body.is_end_stream() {
-            self.arrived();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
