@@ -13,6 +13,7 @@ use dead_letters::{KafkaSettings, TopicPartition, Unread, requeue_topic};
 use tokio_postgres::Client;
 
 use crate::{
+    bounds::Bounds,
     event::ReadEvent,
     journal::Cover,
     kind::Kind,
@@ -24,10 +25,6 @@ use crate::{
     walk::{Finding, Found, Lane, Pending, Walk},
 };
 
-/// Outcomes looked up by one query.
-const CHUNK: usize = 10_000;
-/// Outcomes without confirmation kept in memory; at that number they are settled.
-const OPEN_MAX: usize = 100_000;
 /// Time given to what is on its way from one place to another.
 const MOVING: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_millis(200);
@@ -47,6 +44,8 @@ pub struct Scope {
     pub retention: Duration,
     /// What event a record holds.
     pub event: ReadEvent,
+    /// How much it keeps in memory.
+    pub bounds: Bounds,
 }
 
 impl fmt::Debug for Scope {
@@ -67,7 +66,8 @@ pub async fn audit(scope: &Scope, database: Client) -> Result<GroupAudit> {
     let started = Instant::now();
     let mut auditor = Auditor {
         tables: Tables::new(database, &scope.group),
-        reader: Reader::new(&scope.kafka, scope.event.clone())?,
+        reader: Reader::new(&scope.kafka, scope.event.clone(), scope.bounds.records)?,
+        bounds: scope.bounds,
         audit: GroupAudit::new(&scope.group),
         open: Vec::new(),
         beside: Cost::default(),
@@ -152,6 +152,7 @@ async fn lanes(scope: &Scope, leases: Vec<Lane>) -> Result<(Vec<Lane>, Vec<(Topi
 struct Auditor {
     tables: Tables,
     reader: Reader,
+    bounds: Bounds,
     audit: GroupAudit,
     /// Outcomes that the tables do not confirm, or not yet.
     open: Vec<Pending>,
@@ -182,7 +183,7 @@ impl Auditor {
                 let Some(last) = chunk.last() else { continue };
                 self.load(lane, &mut journal, last.offset + 1).await?;
                 chunk.iter().for_each(|seen| walk.record(&mut journal.cover, seen));
-                if walk.found.pending.len() >= CHUNK {
+                if walk.found.pending.len() >= self.bounds.outcomes {
                     self.ask(std::mem::take(&mut walk.found.pending)).await?;
                 }
             }
@@ -251,7 +252,7 @@ impl Auditor {
             let left = self.tables.confirm(pending).await?;
             self.open.extend(left);
         }
-        if self.open.len() >= OPEN_MAX { self.settle().await } else { Ok(()) }
+        if self.open.len() >= self.bounds.open { self.settle().await } else { Ok(()) }
     }
 
     /// Settles what is open: dead letters and the ledger are read, and what is still missing is asked for again for a while,
@@ -264,7 +265,7 @@ impl Auditor {
             tokio::time::sleep(AGAIN).await;
             let mut left = Vec::new();
             while !open.is_empty() {
-                let chunk = open.split_off(open.len().saturating_sub(CHUNK));
+                let chunk = open.split_off(open.len().saturating_sub(self.bounds.outcomes));
                 left.extend(self.tables.confirm(chunk).await?);
             }
             open = self.topics(left).await?;
@@ -350,6 +351,7 @@ mod tests {
             kafka: KafkaSettings::default(),
             retention: Duration::ZERO,
             event: Arc::new(|_| None),
+            bounds: Bounds::default(),
         };
         let said = |leased: &[&str]| {
             check_scope(&scope, leased.iter().copied().collect()).err().map(|error| error.to_string())

@@ -8,6 +8,7 @@
 //! What runs meanwhile moves. The leases are read first and only what is below them is asked for; tables are asked
 //! in the order in which records move through them, and what is missing is asked for again before it is reported.
 
+mod bounds;
 mod event;
 mod group;
 mod journal;
@@ -20,6 +21,7 @@ mod topics;
 mod walk;
 
 pub use self::{
+    bounds::Bounds,
     event::{Event, Pointers, ReadEvent},
     group::{Scope, audit},
     kind::Kind,

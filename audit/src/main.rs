@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use audit::{Audit, Pointers, Scope};
+use audit::{Audit, Bounds, Pointers, Scope};
 use chassis::database::{Database, TlsFiles};
 use clap::{Parser, ValueEnum};
 use dead_letters::KafkaSettings;
@@ -118,6 +118,7 @@ async fn run(cli: Cli) -> Result<bool> {
         kafka,
         retention: Duration::from_secs(cli.retention),
         event: Pointers { id, occurred_at, correlation_id }.reader(),
+        bounds: Bounds::default(),
     };
     let group = audit::audit(&scope, database).await?;
     let seconds = group.seconds;

@@ -20,9 +20,6 @@ use uuid::Uuid;
 
 use crate::{event::ReadEvent, topics::reader};
 
-/// Records handed over at a time.
-const CHUNK: usize = 2_000;
-
 /// A dead letter as `dlq.actions` knows it: its id, and the generation it was put back as.
 pub(crate) type PutBack = (Uuid, u32);
 
@@ -87,12 +84,14 @@ pub(crate) struct Reader {
     /// For what is looked up meanwhile: the one above would be waited for by whom it waits for.
     beside: Arc<Mutex<TopicReader>>,
     event: ReadEvent,
+    /// Records handed over at a time.
+    chunk: usize,
 }
 
 impl Reader {
-    pub(crate) fn new(kafka: &KafkaSettings, event: ReadEvent) -> Result<Self> {
+    pub(crate) fn new(kafka: &KafkaSettings, event: ReadEvent, chunk: usize) -> Result<Self> {
         let one = || Ok::<_, anyhow::Error>(Arc::new(Mutex::new(reader(kafka)?)));
-        Ok(Self { lanes: one()?, beside: one()?, event })
+        Ok(Self { lanes: one()?, beside: one()?, event, chunk })
     }
 
     fn beside(&self) -> MutexGuard<'_, TopicReader> {
@@ -139,7 +138,7 @@ impl Reader {
         let (sender, receiver) = mpsc::channel(2);
         let (reader, source) = (self.clone(), source.clone());
         let task = spawn_blocking(move || {
-            let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(CHUNK));
+            let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(reader.chunk));
             let span = Span { partition: source.partition, from: Some(from), upto: Some(upto) };
             Self::visit(&mut locked(&reader.lanes), &source.topic, span, |given| {
                 let unread = match given {
@@ -150,10 +149,10 @@ impl Reader {
                     }
                     Given::Unread(unread) => Some(Part::Unread(unread)),
                 };
-                if chunk.len() < CHUNK && unread.is_none() {
+                if chunk.len() < reader.chunk && unread.is_none() {
                     return true;
                 }
-                let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK));
+                let full = std::mem::replace(&mut chunk, Vec::with_capacity(reader.chunk));
                 // Nobody listens any more: the audit has ended with an error of its own.
                 [Some(Part::Records(full)), unread]
                     .into_iter()

@@ -30,6 +30,17 @@ impl Complaints {
         client.context().last().unwrap_or_else(|| error.to_string())
     }
 
+    /// Forgets what was said so far: it was about something else.
+    pub(crate) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// An error that came in place of a record: it has fewer words than what the client says on its own.
+    pub(crate) fn note(&self, error: &KafkaError) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get_or_insert_with(|| error.to_string());
+    }
+
     fn keep(&self, text: &str) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }

@@ -16,7 +16,7 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-use self::client::{client, config, partitions, passes, topics, wrong};
+use self::client::{client, config, is_final, partitions, topics, wrong};
 pub use self::span::{Given, ReadError, Span, Unread};
 use crate::{
     client::KafkaSettings,
@@ -45,7 +45,7 @@ pub struct TopicReader {
     topic: String,
     /// Partitions whose end was not met.
     unfinished: BTreeSet<i32>,
-    /// Offsets at which reading a partition ends.
+    /// Offsets at which reading a partition ends; where it ended, once it has.
     upto: BTreeMap<i32, i64>,
     /// For each partition that gave a record, or was told where to start, the offset to go on from.
     next: BTreeMap<i32, i64>,
@@ -125,6 +125,7 @@ impl TopicReader {
         self.upto.clear();
         self.next.clear();
         self.leaderless.clear();
+        self.consumer()?.context().clear();
         let spans: Vec<Span> = spans.into_iter().collect();
         // An assignment of a topic whose leaders are not known yet is only looked at again half a second later.
         let asked = Instant::now();
@@ -170,16 +171,23 @@ impl TopicReader {
         Ok(wanted)
     }
 
-    /// Waits up to `timeout` for one more record, at or past the end. What cannot be read is passed over.
+    /// Waits up to `timeout` for one more record, at or past the end, in place of [`to_end`](Self::to_end). Where something cannot be
+    /// read it takes longer: then all is handed over that the partitions have by now.
     ///
     /// # Errors
-    /// When the brokers refuse.
-    pub fn follow(
-        &mut self,
-        timeout: Duration,
-        visit: impl FnOnce(&BorrowedMessage<'_>),
-    ) -> Result<(), ReadError> {
-        self.step(timeout, visit).map(drop)
+    /// When the brokers refuse, or Kafka as a whole does not answer.
+    pub fn follow(&mut self, timeout: Duration, mut visit: impl FnMut(Given<'_>)) -> Result<(), ReadError> {
+        let event = self.step(timeout, |message| visit(Given::Record(message)))?;
+        if matches!(event, Event::Unreadable(..)) {
+            let followed = self.unfinished.clone();
+            self.one_by_one(&mut |given| {
+                visit(given);
+                true
+            })?;
+            self.unfinished = followed;
+            self.assign(self.unfinished.iter().copied())?;
+        }
+        Ok(())
     }
 
     /// For each partition that gave a record, or was told where to start, the offset to go on from.
@@ -194,14 +202,14 @@ impl TopicReader {
         while wanted && !self.unfinished.is_empty() {
             match self.step(TICK, |message| wanted = visit(Given::Record(message)))? {
                 Event::Record => progress = Instant::now(),
-                Event::End(partition) => {
+                Event::End(partition) if self.unfinished.contains(&partition) => {
                     progress = Instant::now();
                     self.end(partition)?;
                 }
                 // The client does not say which partition it is about.
                 Event::Unreadable(..) => return self.one_by_one(visit),
-                Event::Nothing if progress.elapsed() > STALLED => return self.stalled(visit),
-                Event::Nothing => {}
+                Event::Nothing | Event::End(_) if progress.elapsed() > STALLED => return self.stalled(visit),
+                Event::Nothing | Event::End(_) => {}
             }
         }
         Ok(wanted)
@@ -224,18 +232,24 @@ impl TopicReader {
                 Ok(if offset + 1 < upto { Event::Record } else { Event::End(partition) })
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Event::End(partition)),
-            Some(Err(error)) if passes(&error) => Ok(Event::Nothing),
             Some(Err(error)) if is_unreadable(&error) => {
                 let why = self.last_words().unwrap_or_else(|| error.to_string());
                 Ok(Event::Unreadable(batch_named(&why), why))
             }
-            Some(Err(error)) => Err(wrong(&self.topic, error)),
+            Some(Err(error)) if is_final(&error) => Err(wrong(&self.topic, error)),
+            Some(Err(error)) => {
+                self.consumer()?.context().note(&error);
+                Ok(Event::Nothing)
+            }
         }
     }
 
-    /// A partition is done with. One that goes on beyond its span would be read on; the others begin again where they are.
+    /// A partition is done with: what is written to it from now on is not asked for. One that goes on beyond its span would be read
+    /// on; the others begin again where they are.
     fn end(&mut self, partition: i32) -> Result<(), ReadError> {
-        let goes_on = self.unfinished.remove(&partition) && self.upto.contains_key(&partition);
+        self.unfinished.remove(&partition);
+        let position = self.next.get(&partition).copied().unwrap_or_default();
+        let goes_on = self.upto.insert(partition, position).is_some();
         if goes_on { self.assign(self.unfinished.iter().copied()) } else { Ok(()) }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -155,12 +156,55 @@ fn what_comes_later_can_be_followed() {
     while found.is_none() {
         assert!(started.elapsed() < LIMIT, "it did not come in time");
         reader
-            .follow(Duration::from_millis(100), |record| {
+            .follow(Duration::from_millis(100), |given| {
+                let Given::Record(record) = given else { panic!("{given:?}") };
                 found = record.payload().map(|value| String::from_utf8_lossy(value).into_owned());
             })
             .expect("read");
     }
     assert_eq!(found.as_deref(), Some("after"));
+}
+
+#[test]
+fn a_partition_that_never_ends_is_named_though_another_is_written_all_the_time() {
+    let cluster = MockCluster::new(2).expect("a cluster");
+    cluster.create_topic("t", 2, 1).expect("a topic");
+    for (partition, broker) in [(0, 1), (1, 2)] {
+        cluster.partition_leader("t", partition, Some(broker)).expect("led");
+    }
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", cluster.bootstrap_servers()).set("linger.ms", "0");
+    let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
+    let write = || producer.send(BaseRecord::<(), str>::to("t").partition(0).payload("more")).is_ok();
+    let mut reader = reader(cluster.bootstrap_servers(), Duration::from_secs(1));
+    assert!(write());
+    producer.flush(LIMIT).expect("acknowledged");
+    reader.open("t", [Span::whole(0), Span::whole(1)]).expect("opened");
+    cluster.broker_down(2).expect("down");
+
+    let (done, started) = (AtomicBool::new(false), Instant::now());
+    let unread = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) && started.elapsed() < LIMIT {
+                write();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let mut unread = Vec::new();
+        let read = reader.to_end(|given| {
+            match given {
+                Given::Record(record) => assert_eq!(record.partition(), 0),
+                Given::Unread(one) => unread.push(one),
+            }
+            true
+        });
+        done.store(true, Ordering::Relaxed);
+        assert!(read.expect("the other broker answers"));
+        unread
+    });
+    let [one] = &unread[..] else { panic!("{unread:?}") };
+    assert_eq!((one.partition, one.from, one.upto), (1, None, None), "{one}");
+    assert!(started.elapsed() < LIMIT, "it took {:?}", started.elapsed());
 }
 
 #[test]

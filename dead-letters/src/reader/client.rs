@@ -92,23 +92,28 @@ pub(super) fn wrong(topic: &str, source: KafkaError) -> ReadError {
     ReadError::Topic { topic: topic.to_owned(), source }
 }
 
-/// Connection troubles, which the client mends by itself or which end in a stall.
-pub(super) fn passes(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::RequestTimedOut
-                | RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::NotCoordinator
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::CoordinatorLoadInProgress
-                // A reader belongs to no group, so what it may do with one does not matter.
-                | RDKafkaErrorCode::GroupAuthorizationFailed
+/// Whether asking again is in vain. Everything else passes, by itself or by the client's doing, or ends in a stall.
+pub(super) fn is_final(error: &KafkaError) -> bool {
+    // What has no code is none of Kafka's errors but one of our call.
+    error.rdkafka_error_code().is_none_or(|code| {
+        matches!(
+            code,
+            RDKafkaErrorCode::Fatal
+                | RDKafkaErrorCode::InvalidArgument
+                | RDKafkaErrorCode::SSL
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::UnsupportedSASLMechanism
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::UnsupportedVersion
+                | RDKafkaErrorCode::InvalidTopic
+                // Said after half a minute of looking for it.
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                // There is no offset to begin at.
+                | RDKafkaErrorCode::AutoOffsetReset
         )
-    )
+    })
 }

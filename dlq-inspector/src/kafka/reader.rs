@@ -99,10 +99,14 @@ impl Reader<'_> {
         read.map(drop).map_err(|error| kafka.why(error))
     }
 
-    /// Waits up to `timeout` for one more record, past the end.
-    pub fn follow(&mut self, timeout: Duration, visit: impl FnOnce(&Raw<'_>)) -> anyhow::Result<()> {
-        let Self { kafka, reader, .. } = self;
-        reader.follow(timeout, |message| visit(&Raw::of(message))).map_err(|error| kafka.why(error))
+    /// Waits up to `timeout` for one more record, past the end; of what cannot be read takes note and gives the rest.
+    pub fn follow(&mut self, timeout: Duration, mut visit: impl FnMut(&Raw<'_>)) -> anyhow::Result<()> {
+        let Self { kafka, topic, reader } = self;
+        let followed = reader.follow(timeout, |given| match given {
+            Given::Record(message) => visit(&Raw::of(message)),
+            Given::Unread(unread) => kafka.note(Gap { topic: topic.clone(), unread }),
+        });
+        followed.map_err(|error| kafka.why(error))
     }
 
     /// For each partition that gave a record, or was told where to start, the offset to go on from.

@@ -95,12 +95,12 @@ impl Job<'_> {
         let deadline = Instant::now() + timeout;
         let mut reader = self.kafka.reader(ACTIONS_TOPIC, &Start::At(self.positions.clone()))?;
         while !waiting.letters.is_empty() && Instant::now() < deadline && !self.stop.asked() {
-            let mut settled = None;
+            let mut settled = Vec::new();
             reader.follow(Duration::from_millis(100), |raw: &Raw<'_>| {
                 let entry = raw.value.and_then(|value| serde_json::from_slice::<Entry>(value).ok());
-                settled = entry.and_then(|entry| waiting.read(raw.partition, &entry));
+                settled.extend(entry.and_then(|entry| waiting.read(raw.partition, &entry)));
             })?;
-            if let Some((item, outcome)) = settled {
+            for (item, outcome) in settled {
                 report.outcome(item, outcome)?;
             }
         }

@@ -12,8 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dead_letters::{Headers, dlq_topic};
+use dead_letters::{Given, Headers, dlq_topic};
 use rdkafka::{
+    Message as _,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
     config::FromClientConfig,
@@ -21,7 +22,7 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-use self::common::{Group, LIMIT, client, expect};
+use self::common::{Group, LIMIT, client, expect, reader};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -83,6 +84,39 @@ fn damage(segment: &Path, offset: i64) {
     assert_eq!(bytes[at + 22] & 7, 3, "it is compressed with lz4");
     let file = fs::OpenOptions::new().write(true).open(segment).expect("it can be written");
     file.write_at(&[!bytes[at + 61]], u64::try_from(at + 61).expect("an offset")).expect("written");
+}
+
+#[test]
+fn who_follows_a_topic_gets_past_what_cannot_be_read() {
+    let group = Group::new();
+    let topic = Topic(dlq_topic(&group.name));
+    bury(&group, 0, [10]);
+    bury(&group, 0, 11..16);
+    bury(&group, 0, [16]);
+    bury(&group, 1, [17]);
+    damage(&segment(&topic.0, 0), 1);
+
+    let mut reader = reader(&topic.0);
+    let (mut read, mut unread) = (Vec::new(), Vec::new());
+    let mut follow = |count: usize| {
+        let deadline = Instant::now() + LIMIT;
+        while read.len() < count {
+            assert!(Instant::now() < deadline, "{read:?} and {unread:?} in time");
+            let followed = reader.follow(Duration::from_millis(100), |given| match given {
+                Given::Record(record) => read.push((record.partition(), record.offset())),
+                Given::Unread(gap) => unread.push((gap.partition, gap.from, gap.upto)),
+            });
+            followed.expect("it is followed");
+        }
+        (read.clone(), unread.clone())
+    };
+    follow(3);
+    bury(&group, 0, [18]);
+    bury(&group, 1, [19]);
+    let (mut read, unread) = follow(5);
+    read.sort_unstable();
+    assert_eq!(read, [(0, 0), (0, 6), (0, 7), (1, 0), (1, 1)]);
+    assert_eq!(unread, [(0, Some(1), Some(6))]);
 }
 
 #[test]

@@ -189,8 +189,10 @@ impl Group {
         let mut records = Vec::new();
         while records.len() < count {
             assert!(Instant::now() < deadline, "{} of {count} records were put back in time", records.len());
-            let followed =
-                reader.follow(Duration::from_millis(100), |message| records.push(returned(message)));
+            let followed = reader.follow(Duration::from_millis(100), |given| match given {
+                Given::Record(message) => records.push(returned(message)),
+                Given::Unread(unread) => panic!("{unread}"),
+            });
             followed.expect("the requeue topic is read");
         }
         records
@@ -249,7 +251,7 @@ pub(crate) fn create(topics: &[(&str, i32)]) {
 }
 
 /// A reader that stands at the beginning of a topic.
-fn reader(topic: &str) -> TopicReader {
+pub(crate) fn reader(topic: &str) -> TopicReader {
     let kafka = KafkaSettings { brokers: brokers(), properties: Vec::new() };
     let mut reader = TopicReader::new(&kafka, "dlq-inspector-tests", LIMIT).expect("a client");
     let partitions = reader.partitions(topic).expect("an answer");

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::audit::{Audit, Event, Scope};
+use ::audit::{Audit, Bounds, Event, Scope};
 use anyhow::{Context, Result, bail};
 use contracts::{
     Envelope, Known, ParseError, Parsed,
@@ -30,6 +30,14 @@ pub fn retention() -> Duration {
 /// # Errors
 /// When a server does not answer. What is wrong with an offset is no error but a [`Problem`](::audit::Problem).
 pub async fn run(stack: &Stack, retention: Duration) -> Result<Audit> {
+    run_within(stack, retention, Bounds::default()).await
+}
+
+/// The same, with so much in memory.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_within(stack: &Stack, retention: Duration, bounds: Bounds) -> Result<Audit> {
     let started = Instant::now();
     let brokers = stack.url(KAFKA_BROKERS)?;
     let mut groups = Vec::new();
@@ -41,6 +49,7 @@ pub async fn run(stack: &Stack, retention: Duration) -> Result<Audit> {
             kafka: kafka(brokers),
             retention,
             event: Arc::new(event),
+            bounds,
         };
         let audited = async { ::audit::audit(&scope, connect(stack.url(database(group)?)?).await?).await };
         groups.push(audited.await.with_context(|| format!("{group} cannot be audited"))?);

@@ -12,6 +12,7 @@ use devstack::{
     os::paths,
     stack::{GatewayPort, Stack, Up},
 };
+use serde::Deserialize;
 use tokio::process::Command;
 
 /// Test builds have places where the process can be killed; release builds never do. One set of features for every step, so
@@ -113,6 +114,44 @@ async fn has_cargo_deny() -> bool {
     ask.status().await.is_ok_and(|status| status.success())
 }
 
+/// The packages that arguments for cargo name.
+fn packages(arguments: &[String]) -> Vec<&str> {
+    let mut packages = Vec::new();
+    let mut words = arguments.iter().map(String::as_str).take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--package").or_else(|| word.strip_prefix("-p")) {
+            Some("") => packages.extend(words.next()),
+            Some(name) => packages.push(name.trim_start_matches('=')),
+            None => {}
+        }
+    }
+    packages
+}
+
+/// Whether one of these packages is `actors` or names it as a dependency.
+async fn reach_actors(packages: &[&str]) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        #[serde(default)]
+        dependencies: Vec<Package>,
+    }
+    let mut ask = Command::new("cargo");
+    ask.args(["metadata", "--locked", "--no-deps", "--format-version", "1"]);
+    let output = ask.current_dir(paths::project_root()?).stderr(Stdio::inherit()).output().await?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("what `cargo metadata` says")?;
+    let is_actors = |package: &Package| package.name == "actors";
+    Ok(metadata
+        .packages
+        .iter()
+        .filter(|package| packages.contains(&package.name.as_str()))
+        .any(|package| is_actors(package) || package.dependencies.iter().any(is_actors)))
+}
+
 pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
     let mut steps = Steps { taken: Vec::new(), start: Instant::now() };
     if args.arguments.is_empty() {
@@ -155,10 +194,15 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         variables.push((PARKED_ROWS, "1000000".to_owned()));
         variables.push((REST_ROUNDS, std::env::var(REST_ROUNDS).unwrap_or_else(|_| "30".to_owned())));
     }
-    let mut words = vec!["test", "--locked", FAILPOINTS];
+    let packages = packages(&args.arguments);
+    let mut words = vec!["test", "--locked"];
     // Cargo would take --workspace for more than the packages that were asked for.
-    if !args.arguments.iter().any(|word| word.starts_with("-p") || word.starts_with("--package")) {
+    if packages.is_empty() {
         words.push("--workspace");
+    }
+    // And it refuses a feature of what none of them depends on.
+    if packages.is_empty() || reach_actors(&packages).await? {
+        words.push(FAILPOINTS);
     }
     words.extend(args.arguments.iter().map(String::as_str));
     let passed = steps.run("tests", "cargo", &words, &variables).await;
@@ -171,4 +215,29 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         return Ok(steps.end(Some("containers")));
     }
     Ok(steps.end(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_known_however_they_are_named() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let line = words("-p a --test t -pb --package c --package=d -- -p none");
+        assert_eq!(packages(&line), ["a", "b", "c", "d"]);
+        assert!(packages(&words("--test protocol blame")).is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_has_failpoints_is_known() {
+        for (packages, expected) in [
+            (&["actors"][..], true),
+            (&["orders"], true),
+            (&["dead-letters"], false),
+            (&["dead-letters", "bench"], true),
+        ] {
+            assert_eq!(reach_actors(packages).await.expect("cargo answers"), expected, "{packages:?}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The audit: nothing is wrong with a mixture of orders, and what is taken away behind the services' backs is named.
 
-use ::audit::{Audit, Kind};
+use ::audit::{Audit, Bounds, GroupAudit, Kind};
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use contracts::{
@@ -33,6 +33,15 @@ async fn clean(trial: &Trial) -> Result<Audit> {
     ensure!(audit.is_clean() && audit.unprovable == 0, "{audit}");
     let consumed: i64 = totals.lanes.iter().map(|lane| lane.consumed).sum();
     ensure!(audit.proved == consumed, "{} of {consumed} offsets were proved: {audit}", audit.proved);
+    // With room for one of each thing it asks, settles and goes on in the middle of every partition, and finds the same.
+    let least = Bounds { records: 1, outcomes: 1, open: 1 };
+    let bit_by_bit = audit::run_within(&trial.stack, audit::retention(), least).await?;
+    let found = |audit: &Audit| -> Vec<_> {
+        let of = |group: &GroupAudit| (group.outcomes.clone(), group.after_waiting.clone());
+        audit.groups.iter().map(of).collect()
+    };
+    ensure!(found(&bit_by_bit) == found(&audit), "{audit}, and bit by bit {bit_by_bit}");
+    ensure!(bit_by_bit.is_clean() && bit_by_bit.proved == consumed, "bit by bit: {bit_by_bit}");
     Ok(audit)
 }
 
