@@ -2,7 +2,11 @@
 
 mod text;
 
-use tokio_postgres::{Error, error::SqlState};
+use tokio_postgres::{
+    Error,
+    error::{DbError, SqlState},
+    types::WrongType,
+};
 
 pub(crate) use self::text::text;
 use crate::failure::Cause;
@@ -57,6 +61,25 @@ fn blame_of_state(state: &SqlState) -> Blame {
             _ => Blame::Code,
         },
     }
+}
+
+/// The failure of the one event whose statement it was, where it is that event's: its values were refused, do not convert, or are not
+/// of as many rows as its handler expects. Not where a type or a column is another than in the code, which fails every event.
+pub(crate) fn failure_of_one(error: &Error) -> Option<Cause> {
+    match blame(error) {
+        Blame::Data => return Some(cause(error)),
+        Blame::Server => return None,
+        Blame::Code => {}
+    }
+    // The library does not say which kind of error it is, but in words.
+    let said = error.to_string();
+    if said == "query returned an unexpected number of rows" {
+        return Some(Cause::new("postgresql-rows", format!("postgresql: {said}")));
+    }
+    let source = std::error::Error::source(error)?;
+    let conversion = !source.is::<DbError>() && !source.is::<WrongType>();
+    // What it says of a value may hold the value.
+    conversion.then(|| Cause::new("postgresql-value", format!("postgresql: {said}")))
 }
 
 /// What `error` says of its connection.

@@ -99,6 +99,17 @@ impl<P: Send + 'static> Calls<P> {
         }
     }
 
+    /// No record waits there any more: an operator may have ended it before its call was answered.
+    pub(crate) fn forget(&mut self, row: i64) {
+        self.running.retain(|_, running| {
+            let waits = running.row.as_ref().is_none_or(|(_, id)| *id != row);
+            if !waits {
+                running.task.abort();
+            }
+            waits
+        });
+    }
+
     /// Records whose call has ended since this was last asked: they may run.
     pub(crate) fn ended(&mut self) -> Vec<(ChainKey, i64)> {
         let ended = std::mem::take(&mut *self.ended.lock());

@@ -89,6 +89,8 @@ pub(crate) async fn run<H: Handler>(
                 Redo::WithSavepoints.apply(&mut slots, &open, &mut care);
             }
             Err(Aborted::Failed(error)) => return Err(error),
+            // Nobody waits for a batch that is begun again and again.
+            Err(Aborted::Redo(_)) if context.hand.is_closing() => return Err(stopping()),
             Err(Aborted::Redo(redo)) => {
                 redo.apply(&mut slots, &open, &mut care);
                 context.hand.keep_in_flight(slots.len());

@@ -37,7 +37,10 @@ impl<H: Handler> Work<H> {
             match change {
                 ChainChange::Added(key, id, due_at, size) => self.chains.push(key, id, due_at, size),
                 ChainChange::Delayed(key, id, due_at) => self.chains.delay(&key, id, due_at),
-                ChainChange::Removed(key, id) => self.chains.remove(&key, id),
+                ChainChange::Removed(key, id) => {
+                    self.chains.remove(&key, id);
+                    self.calls.get_mut().forget(id);
+                }
             }
         }
         for (call, key, id) in committed.slow {

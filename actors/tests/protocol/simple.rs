@@ -74,6 +74,9 @@ impl SimpleHandler for Appender {
             "down" if !forgiving => Err(Failure::transient("down", "this one does not work"))?,
             "schema" if !forgiving => drop(tx.execute("SELECT * FROM no_such_table", &[]).await?),
             "swallow" => drop(tx.execute("SELECT 1 / 0", &[]).await),
+            "no-row" => drop(tx.query_one("SELECT 1 WHERE false", &[]).await?),
+            "null" => drop(tx.query_one("SELECT NULL::bigint", &[]).await?.try_get::<_, i64>(0)?),
+            "type" if !forgiving => drop(tx.query_one("SELECT 'x'::text", &[]).await?.try_get::<_, i64>(0)?),
             "panic" => panic!("the appender panics"),
             _ => {}
         }
@@ -186,21 +189,37 @@ async fn an_event_whose_handler_keeps_an_error_to_itself_dies_alone() {
     leave(group).await;
 }
 
-/// A table that is not there is no event's fault: nothing dies of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_only_one_event_cannot_use_is_that_events_death() {
+    let world = World::new(1).await;
+    send(&world, &[("a", 1, "no-row"), ("b", 1, "ok"), ("c", 1, "null"), ("d", 1, "ok")]).await;
+    let (group, _) = start(&world).await;
+    world.until_counted("applied", 2).await;
+    let mut letters = world.dead_letters(2).await;
+    letters.sort_by_key(|letter| letter.offset.0);
+    let died: Vec<_> = letters.iter().map(|letter| (letter.class, letter.error_code.as_str())).collect();
+    assert_eq!(died, [(Class::Permanent, "postgresql-rows"), (Class::Permanent, "postgresql-value")]);
+    assert_eq!(world.lists().await.len(), 2);
+    leave(group).await;
+}
+
+/// A table that is not there is no event's fault, nor is a column of another type: nothing dies of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_that_does_not_fit_halts_the_partition_and_is_tried_again() {
-    let mut world = World::new(1).await;
-    world.settings.halt_retry = Duration::from_millis(500);
-    send(&world, &[("a", 1, "schema"), ("b", 1, "ok")]).await;
-    let (group, switches) = start(&world).await;
-    until("the partition is halted", || async {
-        group.degraded().iter().any(|condition| condition.code == "sql-42P01")
-    })
-    .await;
-    switches.forgiving.store(true, Ordering::Relaxed);
-    world.until_counted("applied", 2).await;
-    assert_eq!(world.letters().await.len(), 0);
-    leave(group).await;
+    for (mode, code) in [("schema", "sql-42P01"), ("type", "postgresql")] {
+        let mut world = World::new(1).await;
+        world.settings.halt_retry = Duration::from_millis(500);
+        send(&world, &[("a", 1, mode), ("b", 1, "ok")]).await;
+        let (group, switches) = start(&world).await;
+        until("the partition is halted", || async {
+            group.degraded().iter().any(|condition| condition.code == code)
+        })
+        .await;
+        switches.forgiving.store(true, Ordering::Relaxed);
+        world.until_counted("applied", 2).await;
+        assert_eq!(world.letters().await.len(), 0);
+        leave(group).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

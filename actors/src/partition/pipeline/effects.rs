@@ -7,7 +7,7 @@ use tokio_postgres::{Error, error::SqlState};
 use super::{
     context::Context,
     decide::{Decided, InOrder, after_failure, decide, no_emits, sized},
-    errors::{BatchError, ours, theirs},
+    errors::{ours, theirs},
     redo::{Aborted, Care, Redo},
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     handler::{Handler, Lock, SaveError},
     one_by_one::{HandleError, OneByOne},
     partition::batch::{Outcome, Slot},
+    sql,
 };
 
 /// Gives every open slot its outcome. Returns what each slot emits.
@@ -91,10 +92,10 @@ async fn one_by_one<H: Handler>(
                     None
                 }
                 Err(HandleError::Failure(failure)) => Some(failure),
-                Err(HandleError::Sql(error)) => match theirs(&error) {
-                    BatchError::Data(cause) => Some(Failure::Permanent(cause)),
+                Err(HandleError::Sql(error)) => match sql::failure_of_one(&error) {
+                    Some(cause) => Some(Failure::Permanent(cause)),
                     // A server's fault, or that of the schema: no event's.
-                    error => return Err(error.into()),
+                    None => return Err(theirs(&error).into()),
                 },
             };
             slots[at].outcome = match failure {
