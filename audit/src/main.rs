@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use audit::{Audit, Bounds, Pointers, Scope};
 use chassis::database::{Database, TlsFiles};
 use clap::{Parser, ValueEnum};
-use dead_letters::KafkaSettings;
+use dead_letters::{KafkaSettings, one_line};
 
 /// Three days, as long as services remember outcomes unless they are told otherwise.
 const RETENTION_S: u64 = 3 * 24 * 60 * 60;
@@ -89,7 +89,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", one_line(error.as_ref()));
             ExitCode::from(3)
         }
     }

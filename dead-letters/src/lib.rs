@@ -8,6 +8,7 @@ mod client;
 mod codec;
 mod complaints;
 mod cut;
+mod errors;
 mod fingerprint;
 mod headers;
 mod ledger;
@@ -20,6 +21,7 @@ pub use self::{
     client::{KafkaSettings, PropertyError, client_config},
     codec::{BadDeadLetter, DeadLetter, Truncated, own_headers},
     cut::{Cut, KEPT, Whole},
+    errors::one_line,
     fingerprint::fingerprint,
     headers::{Headers, MalformedHeaders},
     ledger::{Action, Entry, RequeueOutcome},

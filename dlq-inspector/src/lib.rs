@@ -27,6 +27,8 @@ pub mod select;
 pub mod snapshot;
 pub mod time;
 
+use dead_letters::one_line;
+
 use self::{
     args::{Args, Command},
     exit::Exit,
@@ -39,7 +41,7 @@ pub fn run(args: Args) -> Exit {
     match dispatch(args) {
         Ok(exit) => exit,
         Err(error) => {
-            output::complain(&format!("error: {error:#}"));
+            output::complain(&format!("error: {}", one_line(error.as_ref())));
             exit::of_error(&error)
         }
     }

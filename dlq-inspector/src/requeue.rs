@@ -10,8 +10,6 @@ mod stop;
 mod tally;
 mod transaction;
 
-use dead_letters::ACTIONS_TOPIC;
-
 pub use self::plan::{Item, LeftOut, OpenKey, Plan};
 use self::{execute::Job, report::Report, stop::Stop};
 use crate::{
@@ -30,10 +28,8 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
     }
     let now = now();
     let gathered = gather::gather(kafka, args, now)?;
-    let unknown = kafka.gaps().into_iter().find(|gap| gap.topic == ACTIONS_TOPIC);
-    if let Some(gap) = unknown.filter(|_| args.execute && !args.force) {
-        let what = format!("what was requeued before is not known: {gap}; --force requeues all the same");
-        return Err(Problem::Refused(what).into());
+    if args.execute {
+        gather::ledger_is_known(kafka, args.force)?;
     }
     let plan = Plan::new(gathered.letters, gathered.left_out, &gathered.open, args.force);
     if plan.items.is_empty() && plan.left_out.is_empty() {
@@ -59,8 +55,10 @@ pub fn run(kafka: &Kafka, args: &RequeueArgs, out: &mut Out) -> anyhow::Result<E
         Ok(Exit::Ok) => Ok(planned),
         Ok(exit) => Ok(exit),
         Err(error) => {
-            // However it ended, what was done is said.
-            report.stopped()?;
+            // However it ended, what was done is said; that it cannot be said hides no error.
+            if let Err(lost) = report.stopped() {
+                complain(&format!("how far it got cannot be shown: {lost:#}; `list --state requeued` tells"));
+            }
             Err(error)
         }
     }

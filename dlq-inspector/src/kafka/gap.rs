@@ -17,11 +17,22 @@ pub struct Gap {
 }
 
 impl Gap {
+    /// Whether it is a part of this gap that an offset of a topic lies in.
+    pub fn holds(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        let (from, upto) = self.range();
+        (&*self.topic, self.unread.partition) == (topic, partition) && (from..upto).contains(&offset)
+    }
+
     /// Whether what `other` says of its partition is said with this.
     fn covers(&self, other: &Self) -> bool {
-        let Unread { partition, from, upto, .. } = &self.unread;
-        (&self.topic, partition) == (&other.topic, &other.unread.partition)
-            && (*from == other.unread.from || (upto.is_none() && *from < other.unread.from))
+        let ((from, upto), (other_from, other_upto)) = (self.range(), other.range());
+        (&self.topic, self.unread.partition) == (&other.topic, other.unread.partition)
+            && from <= other_from
+            && other_upto <= upto
+    }
+
+    fn range(&self) -> (i64, i64) {
+        (self.unread.from.unwrap_or(i64::MIN), self.unread.upto.unwrap_or(i64::MAX))
     }
 }
 
@@ -39,6 +50,7 @@ impl Gaps {
     pub(super) fn note(&self, gap: Gap) {
         let mut gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !gaps.iter().any(|known| known.covers(&gap)) {
+            gaps.retain(|known| !gap.covers(known));
             gaps.push(gap);
         }
     }
@@ -65,6 +77,8 @@ mod tests {
             gap(3, Some(9), Some(10)),
             gap(4, None, None),
             gap(4, Some(5), None),
+            gap(5, Some(7), Some(8)),
+            gap(5, Some(7), Some(9)),
         ] {
             gaps.note(one);
         }
@@ -75,7 +89,11 @@ mod tests {
                 "g.dlq/3 offset 7 cannot be read: BadCompression",
                 "g.dlq/3 offset 9 cannot be read: BadCompression",
                 "g.dlq/4 cannot be read: BadCompression",
+                "g.dlq/5 offsets 7 to 8 cannot be read: BadCompression",
             ]
         );
+        let holds = |partition, offset| gaps.all().iter().any(|gap| gap.holds("g.dlq", partition, offset));
+        assert!(holds(3, 7) && holds(5, 8) && holds(4, 0));
+        assert!(!holds(3, 8) && !holds(5, 9) && !holds(6, 7));
     }
 }

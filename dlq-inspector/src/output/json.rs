@@ -258,6 +258,11 @@ pub enum RequeueJson<'a> {
         /// Why.
         why: String,
     },
+    /// It may have been put back: its transaction was sent, and nobody said how it ended.
+    Unknown {
+        /// Its id.
+        id: Uuid,
+    },
     /// What became of it.
     Outcome {
         /// Its id.
@@ -278,6 +283,8 @@ pub enum RequeueJson<'a> {
         requeued: usize,
         /// Letters that were to be put back and were not.
         not_requeued: usize,
+        /// Letters of which it is not known; `list --state requeued` tells.
+        unknown: usize,
         /// Outcomes that leave nothing to do.
         resolved: usize,
         /// Letters that died again.

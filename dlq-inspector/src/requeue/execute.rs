@@ -11,6 +11,7 @@ use dead_letters::{ACTIONS_TOPIC, Action, DeadLetter, Entry, Headers, requeue_to
 use uuid::Uuid;
 
 use super::{
+    gather::ledger_is_known,
     pace::Pace,
     plan::Item,
     report::Report,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     args::RequeueArgs,
     kafka::{Kafka, Start},
-    snapshot::{Fetched, Keep, fetch, read_ledger},
+    snapshot::{Fetched, Keep, Place, fetch, read_ledger},
     time::now,
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Job<'a> {
     by: String,
     reason: Option<String>,
     rate: Option<u32>,
+    /// Also what may have been requeued before.
+    force: bool,
 }
 
 /// A letter with what goes to Kafka.
@@ -62,6 +65,7 @@ impl<'a> Job<'a> {
             by: args.by.clone().unwrap_or_else(operator),
             reason: args.reason.clone(),
             rate: args.rate,
+            force: args.force,
         }
     }
 
@@ -83,6 +87,10 @@ impl<'a> Job<'a> {
         }
         let mut pace = Pace::new(self.rate);
         for (group, items) in groups {
+            // Whoever stops takes no other group over.
+            if self.stop.asked() {
+                return Ok(End::Stopped);
+            }
             let end = self.group(group, items, &mut pace, report)?;
             if end != End::Finished {
                 return Ok(end);
@@ -143,6 +151,7 @@ impl<'a> Job<'a> {
         }
         let keep = Keep::Ids(items.iter().map(|item| item.id).collect());
         let (ledger, _) = read_ledger(self.kafka, keep, &Start::At(self.positions.clone()))?;
+        ledger_is_known(self.kafka, self.force)?;
         let mut kept = Vec::with_capacity(items.len());
         for item in items {
             match ledger.history(item.id).last() {
@@ -171,12 +180,23 @@ impl<'a> Job<'a> {
                     let entry = self.entry(item);
                     ready.push(Ready { item, record, headers, entry });
                 }
-                _ => {
-                    report.failed(item.id, "its dead letter is gone: retention deleted it")?;
+                (None, _) => report.failed(item.id, &self.why_gone(&item.place))?,
+                (Some(_), _) => {
+                    let why = "another record lies where its dead letter was: the topic was made anew";
+                    report.failed(item.id, why)?;
                 }
             }
         }
         Ok(ready)
+    }
+
+    /// Why there is no record at a place where one was.
+    fn why_gone(&self, place: &Place) -> String {
+        let Place { topic, partition, offset } = place;
+        match self.kafka.gaps().iter().find(|gap| gap.holds(topic, *partition, *offset)) {
+            Some(gap) => format!("its dead letter cannot be read any more: {gap}"),
+            None => "its dead letter is gone: retention deleted it".to_owned(),
+        }
     }
 
     fn entry(&self, item: &Item) -> Entry {
@@ -223,7 +243,12 @@ impl<'a> Job<'a> {
                 }
                 results
             }
-            Err(other) => return Err(other),
+            Err(other) => {
+                if let NotWritten::Unknown(_) = other {
+                    report.note_unknown(ready.iter().map(|ready| ready.item.id));
+                }
+                return Err(other);
+            }
         };
         let mut written = Vec::new();
         let mut end = Ok(());
@@ -231,7 +256,12 @@ impl<'a> Job<'a> {
             match result {
                 Ok(()) => written.push(ready.item),
                 Err(NotWritten::Refused(why)) => report.note_failed(ready.item.id, &why),
-                Err(other) => end = Err(other),
+                Err(other) => {
+                    if let NotWritten::Unknown(_) = other {
+                        report.note_unknown([ready.item.id]);
+                    }
+                    end = Err(other);
+                }
             }
         }
         report.note_requeued(&written, self.id);

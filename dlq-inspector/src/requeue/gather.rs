@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use dead_letters::ACTIONS_TOPIC;
 use uuid::Uuid;
 
 use super::plan::{LeftOut, OpenKey};
@@ -70,6 +71,16 @@ pub(super) fn gather(kafka: &Kafka, args: &RequeueArgs, now: DateTime<Utc>) -> a
     let shown = found.letters.iter().map(|(letter, _)| letter.id);
     let id_len = short_len(&folded.ids, shown.chain(left_out.iter().map(|left| left.id)));
     Ok(Gathered { letters: found.letters, left_out, open: found.open, positions, id_len })
+}
+
+/// Refuses where a part of the ledger cannot be read: what was requeued before, or by others, may stand there.
+pub(super) fn ledger_is_known(kafka: &Kafka, force: bool) -> Result<(), Problem> {
+    match kafka.gaps().into_iter().find(|gap| gap.topic == ACTIONS_TOPIC) {
+        Some(gap) if !force => Err(Problem::Refused(format!(
+            "what was requeued before is not known: {gap}; --force requeues all the same"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Every prefix must stand for one letter: an id that was mistyped must not be passed over in silence.

@@ -207,6 +207,15 @@ impl<'a> Report<'a> {
         self.note(text, &RequeueJson::Failed { id, why: why.to_owned() });
     }
 
+    /// A batch of which nobody says whether it is in Kafka.
+    pub(super) fn note_unknown(&mut self, ids: impl IntoIterator<Item = Uuid>) {
+        for id in ids {
+            self.endings.note(id, Ending::Unknown);
+            let text = format!("{}  not known whether it was requeued", self.short(id));
+            self.note(text, &RequeueJson::Unknown { id });
+        }
+    }
+
     /// A batch that is in Kafka now.
     pub(super) fn note_requeued(&mut self, items: &[&Item], job: Uuid) {
         items.iter().for_each(|item| self.endings.note(item.id, Ending::Requeued));
@@ -275,13 +284,18 @@ impl<'a> Report<'a> {
 }
 
 fn so_far(tally: &Tally) -> String {
-    format!("requeued {} of {}", tally.requeued(), count(tally.all()))
+    let unknown = match tally.unknown {
+        0 => String::new(),
+        letters => format!(", of {letters} more it is not known: `list --state requeued` tells"),
+    };
+    format!("requeued {} of {}{unknown}", tally.requeued(), count(tally.all()))
 }
 
 fn summary(tally: &Tally) -> RequeueJson<'static> {
     RequeueJson::Summary {
         requeued: tally.requeued(),
         not_requeued: tally.not_requeued(),
+        unknown: tally.unknown,
         resolved: tally.resolved,
         dead_again: tally.dead_again,
         outstanding: tally.outstanding,

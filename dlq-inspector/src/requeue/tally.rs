@@ -25,6 +25,8 @@ pub(super) enum Ending {
     Planned,
     /// It was its turn, and it was not put back.
     Failed,
+    /// Its batch was sent, and nobody said whether it got through.
+    Unknown,
     /// Put back, and nobody waited for more.
     Requeued,
     /// Put back, without an outcome in time.
@@ -72,6 +74,8 @@ impl Endings {
 pub(super) struct Tally {
     planned: usize,
     failed: usize,
+    /// Put back or not.
+    pub(super) unknown: usize,
     requeued: usize,
     /// Put back, without an outcome in time.
     pub(super) outstanding: usize,
@@ -86,6 +90,7 @@ impl Tally {
         match ending {
             Ending::Planned => &mut self.planned,
             Ending::Failed => &mut self.failed,
+            Ending::Unknown => &mut self.unknown,
             Ending::Requeued => &mut self.requeued,
             Ending::Outstanding => &mut self.outstanding,
             Ending::Outcome(outcome) if outcome.resolves() => &mut self.resolved,
@@ -95,7 +100,7 @@ impl Tally {
 
     /// All of them.
     pub(super) fn all(&self) -> usize {
-        self.requeued() + self.not_requeued()
+        self.requeued() + self.not_requeued() + self.unknown
     }
 
     /// Put back, whatever became of them.
@@ -110,7 +115,7 @@ impl Tally {
 
     /// Whether some did not end as they were meant to.
     pub(super) fn some_failed(&self) -> bool {
-        self.not_requeued() + self.dead_again + self.outstanding > 0
+        self.not_requeued() + self.unknown + self.dead_again + self.outstanding > 0
     }
 }
 
@@ -129,17 +134,19 @@ mod tests {
         let mut endings = Endings::of(&items);
         let counts = |endings: &Endings| {
             let tally = endings.tally();
-            (tally.requeued(), tally.not_requeued(), tally.resolved, tally.dead_again, tally.outstanding)
+            let requeued = (tally.requeued(), tally.not_requeued(), tally.unknown);
+            (requeued, tally.resolved, tally.dead_again, tally.outstanding)
         };
-        assert_eq!((counts(&endings), endings.tally().some_failed()), ((0, 3, 0, 0, 0), true));
+        assert_eq!((counts(&endings), endings.tally().some_failed()), (((0, 3, 0), 0, 0, 0), true));
         let steps = [
-            (0, Ending::Requeued, (1, 2, 0, 0, 0)),
-            (0, Ending::Outcome(RequeueOutcome::AlreadyApplied), (1, 2, 1, 0, 0)),
-            (1, Ending::Failed, (1, 2, 1, 0, 0)),
-            (1, Ending::Requeued, (2, 1, 1, 0, 0)),
-            (1, Ending::Outcome(RequeueOutcome::Unplaceable), (2, 1, 1, 1, 0)),
-            (2, Ending::Outstanding, (3, 0, 1, 1, 1)),
-            (2, Ending::Outcome(RequeueOutcome::Applied), (3, 0, 2, 1, 0)),
+            (0, Ending::Requeued, ((1, 2, 0), 0, 0, 0)),
+            (0, Ending::Outcome(RequeueOutcome::AlreadyApplied), ((1, 2, 0), 1, 0, 0)),
+            (1, Ending::Failed, ((1, 2, 0), 1, 0, 0)),
+            (1, Ending::Unknown, ((1, 1, 1), 1, 0, 0)),
+            (1, Ending::Requeued, ((2, 1, 0), 1, 0, 0)),
+            (1, Ending::Outcome(RequeueOutcome::Unplaceable), ((2, 1, 0), 1, 1, 0)),
+            (2, Ending::Outstanding, ((3, 0, 0), 1, 1, 1)),
+            (2, Ending::Outcome(RequeueOutcome::Applied), ((3, 0, 0), 2, 1, 0)),
         ];
         for (letter, ending, expected) in steps {
             endings.note(items[letter].id, ending);

@@ -15,7 +15,6 @@ pub mod audit;
 pub mod bench;
 pub mod clients;
 pub mod demo;
-pub mod errors;
 pub mod os;
 pub mod progress;
 pub mod reconcile;

@@ -5,6 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use dead_letters::one_line;
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     match runtime.block_on(cli::run(cli::Cli::parse())) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", devstack::errors::one_line(&error));
+            eprintln!("error: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

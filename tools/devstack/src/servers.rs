@@ -12,12 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use dead_letters::one_line;
 use tokio::process::Command;
 
-use crate::{
-    errors::one_line,
-    os::{logs::last_lines, process::ProcessId},
-};
+use crate::os::{logs::last_lines, process::ProcessId};
 
 /// Where a server lives.
 #[derive(Clone, Debug)]
@@ -93,7 +91,7 @@ where
             bail!("{name} ended before it was ready. Its last words:\n{}", last_lines(log, 20));
         }
         if start.elapsed() > limit {
-            let (error, said) = (one_line(&error), last_lines(log, 20));
+            let (error, said) = (one_line(error.as_ref()), last_lines(log, 20));
             bail!("{name} is not ready after {limit:?} ({error}). Its last words:\n{said}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

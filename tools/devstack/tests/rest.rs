@@ -11,9 +11,9 @@ mod round;
 use std::{env, time::Instant};
 
 use anyhow::{Context, Result, ensure};
+use dead_letters::one_line;
 use devstack::{
     audit,
-    errors::one_line,
     stack::{GatewayPort, Stack, Up},
     testing::Trial,
     topology::Role,
@@ -57,7 +57,7 @@ async fn every_consumer_comes_back_when_kafka_does() -> Result<()> {
         match round.run(&mut trial, &proxy).await {
             Ok(()) => println!("  as it should be, after {:.1} s", start.elapsed().as_secs_f64()),
             Err(error) => {
-                let error = one_line(&error);
+                let error = one_line(error.as_ref());
                 println!("  FAILED after {:.1} s: {error}", start.elapsed().as_secs_f64());
                 failed.push(format!("REST_SEED={seed} REST_ROUNDS={number}: {round}: {error}"));
             }

@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use contracts::topics::PARTITIONS;
+use dead_letters::one_line;
 use devstack::{
     clients::{gateway::Gateway, topics::partition_of},
-    errors::one_line,
     stack::Stack,
     testing::Trial,
     topology::Role,
@@ -95,8 +95,10 @@ impl Round {
                 all_end(&trial.gateway, &placed.context("no order can be placed")?, back).await
             };
             let (orders, calm) = tokio::join!(orders, all_calm(trial, back));
-            let wrong: Vec<String> =
-                [away, orders, calm].into_iter().filter_map(|part| Some(one_line(&part.err()?))).collect();
+            let wrong: Vec<String> = [away, orders, calm]
+                .into_iter()
+                .filter_map(|part| Some(one_line(part.err()?.as_ref())))
+                .collect();
             ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
             Ok(())
         };
