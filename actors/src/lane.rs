@@ -26,7 +26,7 @@ use tracing::Span;
 
 pub(crate) use self::{
     bell::Bell,
-    item::Item,
+    item::{Item, own_failure},
     quarantine::{CrashLimits, CrashedRow, PROCESS_DEATH, Quarantine, Refusal},
 };
 use self::{standing::Standing, wake::Wake, window::Window};

@@ -95,8 +95,16 @@ impl Item {
     }
 }
 
+/// Parts what a record failed with from an operator's word.
+const ENDED: &str = "; an operator ended its retries: ";
+
 /// Why a record is dead whose retries an operator has ended: what it failed with last, and the operator's word.
 fn ended(cause: &Cause, reason: &str) -> Cause {
     let failed = shorten(&cause.message, MAX_MESSAGE / 2);
-    Cause::new(cause.code.clone(), format!("{failed}; an operator ended its retries: {reason}"))
+    Cause::new(cause.code.clone(), format!("{failed}{ENDED}{reason}"))
+}
+
+/// What a record failed with by itself, of all that its dead letter says.
+pub(crate) fn own_failure(message: &str) -> &str {
+    message.split(ENDED).next().unwrap_or(message)
 }

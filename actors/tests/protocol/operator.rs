@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use actors::{
     Consent, Group, LaneState, OperateError, PartitionStatus, ResetTo, TopicPartition, WhichParked,
-    accounts::PASSED, dead_letters::Class,
+    accounts::PASSED,
+    dead_letters::{Class, fingerprint},
 };
 
 use crate::{
@@ -121,6 +122,8 @@ async fn a_waiting_key_is_retried_or_dead_lettered_now() {
     let (cause, operator) = letters[0].error.split_once("; ").expect("both are told");
     assert_eq!(format!("{cause} [down]"), waiting[1].error);
     assert_eq!(operator, "an operator ended its retries: nobody will ever pay this");
+    // It is found among those that died alike by themselves.
+    assert_eq!(letters[0].fingerprint, fingerprint(Class::Exhausted, "down", cause));
     assert_eq!(letters[0].attempts, 1);
     let nothing = group.retry_parked(source(&world), key("hopeless")).await;
     assert!(matches!(nothing, Err(OperateError::NothingWaits(_))), "{nothing:?}");

@@ -13,6 +13,7 @@ use crate::{
     Cause,
     event::Emit,
     handler::Handler,
+    lane::own_failure,
     metrics::DEAD_LETTERS,
     partition::{
         batch::{Outcome, Slot, Tally},
@@ -66,7 +67,8 @@ pub(crate) fn letter<H: Handler>(
         correlation_id: None,
         error_code: cause.code.to_string(),
         error: cause.message.clone(),
-        fingerprint: fingerprint(class, &cause.code, &cause.message),
+        // Whoever ended it, and why, makes no other failure of it.
+        fingerprint: fingerprint(class, &cause.code, own_failure(&cause.message)),
         attempts: 0,
         first_failed_at: now,
         failed_at: now,

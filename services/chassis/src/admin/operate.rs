@@ -45,12 +45,7 @@ async fn resume(State(health): State<Health>, who: Who, partition: Partition) ->
 }
 
 async fn reset(State(health): State<Health>, who: Who, partition: Partition, body: Sent) -> Done {
-    let operation = to_reset(partition, body);
-    let asked = async move { asked("reset", &health, who, operation).await };
-    // To its end, even if whoever asked has gone: the next one must not begin beside it.
-    tokio::spawn(asked.in_current_span()).await.unwrap_or_else(|error| {
-        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the reset did not end: {error}")))
-    })
+    asked("reset", &health, who, to_reset(partition, body)).await
 }
 
 async fn retry(State(health): State<Health>, who: Who, body: Sent) -> Done {
@@ -138,12 +133,40 @@ fn parse<T: DeserializeOwned>(body: Sent, expected: &str) -> Result<T, Problem> 
         .map_err(|misfit| Problem::invalid("body", format!("must be {expected}: {misfit}")))
 }
 
-/// Does what is asked for, or refuses it, and says so in one line of the log, under the correlation id of whoever asks.
+/// Does what is asked for, or refuses it, and says so in one line of the log, under the correlation id of whoever asks. To its end,
+/// even if whoever asked has gone: what was done is not done in silence, and of two resets none begins beside the other.
 async fn asked(name: &'static str, health: &Health, who: Who, operation: Result<Operation, Problem>) -> Done {
+    let health = health.clone();
+    let done = async move { carry_out(name, &health, who, operation).await };
+    tokio::spawn(done.in_current_span()).await.unwrap_or_else(|error| {
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the {name} did not end: {error}")))
+    })
+}
+
+/// What was asked for and is not, or not all of it, done.
+enum Undone {
+    /// Nothing of it.
+    All(Problem),
+    /// The partition tries again, and may still be paused.
+    Part(Problem),
+}
+
+impl From<Problem> for Undone {
+    fn from(problem: Problem) -> Self {
+        Self::All(problem)
+    }
+}
+
+async fn carry_out(
+    name: &'static str,
+    health: &Health,
+    who: Who,
+    operation: Result<Operation, Problem>,
+) -> Done {
     let place = operation.as_ref().ok().map(|operation| operation.partition().clone());
     let answer = match operation {
         Ok(operation) => perform(health, operation).await,
-        Err(problem) => Err(problem),
+        Err(problem) => Err(problem.into()),
     };
     let topic = place.as_ref().map(|place| &*place.topic);
     let partition = place.as_ref().map(|place| place.partition);
@@ -152,27 +175,48 @@ async fn asked(name: &'static str, health: &Health, who: Who, operation: Result<
         Ok(done) => {
             tracing::info!(operation = name, topic, partition, peer, done, "an operator asked for this");
         }
-        Err(Problem { status, detail, .. }) => tracing::info!(
-            operation = name,
-            topic,
-            partition,
-            peer,
-            status = status.as_u16(),
-            refused = detail,
-            "an operator asked for this and was refused"
-        ),
+        Err(Undone::All(Problem { status, detail, .. })) => {
+            let (status, why) = (status.as_u16(), detail);
+            tracing::info!(
+                operation = name,
+                topic,
+                partition,
+                peer,
+                status,
+                why,
+                "an operator asked for this, which is not done"
+            );
+        }
+        Err(Undone::Part(Problem { status, detail, .. })) => {
+            let (status, why) = (status.as_u16(), detail);
+            tracing::warn!(
+                operation = name,
+                topic,
+                partition,
+                peer,
+                status,
+                why,
+                "an operator asked for this, which is done in part"
+            );
+        }
     }
-    answer.map(|done| Json(json!({ "done": done })))
+    match answer {
+        Ok(done) => Ok(Json(json!({ "done": done }))),
+        Err(Undone::All(problem) | Undone::Part(problem)) => Err(problem),
+    }
 }
 
-async fn perform(health: &Health, operation: Operation) -> Result<String, Problem> {
+async fn perform(health: &Health, operation: Operation) -> Result<String, Undone> {
     let _one_at_a_time = match operation {
         Operation::Reset(..) => Some(health.resetting().try_lock_owned().map_err(|_| busy())?),
         _ => None,
     };
     let none = || Problem::new(StatusCode::NOT_FOUND, "this process has no consumer group, or not yet");
     let lanes = health.lanes().ok_or_else(none)?;
-    lanes.operate(operation).await.map_err(problem)
+    lanes.operate(operation).await.map_err(|error| match error {
+        OperateError::Half { .. } => Undone::Part(problem(error)),
+        error => Undone::All(problem(error)),
+    })
 }
 
 fn busy() -> Problem {

@@ -69,6 +69,9 @@ impl Lanes for Fake {
         let answer = match operation {
             Operation::DeadLetterNow { which, .. } => Err(OperateError::NothingWaits(which)),
             Operation::Pause(partition) if partition.partition == 9 => Err(OperateError::NotHere(partition)),
+            Operation::Resume(partition) if partition.partition == 8 => {
+                Err(OperateError::Half { partition, cause: Cause::new("postgres", "away") })
+            }
             other => Ok(format!("{other:?}")),
         };
         std::future::ready(answer).boxed()

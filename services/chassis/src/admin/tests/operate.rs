@@ -111,8 +111,9 @@ async fn what_an_operator_asks_for_is_one_line_whether_it_is_done_or_refused() {
         ("/partitions/orders/2/reset", r#"{"to":"somewhere"}"#, "status=422"),
         ("/parked/retry", waiting, "topic=\"orders\""),
         ("/parked/retry", "nonsense", "status=422"),
-        ("/parked/retry", r#"{"topic":"orders","partition":2}"#, "refused=\"key: either a key or an id"),
+        ("/parked/retry", r#"{"topic":"orders","partition":2}"#, "why=\"key: either a key or an id"),
         ("/parked/dead-letter", waiting, "status=422"),
+        ("/partitions/orders/8/resume", "", "which is done in part"),
     ] {
         let written = Arc::new(Mutex::new(Vec::new()));
         let to = written.clone();
@@ -126,6 +127,27 @@ async fn what_an_operator_asks_for_is_one_line_whether_it_is_done_or_refused() {
         assert!(lines.len() == 1 && lines[0].contains(found), "{path} {body}: {text}");
         assert!(lines[0].contains("correlation_id"), "{text}");
     }
+}
+
+/// A caller that goes away takes nothing with it that was begun.
+#[tokio::test]
+async fn what_was_asked_for_is_done_and_logged_though_nobody_waits_for_it() {
+    let health = Health::new("trial");
+    health.show(Fake { joined: true, requeue_joined: true, state: LaneState::Running });
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let to = written.clone();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || Written(to.clone()));
+    let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines));
+    for what in ["pause", "resume"] {
+        let asking = answer(&health, post(&format!("/partitions/orders/7/{what}"), ""));
+        assert!(asking.now_or_never().is_none(), "it takes its time");
+    }
+    let said = || String::from_utf8(written.lock().clone()).expect("UTF-8");
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let done = said().matches("an operator asked for this").count();
+    assert_eq!(done, 2, "{}", said());
 }
 
 /// Takes lines of the log.
