@@ -27,8 +27,8 @@ use crate::{
 pub enum HandleError {
     /// The event's own failure, of whichever kind.
     Failure(Failure),
-    /// PostgreSQL said no, or its answer is another than the code expects: a value's fault is this event's, for ever, and so is a number
-    /// of rows that `query_one` does not take; a server's is waited out; that of a table or a type which does not fit halts the
+    /// PostgreSQL said no, or its answer is another than the code expects: a value's fault is this event's, for ever; where
+    /// `query_one` does not get its one row the event is tried again; a server's fault is waited out; that of a table or a type which does not fit halts the
     /// partition.
     Sql(tokio_postgres::Error),
 }

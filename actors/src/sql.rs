@@ -9,7 +9,7 @@ use tokio_postgres::{
 };
 
 pub(crate) use self::text::text;
-use crate::failure::Cause;
+use crate::failure::{Cause, Failure};
 
 /// The code of a transaction that was not answered in time.
 pub(crate) const NO_ANSWER: &str = "postgresql-no-answer";
@@ -65,21 +65,25 @@ fn blame_of_state(state: &SqlState) -> Blame {
 
 /// The failure of the one event whose statement it was, where it is that event's: its values were refused, do not convert, or are not
 /// of as many rows as its handler expects. Not where a type or a column is another than in the code, which fails every event.
-pub(crate) fn failure_of_one(error: &Error) -> Option<Cause> {
+pub(crate) fn failure_of_one(error: &Error) -> Option<Failure> {
+    // The library does not say which kind of error it is, but in words. What it says of a value may hold the value, and is left out.
+    let said = error.to_string();
+    let unfit = || Failure::permanent("postgresql-value", format!("postgresql: {said}"));
+    if said == "error encoding message to server" {
+        return Some(unfit());
+    }
     match blame(error) {
-        Blame::Data => return Some(cause(error)),
+        Blame::Data => return Some(Failure::Permanent(cause(error))),
         Blame::Server => return None,
         Blame::Code => {}
     }
-    // The library does not say which kind of error it is, but in words.
-    let said = error.to_string();
     if said == "query returned an unexpected number of rows" {
-        return Some(Cause::new("postgresql-rows", format!("postgresql: {said}")));
+        // Another partition's record may bring the row yet.
+        return Some(Failure::transient("postgresql-rows", format!("postgresql: {said}")));
     }
     let source = std::error::Error::source(error)?;
     let conversion = !source.is::<DbError>() && !source.is::<WrongType>();
-    // What it says of a value may hold the value.
-    conversion.then(|| Cause::new("postgresql-value", format!("postgresql: {said}")))
+    conversion.then(unfit)
 }
 
 /// What `error` says of its connection.

@@ -11,6 +11,14 @@ pub struct Bounds {
     pub open: usize,
 }
 
+impl Bounds {
+    /// With room for one of each at the least.
+    pub(crate) fn at_least_one(self) -> Self {
+        let Self { records, outcomes, open } = self;
+        Self { records: records.max(1), outcomes: outcomes.max(1), open: open.max(1) }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self { records: 2_000, outcomes: 10_000, open: 100_000 }

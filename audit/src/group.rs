@@ -64,10 +64,11 @@ impl fmt::Debug for Scope {
 /// [`Problem`].
 pub async fn audit(scope: &Scope, database: Client) -> Result<GroupAudit> {
     let started = Instant::now();
+    let bounds = scope.bounds.at_least_one();
     let mut auditor = Auditor {
         tables: Tables::new(database, &scope.group),
-        reader: Reader::new(&scope.kafka, scope.event.clone(), scope.bounds.records)?,
-        bounds: scope.bounds,
+        reader: Reader::new(&scope.kafka, scope.event.clone(), bounds.records)?,
+        bounds,
         audit: GroupAudit::new(&scope.group),
         open: Vec::new(),
         beside: Cost::default(),

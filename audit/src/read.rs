@@ -138,7 +138,7 @@ impl Reader {
         let (sender, receiver) = mpsc::channel(2);
         let (reader, source) = (self.clone(), source.clone());
         let task = spawn_blocking(move || {
-            let (mut cost, mut chunk) = (Cost::default(), Vec::with_capacity(reader.chunk));
+            let (mut cost, mut chunk) = (Cost::default(), Vec::new());
             let span = Span { partition: source.partition, from: Some(from), upto: Some(upto) };
             Self::visit(&mut locked(&reader.lanes), &source.topic, span, |given| {
                 let unread = match given {
@@ -152,7 +152,7 @@ impl Reader {
                 if chunk.len() < reader.chunk && unread.is_none() {
                     return true;
                 }
-                let full = std::mem::replace(&mut chunk, Vec::with_capacity(reader.chunk));
+                let full = std::mem::take(&mut chunk);
                 // Nobody listens any more: the audit has ended with an error of its own.
                 [Some(Part::Records(full)), unread]
                     .into_iter()

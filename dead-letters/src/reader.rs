@@ -172,10 +172,11 @@ impl TopicReader {
     }
 
     /// Waits up to `timeout` for one more record, at or past the end, in place of [`to_end`](Self::to_end). Where something cannot be
-    /// read it takes longer: then all is handed over that the partitions have by now.
+    /// read it takes longer: then all is handed over that the partitions have by now. Silence is no error: a topic that nobody
+    /// writes to is silent too.
     ///
     /// # Errors
-    /// When the brokers refuse, or Kafka as a whole does not answer.
+    /// When the brokers refuse, or do not answer where something could not be read.
     pub fn follow(&mut self, timeout: Duration, mut visit: impl FnMut(Given<'_>)) -> Result<(), ReadError> {
         let event = self.step(timeout, |message| visit(Given::Record(message)))?;
         if matches!(event, Event::Unreadable(..)) {

@@ -1,6 +1,6 @@
 //! A record in flight: from the window or from `parked`, with what is known of it before it is tried.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use dead_letters::Class;
@@ -95,16 +95,18 @@ impl Item {
     }
 }
 
-/// Parts what a record failed with from an operator's word.
+/// Bytes of what a record failed with beside an operator's word.
+const OWN: usize = MAX_MESSAGE / 2;
+/// Parts the two.
 const ENDED: &str = "; an operator ended its retries: ";
 
 /// Why a record is dead whose retries an operator has ended: what it failed with last, and the operator's word.
 fn ended(cause: &Cause, reason: &str) -> Cause {
-    let failed = shorten(&cause.message, MAX_MESSAGE / 2);
+    let failed = shorten(&cause.message, OWN);
     Cause::new(cause.code.clone(), format!("{failed}{ENDED}{reason}"))
 }
 
-/// What a record failed with by itself, of all that its dead letter says.
-pub(crate) fn own_failure(message: &str) -> &str {
-    message.split(ENDED).next().unwrap_or(message)
+/// What a record failed with by itself, of all that its dead letter says; the same whether or not an operator has ended it.
+pub(crate) fn own_failure(message: &str) -> Cow<'_, str> {
+    shorten(message.split(ENDED).next().unwrap_or(message), OWN)
 }

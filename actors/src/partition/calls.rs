@@ -156,7 +156,40 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use dead_letters::TopicPartition;
+
     use super::*;
+    use crate::lane::{CrashLimits, LaneKind};
+
+    #[tokio::test]
+    async fn a_call_goes_with_the_row_it_was_made_for() {
+        let limits = CrashLimits { actors: 1, processes: 1 };
+        let lane = Lane::new(TopicPartition::new("t", 0), LaneKind::Source, limits, Arc::default());
+        let mut calls = Calls::<()>::new(Arc::new(lane));
+        let mut given_up = Vec::new();
+        for row in 0..3 {
+            let (told, asked) = tokio::sync::oneshot::channel::<()>();
+            let call = async move {
+                let _told = told;
+                std::future::pending().await
+            };
+            let id = CallId(row, 1);
+            let task = calls.spawn(id, Pace::default(), call);
+            calls.keep(id, task);
+            // That of the last is not committed yet.
+            if row < 2 {
+                calls.parked(id, ChainKey::of(None, 100 + row), 100 + row);
+            }
+            given_up.push(asked);
+        }
+        calls.forget(101);
+        calls.forget(102);
+        assert_eq!(calls.len(), 2);
+        given_up.remove(1).await.expect_err("it is not made any more");
+        assert!(given_up.iter_mut().all(|asked| {
+            asked.try_recv().is_err_and(|e| e == tokio::sync::oneshot::error::TryRecvError::Empty)
+        }));
+    }
 
     #[test]
     fn the_pace_is_what_most_calls_take_and_a_few_that_hang_do_not_move_it() {

@@ -155,7 +155,7 @@ pub(crate) async fn run<H: Handler>(
     failpoint!(RequeueCommitted);
     for (record, generation, class, cause) in &lost {
         let correlation_id = record.headers.text("correlation-id").unwrap_or_default();
-        letters::died(shared, record, *generation, *class, cause, (Uuid::nil(), correlation_id));
+        letters::died(shared, record, *generation, *class, cause, (None, correlation_id));
     }
     for (outcome, count) in [("moved", counts.moved), ("dead", counts.dead), ("ignored", counts.ignored)] {
         counter!(RECORDS, "group" => shared.settings.group.clone(), "topic" => context.source.topic.to_string(),

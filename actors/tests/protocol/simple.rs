@@ -75,6 +75,7 @@ impl SimpleHandler for Appender {
             "schema" if !forgiving => drop(tx.execute("SELECT * FROM no_such_table", &[]).await?),
             "swallow" => drop(tx.execute("SELECT 1 / 0", &[]).await),
             "no-row" => drop(tx.query_one("SELECT 1 WHERE false", &[]).await?),
+            "unsendable" => drop(tx.batch_execute("SELECT '\0'").await?),
             "null" => drop(tx.query_one("SELECT NULL::bigint", &[]).await?.try_get::<_, i64>(0)?),
             "type" if !forgiving => drop(tx.query_one("SELECT 'x'::text", &[]).await?.try_get::<_, i64>(0)?),
             "panic" => panic!("the appender panics"),
@@ -191,15 +192,20 @@ async fn an_event_whose_handler_keeps_an_error_to_itself_dies_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_only_one_event_cannot_use_is_that_events_death() {
-    let world = World::new(1).await;
-    send(&world, &[("a", 1, "no-row"), ("b", 1, "ok"), ("c", 1, "null"), ("d", 1, "ok")]).await;
+    let mut world = World::new(1).await;
+    world.settings.retry.attempts = Some(3);
+    let events = [("a", "no-row"), ("b", "ok"), ("c", "null"), ("d", "ok"), ("e", "unsendable"), ("f", "ok")];
+    send(&world, &events.map(|(key, mode)| (key, 1, mode))).await;
     let (group, _) = start(&world).await;
-    world.until_counted("applied", 2).await;
-    let mut letters = world.dead_letters(2).await;
+    world.until_counted("applied", 3).await;
+    let mut letters = world.dead_letters(3).await;
     letters.sort_by_key(|letter| letter.offset.0);
-    let died: Vec<_> = letters.iter().map(|letter| (letter.class, letter.error_code.as_str())).collect();
-    assert_eq!(died, [(Class::Permanent, "postgresql-rows"), (Class::Permanent, "postgresql-value")]);
-    assert_eq!(world.lists().await.len(), 2);
+    let died: Vec<_> =
+        letters.iter().map(|letter| (letter.class, letter.error_code.as_str(), letter.attempts)).collect();
+    let value = |attempts| (Class::Permanent, "postgresql-value", attempts);
+    // The row might have come yet.
+    assert_eq!(died, [(Class::Exhausted, "postgresql-rows", 3), value(1), value(1)]);
+    assert_eq!(world.lists().await.len(), 3);
     leave(group).await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::message::BorrowedMessage;
+use rdkafka::{consumer::Consumer, message::BorrowedMessage};
 
 use super::{
     Event, STALLED, TICK, TopicReader,
@@ -120,7 +120,8 @@ impl TopicReader {
     }
 
     fn silence(&self, patience: Duration) -> String {
-        let why = self.last_words().unwrap_or_else(|| "nobody says why".into());
+        let said = self.consumer().ok().and_then(|consumer| consumer.context().last_ever());
+        let why = said.unwrap_or_else(|| "nobody says why".into());
         format!("neither a record nor an end came for {} s: {why}", patience.as_secs())
     }
 

@@ -117,3 +117,48 @@ pub(super) fn is_final(error: &KafkaError) -> bool {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_told_from_what_passes() {
+        use RDKafkaErrorCode::*;
+        let refused = [
+            TopicAuthorizationFailed,
+            ClusterAuthorizationFailed,
+            SaslAuthenticationFailed,
+            Authentication,
+            SSL,
+            UnknownTopicOrPartition,
+            AutoOffsetReset,
+            Fatal,
+        ];
+        for code in refused {
+            assert!(is_final(&KafkaError::MessageConsumption(code)), "{code}");
+        }
+        assert!(is_final(&KafkaError::Canceled));
+        // The client goes on by itself, and a partition of which no more is heard has a limit of its own.
+        let passing = [
+            BrokerTransportFailure,
+            AllBrokersDown,
+            Resolve,
+            OperationTimedOut,
+            RequestTimedOut,
+            NotLeaderForPartition,
+            LeaderNotAvailable,
+            BrokerNotAvailable,
+            KafkaStorageError,
+            FencedLeaderEpoch,
+            UnknownLeaderEpoch,
+            OffsetNotAvailable,
+            NotCoordinator,
+            GroupAuthorizationFailed,
+            Unknown,
+        ];
+        for code in passing {
+            assert!(!is_final(&KafkaError::MessageConsumption(code)), "{code}");
+        }
+    }
+}

@@ -93,7 +93,7 @@ async fn one_by_one<H: Handler>(
                 }
                 Err(HandleError::Failure(failure)) => Some(failure),
                 Err(HandleError::Sql(error)) => match sql::failure_of_one(&error) {
-                    Some(cause) => Some(Failure::Permanent(cause)),
+                    Some(failure) => Some(failure),
                     // A server's fault, or that of the schema: no event's.
                     None => return Err(theirs(&error).into()),
                 },

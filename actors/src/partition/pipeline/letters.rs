@@ -6,6 +6,7 @@ use dead_letters::{
     fingerprint, letter_id,
 };
 use metrics::counter;
+use tracing::field::display;
 use uuid::Uuid;
 
 use super::context::Context;
@@ -68,7 +69,7 @@ pub(crate) fn letter<H: Handler>(
         error_code: cause.code.to_string(),
         error: cause.message.clone(),
         // Whoever ended it, and why, makes no other failure of it.
-        fingerprint: fingerprint(class, &cause.code, own_failure(&cause.message)),
+        fingerprint: fingerprint(class, &cause.code, &own_failure(&cause.message)),
         attempts: 0,
         first_failed_at: now,
         failed_at: now,
@@ -139,7 +140,7 @@ pub(crate) fn died<H: Handler>(
     generation: u32,
     class: Class,
     cause: &Cause,
-    event: (Uuid, &str),
+    event: (Option<Uuid>, &str),
 ) {
     let group = shared.settings.group.as_str();
     counter!(DEAD_LETTERS, "group" => group.to_owned(), "class" => class.as_str()).increment(1);
@@ -151,8 +152,8 @@ pub(crate) fn died<H: Handler>(
         partition = record.source.partition,
         offset = record.offset.0,
         key = record.key.as_deref().map(shown),
-        event_id = %event.0,
-        correlation_id = event.1,
+        event_id = event.0.map(display),
+        correlation_id = Some(event.1).filter(|id| !id.is_empty()),
         class = class.as_str(),
         generation,
         code = &*cause.code,
@@ -185,7 +186,8 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
             continue;
         }
         let record = &slot.item.record;
-        let event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id).unwrap_or_default();
+        let id = slot.decoded.as_ref().map(|event| event.attempt.event_id);
+        let event_id = id.map(display);
         let correlation_id = slot.correlation_id().unwrap_or_default();
         let correlation_id = beginning(&correlation_id);
         let offset = record.offset.0;
@@ -193,23 +195,16 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
             Outcome::Again(cause, due_at, Tally::Failed) => {
                 let now = slot.decoded.as_ref().map_or(*due_at, |event| event.attempt.now);
                 let backoff_ms = (*due_at - now).num_milliseconds().max(0);
-                tracing::warn!(offset, %event_id, %correlation_id, attempt = slot.item.attempts() + 1,
+                tracing::warn!(offset, event_id, %correlation_id, attempt = slot.item.attempts() + 1,
                     backoff_ms, code = &*cause.code, error = cause.message, "attempt failed; trying again");
             }
             Outcome::Dead(class, cause) => {
-                died(
-                    context.shared,
-                    record,
-                    slot.item.generation(),
-                    *class,
-                    cause,
-                    (event_id, correlation_id),
-                );
+                died(context.shared, record, slot.item.generation(), *class, cause, (id, correlation_id));
             }
-            Outcome::Applied => tracing::info!(offset, %event_id, %correlation_id,
+            Outcome::Applied => tracing::info!(offset, event_id, %correlation_id,
                 attempt = slot.item.attempts() + 1, generation = slot.item.generation(), "applied after failing before"),
             Outcome::Duplicate if slot.item.generation() > 1 => {
-                tracing::info!(offset, %event_id, %correlation_id, "requeued, and applied before");
+                tracing::info!(offset, event_id, %correlation_id, "requeued, and applied before");
             }
             _ => {}
         }

@@ -138,8 +138,15 @@ fn parse<T: DeserializeOwned>(body: Sent, expected: &str) -> Result<T, Problem> 
 async fn asked(name: &'static str, health: &Health, who: Who, operation: Result<Operation, Problem>) -> Done {
     let health = health.clone();
     let done = async move { carry_out(name, &health, who, operation).await };
-    tokio::spawn(done.in_current_span()).await.unwrap_or_else(|error| {
-        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the {name} did not end: {error}")))
+    tokio::spawn(done.in_current_span()).await.unwrap_or_else(|_| {
+        // The hook has logged the panic, which may quote what it was about.
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        tracing::error!(
+            operation = name,
+            status = status.as_u16(),
+            "an operator asked for this, and it panicked"
+        );
+        Err(Problem::new(status, format!("the {name} did not end: it panicked, and the log says where")))
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body,
-    http::{Request, header::EXPECT},
+    http::{HeaderValue, Request, Version, header::EXPECT, request::Parts},
 };
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::connection::Progress;
 
-/// As much of a body that nobody wants is still taken, in bytes.
+/// A body that nobody wants is still taken up to this size, in bytes.
 const UNWANTED: usize = 16 << 20;
 
 /// The body of a request did not come in time.
@@ -61,7 +61,7 @@ impl Arriving {
             limit,
             deadline: Instant::now() + limit,
             late: None,
-            sent: !head.headers.contains_key(EXPECT),
+            sent: !waits(&head),
             body: Some(body),
         };
         if arriving.is_end_stream() {
@@ -81,12 +81,22 @@ impl Drop for Arriving {
     fn drop(&mut self) {
         // Whoever answers without the rest of it has all that is needed.
         self.arrived();
+        let unwanted = |body: &Incoming| {
+            let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+            !body.is_end_stream() && least <= UNWANTED
+        };
         if self.sent
-            && let Some(body) = self.body.take().filter(|body| !body.is_end_stream())
+            && let Some(body) = self.body.take().filter(unwanted)
         {
             tokio::spawn(discard(body, self.deadline));
         }
     }
+}
+
+/// Whether the peer asks before it sends the body.
+fn waits(head: &Parts) -> bool {
+    let asks = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    head.version > Version::HTTP_10 && head.headers.get(EXPECT).is_some_and(asks)
 }
 
 /// Takes the rest of a body that is answered already. Closing the connection over it would have the kernel reset it, and

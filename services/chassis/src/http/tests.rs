@@ -60,16 +60,22 @@ async fn answers(requests: &[Vec<u8>]) -> String {
     answers
 }
 
-fn request(head: &str, body: usize) -> Vec<u8> {
-    let mut bytes = format!("{head} HTTP/1.1\r\nhost: x\r\ncontent-length: {body}\r\n\r\n").into_bytes();
+fn request(head: &str, more: &str, body: usize) -> Vec<u8> {
+    let mut bytes =
+        format!("{head} HTTP/1.1\r\nhost: x\r\n{more}content-length: {body}\r\n\r\n").into_bytes();
     bytes.resize(bytes.len() + body, b'x');
     bytes
 }
 
 #[tokio::test]
 async fn a_peer_that_sends_more_than_is_wanted_gets_its_answer_and_may_go_on() {
-    for (head, status) in [("POST /echo", "413"), ("POST /nowhere", "404"), ("GET /echo", "405")] {
-        let answers = answers(&[request(head, 2 << 20), request("POST /echo", 3)]).await;
+    for (head, more, status) in [
+        ("POST /echo", "", "413"),
+        ("POST /nowhere", "", "404"),
+        ("GET /echo", "", "405"),
+        ("POST /nowhere", "expect: nothing\r\n", "404"),
+    ] {
+        let answers = answers(&[request(head, more, 2 << 20), request("POST /echo", "", 3)]).await;
         assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answers}");
         assert!(answers.contains("HTTP/1.1 200 OK") && answers.ends_with("xxx"), "{head}: {answers}");
     }
