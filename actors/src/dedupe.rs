@@ -4,4 +4,4 @@ mod hints;
 mod inbox;
 
 pub use self::hints::Hints;
-pub(crate) use self::inbox::{Entry, Known, finish, known, payload_hash, register};
+pub(crate) use self::inbox::{InboxRow, Known, finish, known, payload_hash, register};

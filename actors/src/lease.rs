@@ -22,7 +22,7 @@ use tokio_postgres::{Row, types::ToSql};
 use self::accounts::UNACCOUNTED;
 pub(crate) use self::{
     admin::{place, reset, set_paused},
-    claim::{ClaimError, ClaimRequest, Claimed, Intent, Place, claim, remember, write_intent},
+    claim::{ClaimError, ClaimRequest, Claimed, Intent, RecordAt, claim, remember, write_intent},
     progress::{CaughtUp, Marks, Progress, write_caught_up},
     row::RowAt,
 };

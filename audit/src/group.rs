@@ -17,7 +17,7 @@ use crate::{
     event::ReadEvent,
     journal::Cover,
     kind::Kind,
-    lookup::{Place, Tables, moved},
+    lookup::{JournalPosition, Tables, moved},
     problem::Problem,
     read::{Cost, Part, Reader, Search},
     report::GroupAudit,
@@ -335,7 +335,7 @@ impl Auditor {
 struct Journal {
     cover: Cover,
     /// Where the next page begins; nothing after the last one.
-    after: Option<Place>,
+    after: Option<JournalPosition>,
 }
 
 #[cfg(test)]

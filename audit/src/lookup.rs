@@ -19,7 +19,7 @@ use crate::{
 const PAGE: i64 = 1_000;
 
 /// Where a page of the journal begins: after this first offset and epoch.
-pub(crate) type Place = (i64, i64);
+pub(crate) type JournalPosition = (i64, i64);
 
 /// A page of the journal.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Page {
     /// Rows that do not read: where they begin, where they end, and why.
     pub(crate) unreadable: Vec<(i64, i64, anyhow::Error)>,
     /// Where the next page begins; nothing after the last one.
-    pub(crate) next: Option<Place>,
+    pub(crate) next: Option<JournalPosition>,
 }
 
 /// The database of one group.
@@ -83,7 +83,7 @@ impl Tables {
     }
 
     /// The rows after `after` that say something of the lane's offsets below its next one.
-    pub(crate) async fn page(&mut self, lane: &Lane, after: Place) -> Result<Page> {
+    pub(crate) async fn page(&mut self, lane: &Lane, after: JournalPosition) -> Result<Page> {
         let sql = "select from_offset, next_offset, outcomes, epoch, at from offset_journal
                    where consumer = $1 and topic = $2 and partition = $3 and (from_offset, epoch) > ($4, $5)
                          and from_offset < $6

@@ -120,9 +120,9 @@ impl<'a, N: AsRef<[u8]>> FromIterator<(N, Option<&'a [u8]>)> for Headers {
 }
 
 /// A header's name and value, and where the next one begins.
-type Entry<'a> = (&'a [u8], Option<&'a [u8]>, usize);
+type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>, usize);
 
-fn entry(bytes: &[u8], at: usize) -> Option<Entry<'_>> {
+fn entry(bytes: &[u8], at: usize) -> Option<RawHeader<'_>> {
     let name_len = usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     let (name, at) = part(bytes, at + 2, name_len)?;
     let (len, at) = length(bytes, at)?;
@@ -137,7 +137,7 @@ fn entry(bytes: &[u8], at: usize) -> Option<Entry<'_>> {
     }
 }
 
-fn value<'a>(bytes: &'a [u8], name: &'a [u8], at: usize, len: u32) -> Option<Entry<'a>> {
+fn value<'a>(bytes: &'a [u8], name: &'a [u8], at: usize, len: u32) -> Option<RawHeader<'a>> {
     if len == NULL {
         return Some((name, None, at));
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// An event about to be handled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct InboxRow {
     pub(crate) event_id: Uuid,
     pub(crate) generation: i32,
     pub(crate) payload_hash: i64,
@@ -35,7 +35,7 @@ pub(crate) fn payload_hash(body: &[u8]) -> i64 {
 pub(crate) async fn register<C: GenericClient>(
     client: &C,
     consumer: &str,
-    entries: &[Entry],
+    entries: &[InboxRow],
     now: DateTime<Utc>,
 ) -> Result<Vec<Uuid>, Error> {
     let statement = client

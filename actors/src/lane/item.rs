@@ -10,7 +10,7 @@ use super::quarantine::{Diagnosis, Quarantine};
 use crate::{
     Cause,
     failure::{MAX_MESSAGE, shorten},
-    lease::Place,
+    lease::RecordAt,
     record::Record,
     retry::ParkedRecord,
 };
@@ -53,7 +53,7 @@ impl Item {
             downtime: parked.downtime,
             due_at: parked.due_at,
         };
-        let mut diagnosis = quarantine.diagnose(Place::Parked(parked.id), parked.crashes);
+        let mut diagnosis = quarantine.diagnose(RecordAt::Parked(parked.id), parked.crashes);
         // An operator has ended its retries.
         let by_hand = parked.dead_letter.map(|reason| (Class::Exhausted, ended(&parked.cause, &reason)));
         diagnosis.dead = diagnosis.dead.or(by_hand);
@@ -61,8 +61,8 @@ impl Item {
     }
 
     /// Where it is: in the log, or in `parked`.
-    pub(crate) fn place(&self) -> Place {
-        self.parked.map_or(Place::Offset(self.record.offset), |waited| Place::Parked(waited.id))
+    pub(crate) fn place(&self) -> RecordAt {
+        self.parked.map_or(RecordAt::Offset(self.record.offset), |waited| RecordAt::Parked(waited.id))
     }
 
     /// Failed attempts so far.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Cause,
-    lease::{Intent, Place},
+    lease::{Intent, RecordAt},
     settings::GroupSettings,
 };
 
@@ -53,9 +53,9 @@ struct Held {
     /// So many parked rows likewise.
     lots_rows: usize,
     /// What processes tried alone when they died, and how many did.
-    deadly: Option<(Place, u32)>,
+    deadly: Option<(RecordAt, u32)>,
     /// The record that was alone when its values were refused, and why.
-    refused: Option<(Place, Cause)>,
+    refused: Option<(RecordAt, Cause)>,
     /// Actors killed, by offset; only of records in the window.
     crashes: HashMap<i64, u32>,
     /// Parked rows whose crash is not counted in the table yet.
@@ -161,7 +161,7 @@ impl Quarantine {
     }
 
     /// What processes tried alone when they died.
-    pub(crate) fn deadly(&self) -> Option<Place> {
+    pub(crate) fn deadly(&self) -> Option<RecordAt> {
         self.0.lock().deadly.map(|(place, _)| place)
     }
 
@@ -182,7 +182,7 @@ impl Quarantine {
     }
 
     /// What it says of a record that had killed so many actors before it came here.
-    pub(crate) fn diagnose(&self, place: Place, crashes: u32) -> Diagnosis {
+    pub(crate) fn diagnose(&self, place: RecordAt, crashes: u32) -> Diagnosis {
         self.0.lock().diagnose(place, crashes)
     }
 
@@ -191,7 +191,7 @@ impl Quarantine {
         let held = self.0.lock();
         move |offset| {
             let crashes = held.crashes.get(&offset.0).copied().unwrap_or(0);
-            held.diagnose(Place::Offset(offset), crashes)
+            held.diagnose(RecordAt::Offset(offset), crashes)
         }
     }
 
@@ -207,8 +207,8 @@ impl Quarantine {
             Some((Intent::One(place), deaths)) => {
                 held.deadly = Some((place, deaths));
                 match place {
-                    Place::Offset(offset) => held.one_by_one.below = offset.next().0,
-                    Place::Parked(id) => held.one_by_one.rows = HashSet::from([id]),
+                    RecordAt::Offset(offset) => held.one_by_one.below = offset.next().0,
+                    RecordAt::Parked(id) => held.one_by_one.rows = HashSet::from([id]),
                 }
             }
             Some((Intent::Offsets { until, .. }, _)) => held.one_by_one.below = until,
@@ -221,7 +221,7 @@ impl Quarantine {
     pub(super) fn values_refused(
         &self,
         front: Option<Offset>,
-        alone: Option<Place>,
+        alone: Option<RecordAt>,
         cause: &Cause,
     ) -> Refusal {
         let mut held = self.0.lock();
@@ -265,14 +265,14 @@ impl Quarantine {
         held.lots_rows = held.lots_rows.saturating_sub(rows.len());
         held.deadly = None;
         // Other records' progress says nothing of it.
-        held.refused.take_if(|(place, _)| matches!(place, Place::Parked(id) if rows.contains(id)));
+        held.refused.take_if(|(place, _)| matches!(place, RecordAt::Parked(id) if rows.contains(id)));
     }
 
     /// The window's records below `next` have ended.
     pub(super) fn passed(&self, next: NextOffset) {
         let mut held = self.0.lock();
         held.crashes.retain(|offset, _| *offset >= next.0);
-        held.refused.take_if(|(place, _)| matches!(place, Place::Offset(offset) if offset.0 < next.0));
+        held.refused.take_if(|(place, _)| matches!(place, RecordAt::Offset(offset) if offset.0 < next.0));
     }
 
     /// Nothing of the window counts any more.
@@ -280,13 +280,13 @@ impl Quarantine {
         let mut held = self.0.lock();
         held.crashes.clear();
         held.by_halves.below = 0;
-        held.refused.take_if(|(place, _)| matches!(place, Place::Offset(_)));
+        held.refused.take_if(|(place, _)| matches!(place, RecordAt::Offset(_)));
     }
 
     /// Rows that do not wait any more do not run apart.
     pub(crate) fn keep_rows(&self, waiting: impl Fn(i64) -> bool) {
         let mut held = self.0.lock();
-        held.refused.take_if(|(place, _)| matches!(place, Place::Parked(id) if !waiting(*id)));
+        held.refused.take_if(|(place, _)| matches!(place, RecordAt::Parked(id) if !waiting(*id)));
         held.by_halves.rows.retain(|id| waiting(*id));
         held.one_by_one.rows.retain(|id| waiting(*id));
     }
@@ -318,12 +318,12 @@ impl Held {
             || !self.one_by_one.rows.is_empty()
     }
 
-    fn diagnose(&self, here: Place, crashes: u32) -> Diagnosis {
+    fn diagnose(&self, here: RecordAt, crashes: u32) -> Diagnosis {
         Diagnosis { crashes, dead: self.dead(here, crashes) }
     }
 
     /// Why a record is not tried again: its values were refused, or it has ended as many processes or actors as one may.
-    fn dead(&self, here: Place, crashes: u32) -> Option<(Class, Cause)> {
+    fn dead(&self, here: RecordAt, crashes: u32) -> Option<(Class, Cause)> {
         if let Some((_, cause)) = self.refused.as_ref().filter(|(place, _)| *place == here) {
             return Some((Class::Permanent, cause.clone()));
         }
@@ -349,21 +349,21 @@ mod tests {
         let quarantine = Quarantine::new(CrashLimits { actors: 3, processes: 5 });
         let dead = |place| quarantine.diagnose(place, 0).dead.is_some();
         let refuse = |place| quarantine.values_refused(None, place, &Cause::new("sql-23514", "no"));
-        refuse(Some(Place::Parked(7)));
+        refuse(Some(RecordAt::Parked(7)));
         // Fresh records take turns with it, and one of them may be guilty too.
         quarantine.committed(&[]);
         quarantine.passed(NextOffset(100));
         refuse(None);
-        assert!(dead(Place::Parked(7)));
+        assert!(dead(RecordAt::Parked(7)));
         quarantine.committed(&[7]);
-        assert!(!dead(Place::Parked(7)));
-        refuse(Some(Place::Offset(Offset(100))));
+        assert!(!dead(RecordAt::Parked(7)));
+        refuse(Some(RecordAt::Offset(Offset(100))));
         quarantine.committed(&[8]);
-        assert!(dead(Place::Offset(Offset(100))));
+        assert!(dead(RecordAt::Offset(Offset(100))));
         quarantine.passed(NextOffset(101));
-        assert!(!dead(Place::Offset(Offset(100))));
-        refuse(Some(Place::Parked(9)));
+        assert!(!dead(RecordAt::Offset(Offset(100))));
+        refuse(Some(RecordAt::Parked(9)));
         quarantine.keep_rows(|_| false);
-        assert!(!dead(Place::Parked(9)));
+        assert!(!dead(RecordAt::Parked(9)));
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     LaneState,
-    lease::{Intent, Place},
+    lease::{Intent, RecordAt},
 };
 
 fn record(offset: i64) -> Record {
@@ -192,7 +192,7 @@ fn what_is_held_against_a_record_says_why_it_is_dead() {
     lane.finish(NextOffset(1));
     assert_eq!(dead(&lane), None);
     for (deaths, code) in [(4, None), (5, Some(PROCESS_DEATH))] {
-        lane.quarantine.begin(9, 0, Some((Intent::One(Place::Offset(Offset(1))), deaths)));
+        lane.quarantine.begin(9, 0, Some((Intent::One(RecordAt::Offset(Offset(1))), deaths)));
         assert_eq!(dead(&lane).map(|(_, cause)| cause.code), code.map(Into::into));
     }
 }
@@ -221,7 +221,7 @@ fn waiting_records_that_killed_their_actor_are_run_apart() {
     let apart = lane.quarantine.rows_apart();
     assert_eq!((apart.rows.len(), apart.share(2)), (2, 1));
     lane.window.lock().take_parked(vec![7]);
-    assert_eq!(lane.window.lock().alone(), Some(Place::Parked(7)));
+    assert_eq!(lane.window.lock().alone(), Some(RecordAt::Parked(7)));
     lane.put_back();
     assert!(lane.runs_apart(), "a server that was gone settles nothing");
     lane.window.lock().take_parked(vec![7]);
@@ -242,11 +242,11 @@ fn what_was_cut_off_a_batch_is_not_in_flight() {
     lane.keep_in_flight(3);
     assert_eq!((lane.in_flight(), lane.window.lock().alone()), (3, None));
     lane.keep_in_flight(1);
-    assert_eq!(lane.window.lock().alone(), Some(Place::Parked(7)));
+    assert_eq!(lane.window.lock().alone(), Some(RecordAt::Parked(7)));
     lane.put_back();
     lane.take(4, usize::MAX);
     lane.keep_in_flight(1);
-    assert_eq!(lane.window.lock().alone(), Some(Place::Offset(Offset(0))));
+    assert_eq!(lane.window.lock().alone(), Some(RecordAt::Offset(Offset(0))));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Cause,
-    lease::{Landmark, Place},
+    lease::{Landmark, RecordAt},
     record::Record,
 };
 
@@ -278,10 +278,10 @@ impl Window {
     }
 
     /// The one record in flight, if it is one.
-    pub(super) fn alone(&self) -> Option<Place> {
+    pub(super) fn alone(&self) -> Option<RecordAt> {
         match (&self.parked_in_flight[..], self.in_flight) {
-            ([id], 0) => Some(Place::Parked(*id)),
-            ([], 1) => self.front().map(Place::Offset),
+            ([id], 0) => Some(RecordAt::Parked(*id)),
+            ([], 1) => self.front().map(RecordAt::Offset),
             _ => None,
         }
     }

@@ -47,7 +47,7 @@ pub(crate) struct Claimed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
     /// One record alone.
-    One(Place),
+    One(RecordAt),
     /// Those of the window from `first` on, below `until`.
     Offsets { first: Offset, until: i64 },
     /// Rows of `parked`, in order, two at least.
@@ -61,8 +61,8 @@ impl Intent {
     /// As it is stored.
     fn columns(&self) -> Columns<'_> {
         match self {
-            Self::One(Place::Offset(offset)) => (Some(offset.0), None, None, None),
-            Self::One(Place::Parked(id)) => (None, None, Some(*id), None),
+            Self::One(RecordAt::Offset(offset)) => (Some(offset.0), None, None, None),
+            Self::One(RecordAt::Parked(id)) => (None, None, Some(*id), None),
             Self::Offsets { first, until } => (Some(first.0), Some(*until), None, None),
             Self::Rows(rows) => (None, None, rows.first().copied(), Some(rows)),
         }
@@ -78,11 +78,11 @@ impl Intent {
         match (offset, row) {
             (Some(offset), _) => Some(match until.filter(|until| *until > offset + 1) {
                 Some(until) => Self::Offsets { first: Offset(offset), until },
-                None => Self::One(Place::Offset(Offset(offset))),
+                None => Self::One(RecordAt::Offset(Offset(offset))),
             }),
             (None, Some(row)) => Some(match rows.filter(|rows| rows.len() > 1 && rows[0] == row) {
                 Some(rows) => Self::Rows(rows),
-                None => Self::One(Place::Parked(row)),
+                None => Self::One(RecordAt::Parked(row)),
             }),
             (None, None) => None,
         }
@@ -91,7 +91,7 @@ impl Intent {
 
 /// Which record is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum RecordAt {
     /// One of the window.
     Offset(Offset),
     /// A row of `parked`.
@@ -101,8 +101,8 @@ pub(crate) enum Place {
 impl fmt::Display for Intent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::One(Place::Offset(offset)) => write!(f, "offset {offset}"),
-            Self::One(Place::Parked(id)) => write!(f, "parked row {id}"),
+            Self::One(RecordAt::Offset(offset)) => write!(f, "offset {offset}"),
+            Self::One(RecordAt::Parked(id)) => write!(f, "parked row {id}"),
             Self::Offsets { first, until } => write!(f, "offsets {first} to {}", until - 1),
             Self::Rows(rows) => write!(f, "{} parked rows", rows.len()),
         }
@@ -305,8 +305,8 @@ mod tests {
     #[test]
     fn an_intent_is_read_as_it_was_written_and_another_versions_leftovers_are_not_taken_for_ends() {
         for intent in [
-            Intent::One(Place::Offset(Offset(7))),
-            Intent::One(Place::Parked(3)),
+            Intent::One(RecordAt::Offset(Offset(7))),
+            Intent::One(RecordAt::Parked(3)),
             Intent::Offsets { first: Offset(7), until: 9 },
             Intent::Rows(vec![3, 5]),
         ] {
@@ -314,10 +314,13 @@ mod tests {
             assert_eq!(Intent::stored(offset, until, row, rows.map(<[i64]>::to_vec)), Some(intent));
         }
         assert_eq!(Intent::stored(None, Some(9), None, Some(vec![1, 2])), None);
-        assert_eq!(Intent::stored(Some(9), Some(9), None, None), Some(Intent::One(Place::Offset(Offset(9)))));
+        assert_eq!(
+            Intent::stored(Some(9), Some(9), None, None),
+            Some(Intent::One(RecordAt::Offset(Offset(9))))
+        );
         assert_eq!(
             Intent::stored(None, None, Some(8), Some(vec![1, 2])),
-            Some(Intent::One(Place::Parked(8)))
+            Some(Intent::One(RecordAt::Parked(8)))
         );
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     connection::Connection,
     handler::Handler,
     lane::Item,
-    lease::{Claim, Place},
+    lease::{Claim, RecordAt},
     retry,
     status::LaneState,
 };
@@ -59,8 +59,8 @@ impl<H: Handler> Work<H> {
         let now = self.shared.clock.now();
         // What processes have died of comes first, so that nothing else's progress hides it.
         match self.lane.quarantine.deadly() {
-            Some(Place::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
-            Some(Place::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
+            Some(RecordAt::Offset(offset)) if !full && self.lane.may_come(offset) => return Vec::new(),
+            Some(RecordAt::Parked(id)) if self.chains.is_due(id, now) => return vec![id],
             _ => {}
         }
         if self.circuit.wants_fresh() && !full && self.lane.front().is_some() {

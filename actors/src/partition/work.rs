@@ -22,7 +22,7 @@ use crate::{
     connection::Connection,
     handler::Handler,
     lane::{Lane, LaneKind},
-    lease::{self, Claim, Intent, Place},
+    lease::{self, Claim, Intent, RecordAt},
     outbox::Streams,
     retry::{Chains, Circuit},
 };
@@ -197,7 +197,7 @@ impl<H: Handler> Work<H> {
             if due.is_empty() {
                 self.nothing_fails();
                 // One that processes have died of, and that is still to be delivered, wakes the actor when it comes.
-                let comes = matches!(self.lane.quarantine.deadly(), Some(Place::Offset(_)));
+                let comes = matches!(self.lane.quarantine.deadly(), Some(RecordAt::Offset(_)));
                 return self.idle(self.next_due().filter(|_| !comes)).await;
             }
             // Rows that somebody took out of the table: everything has to be learnt again.

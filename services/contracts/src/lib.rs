@@ -14,5 +14,5 @@ pub use self::{
         DeliveryAssigned, DeliveryFailed, Event, OrderCancelled, OrderCompleted, OrderCreated, PaymentFailed,
         PaymentRefunded, PaymentSuccess, RefundRequested,
     },
-    read::{Misfit, Place, read},
+    read::{Misfit, TextPosition, read},
 };

@@ -18,7 +18,7 @@ pub enum Misfit {
         /// What no JSON has.
         problem: String,
         /// Where.
-        place: Place,
+        place: TextPosition,
     },
     /// It is, and says something else than expected.
     #[error("{}{problem} at {place}", Named(.field))]
@@ -28,7 +28,7 @@ pub enum Misfit {
         /// What is expected, and what is there.
         problem: String,
         /// Where.
-        place: Place,
+        place: TextPosition,
     },
     /// A text that is too long or cannot be stored.
     #[error("`{field}` {problem}")]
@@ -42,12 +42,12 @@ pub enum Misfit {
 
 /// A place in a text, counted from 1; column in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TextPosition {
     line: usize,
     column: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for TextPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {} column {}", self.line, self.column)
     }
@@ -75,11 +75,11 @@ pub(crate) fn explain<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Misfit 
     let (path, error) = match serde_path_to_error::deserialize::<_, T>(&mut json) {
         Ok(_) => match json.end() {
             Err(error) => (String::new(), error),
-            Ok(()) => return Misfit::unfit("", "cannot be read".into(), Place { line: 1, column: 1 }),
+            Ok(()) => return Misfit::unfit("", "cannot be read".into(), TextPosition { line: 1, column: 1 }),
         },
         Err(error) => (error.path().to_string(), error.into_inner()),
     };
-    let place = Place { line: error.line(), column: error.column() };
+    let place = TextPosition { line: error.line(), column: error.column() };
     let said = error.to_string();
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
     match error.classify() {
@@ -92,7 +92,7 @@ pub(crate) fn explain<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Misfit 
 }
 
 impl Misfit {
-    fn unfit(field: &str, problem: String, place: Place) -> Self {
+    fn unfit(field: &str, problem: String, place: TextPosition) -> Self {
         Self::Unfit { field: field.to_owned(), problem, place }
     }
 }

@@ -52,9 +52,9 @@ impl Edge {
 
 /// A request's place among those in hand, taken before its body is read and kept until its answer has been passed on.
 #[derive(Debug)]
-struct Place(OwnedSemaphorePermit);
+struct Permit(OwnedSemaphorePermit);
 
-impl FromRequestParts<Edge> for Place {
+impl FromRequestParts<Edge> for Permit {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
@@ -78,7 +78,7 @@ pub fn app(edge: Edge) -> Router {
 
 async fn place(
     State(edge): State<Edge>,
-    place: Place,
+    place: Permit,
     correlation: Correlation,
     headers: HeaderMap,
     Body(body): Body,
@@ -89,7 +89,7 @@ async fn place(
 
 async fn pass(
     State(edge): State<Edge>,
-    place: Place,
+    place: Permit,
     correlation: Correlation,
     headers: HeaderMap,
     uri: Uri,
@@ -100,7 +100,7 @@ async fn pass(
 
 async fn forward(
     edge: &Edge,
-    Place(place): Place,
+    Permit(place): Permit,
     method: Method,
     path: PathAndQuery,
     correlation: &Correlation,

@@ -21,7 +21,7 @@ pub struct Payment {
     /// When the status last changed.
     pub updated_at: DateTime<Utc>,
     /// Ledger entries that are not saved yet, oldest first.
-    pub unsaved: Vec<Entry>,
+    pub unsaved: Vec<Booking>,
 }
 
 /// Where a payment stands. An order nobody has charged or closed has no payment at all.
@@ -76,7 +76,7 @@ impl Kind {
 
 /// A line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct Booking {
     /// Which way.
     pub kind: Kind,
     /// How much, in cents.
@@ -211,7 +211,7 @@ pub fn decide(
                 provider_reference: reference.to_string(),
                 payment_token: token(event).map(str::to_owned),
             };
-            let entry = Entry { kind: Kind::Charge, amount_cents, reference: reference.clone(), at: now };
+            let entry = Booking { kind: Kind::Charge, amount_cents, reference: reference.clone(), at: now };
             (Status::Charged(Charge { amount_cents, reference }), Some(entry), said.into())
         }
         (Call::Charge { .. }, Answer::Charge(ChargeAnswer::Declined { reason })) => {
@@ -222,7 +222,7 @@ pub fn decide(
             let amount_cents = charge.amount_cents;
             let provider_reference = reference.to_string();
             let said = PaymentRefunded { order_id, order_version, amount_cents, provider_reference };
-            let entry = Entry { kind: Kind::Refund, amount_cents, reference, at: now };
+            let entry = Booking { kind: Kind::Refund, amount_cents, reference, at: now };
             (Status::Refunded(charge), Some(entry), said.into())
         }
         _ => return Err(Refusal::StateMoved),

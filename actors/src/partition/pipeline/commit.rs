@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Cause,
-    dedupe::{self, Entry},
+    dedupe::{self, InboxRow},
     failure::Failure,
     handler::Handler,
     outbox::{Row, Rows},
@@ -128,7 +128,7 @@ async fn register<H: Handler>(
         let judged = slot.item.diagnosis.dead.is_some();
         let event = slot.decoded.as_ref().filter(|_| judged || slot.outcome == Outcome::Open);
         let Some(event) = event.filter(|event| seen.insert(event.attempt.event_id)) else { continue };
-        entries.push(Entry {
+        entries.push(InboxRow {
             event_id: event.attempt.event_id,
             generation: i32::try_from(slot.item.generation()).unwrap_or(i32::MAX),
             payload_hash: event.payload_hash,

@@ -98,7 +98,8 @@ fn amounts_that_make_no_sense_are_refused() {
 #[test]
 fn an_approved_charge_is_booked_and_said() {
     let outcome = decide(&created(900), None, approved(), at(1)).expect("decided");
-    let entry = Entry { kind: Kind::Charge, amount_cents: 900, reference: Reference::new("ch_1"), at: at(1) };
+    let entry =
+        Booking { kind: Kind::Charge, amount_cents: 900, reference: Reference::new("ch_1"), at: at(1) };
     let payment = outcome.payment.expect("changed");
     assert_eq!(payment.status, Status::Charged(charge()));
     assert_eq!((payment.order_version, payment.unsaved), (1, vec![entry]));

@@ -2,7 +2,7 @@ use actors::Lock;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Pool;
 use payments::{
-    domain::{Charge, Entry, Kind, Payment, Status},
+    domain::{Booking, Charge, Kind, Payment, Status},
     provider::Reference,
     store,
 };
@@ -17,11 +17,11 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("in range")
 }
 
-fn entry(kind: Kind, reference: &str) -> Entry {
-    Entry { kind, amount_cents: 900, reference: Reference::new(reference), at: at(0) }
+fn entry(kind: Kind, reference: &str) -> Booking {
+    Booking { kind, amount_cents: 900, reference: Reference::new(reference), at: at(0) }
 }
 
-fn payment(status: Status, unsaved: Vec<Entry>) -> Payment {
+fn payment(status: Status, unsaved: Vec<Booking>) -> Payment {
     Payment { status, order_version: 3, updated_at: at(1), unsaved }
 }
 

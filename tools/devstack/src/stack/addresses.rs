@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, env};
 
 use anyhow::{Context, Result};
 
-use super::{Stack, state::Entry};
+use super::{Stack, state::ProcessEntry};
 use crate::{
     servers::{kafka, postgres},
     topology::{self, DATABASES, GATEWAY_URL, KAFKA_BROKERS, REDIS_URL, Role},
@@ -30,7 +30,7 @@ impl Stack {
 
     /// A service's admin URL.
     pub fn admin_url(&self, role: Role, instance: u32) -> Result<String> {
-        let url = self.state.entry(role, instance).and_then(Entry::admin_url);
+        let url = self.state.entry(role, instance).and_then(ProcessEntry::admin_url);
         url.with_context(|| format!("{role} was never started; run `./dev up --detach`"))
     }
 
@@ -73,7 +73,7 @@ impl Stack {
 
     /// Notes where the servers are: ours, or those the caller's variables name.
     pub(super) fn note_urls(&mut self) {
-        let server_port = |role| self.state.entry(role, 1).and_then(|entry: &Entry| entry.port);
+        let server_port = |role| self.state.entry(role, 1).and_then(|entry: &ProcessEntry| entry.port);
         let mut ours: Vec<(&str, Option<String>)> = vec![
             (KAFKA_BROKERS, self.kafka_port().map(|port| format!("127.0.0.1:{port}"))),
             (REDIS_URL, server_port(Role::Redis).map(|port| format!("redis://127.0.0.1:{port}"))),

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{GatewayPort, Stack, state::Entry};
+use super::{GatewayPort, Stack, state::ProcessEntry};
 use crate::{
     os::ports,
     topology::{GATEWAY_PORT, KAFKA_BROKERS, ORDERS_URL, REDIS_URL, Role},
@@ -15,7 +15,7 @@ impl Stack {
     /// # Errors
     /// When the gateway's port was named and is taken, or when a port cannot be replaced. Nothing was started.
     pub(super) fn assign_ports(&mut self, wanted: &[(Role, u32)]) -> Result<()> {
-        let runs = |one: &&(Role, u32)| self.state.entry(one.0, one.1).is_some_and(Entry::is_running);
+        let runs = |one: &&(Role, u32)| self.state.entry(one.0, one.1).is_some_and(ProcessEntry::is_running);
         let mut missing: Vec<(Role, u32)> = wanted.iter().filter(|one| !runs(one)).copied().collect();
         // A port that was named may be one that another of ours had.
         missing.sort_by_key(|(role, _)| *role != Role::Gateway);
@@ -37,7 +37,7 @@ impl Stack {
     }
 
     /// The port by which others know a process.
-    fn serving(&self, had: &Entry) -> Result<u16> {
+    fn serving(&self, had: &ProcessEntry) -> Result<u16> {
         match self.settings.gateway_port {
             GatewayPort::Exactly(port) if had.role == Role::Gateway => {
                 // One that another of ours had and does not serve on now is given to the gateway.
@@ -70,7 +70,7 @@ impl Stack {
     }
 
     /// `port`, which an instance had, if nobody else has it; else a free one.
-    fn kept(&self, had: &Entry, port: Option<u16>) -> Result<u16> {
+    fn kept(&self, had: &ProcessEntry, port: Option<u16>) -> Result<u16> {
         if let Some(port) = port.filter(|port| self.is_available(*port, had)) {
             return Ok(port);
         }
@@ -82,19 +82,19 @@ impl Stack {
     }
 
     /// Whether nothing listens on `port` and no other of our processes is to.
-    fn is_available(&self, port: u16, one: &Entry) -> bool {
+    fn is_available(&self, port: u16, one: &ProcessEntry) -> bool {
         let mut others = self
             .state
             .entries
             .iter()
             .filter(|other| (other.role, other.instance) != (one.role, one.instance));
         let is_theirs =
-            |other: &Entry| [other.port, other.second_port, other.sasl_port].contains(&Some(port));
+            |other: &ProcessEntry| [other.port, other.second_port, other.sasl_port].contains(&Some(port));
         ports::is_free(port) && !others.any(is_theirs)
     }
 
     /// Those that run and were told the port of `entry` when they started.
-    fn knowing(&self, entry: &Entry) -> Vec<String> {
+    fn knowing(&self, entry: &ProcessEntry) -> Vec<String> {
         let reads =
             |role: Role, variable| role.service().is_some_and(|service| service.reads.contains(&variable));
         let knows = |role: Role| match entry.role {
@@ -105,7 +105,7 @@ impl Stack {
             _ => false,
         };
         let running = self.state.entries.iter().filter(|other| other.is_running() && knows(other.role));
-        running.map(Entry::label).collect()
+        running.map(ProcessEntry::label).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{
     GatewayPort, Stack,
-    state::{Entry, State},
+    state::{ProcessEntry, State},
 };
 use crate::{
     os::process::{ProcessId, working_in},
@@ -69,8 +69,8 @@ impl Stack {
         let wanted = self.state.wanted();
         self.check_gateway_port()?;
         let is_surplus =
-            |entry: &&Entry| entry.instance > 1 && !wanted.contains(&(entry.role, entry.instance));
-        let surplus: Vec<Entry> = self.state.entries.iter().filter(is_surplus).cloned().collect();
+            |entry: &&ProcessEntry| entry.instance > 1 && !wanted.contains(&(entry.role, entry.instance));
+        let surplus: Vec<ProcessEntry> = self.state.entries.iter().filter(is_surplus).cloned().collect();
         let (servers, services): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(role, _)| role.service().is_none());
         let services = if up.servers_only { Vec::new() } else { services };
@@ -141,8 +141,9 @@ impl Stack {
 
     /// Starts those that do not run, side by side, and waits until all serve.
     async fn start_all(&mut self, wanted: &[(Role, u32)]) -> Result<Vec<String>> {
-        let runs =
-            |state: &State, (role, instance)| state.entry(role, instance).is_some_and(Entry::is_running);
+        let runs = |state: &State, (role, instance)| {
+            state.entry(role, instance).is_some_and(ProcessEntry::is_running)
+        };
         let missing: Vec<(Role, u32)> =
             wanted.iter().copied().filter(|one| !runs(&self.state, *one)).collect();
         self.assign_ports(&missing)?;
@@ -187,14 +188,14 @@ impl Stack {
     }
 
     /// Ends those of ours that `which` chooses: the edge first, then the services, then the servers under them.
-    async fn end(&self, which: impl Fn(&Entry) -> bool) -> Result<Down> {
+    async fn end(&self, which: impl Fn(&ProcessEntry) -> bool) -> Result<Down> {
         let mut down = Down::default();
         let edge = |role| role == Role::Gateway;
         let service = |role: Role| role.service().is_some() && !edge(role);
         let server = |role: Role| role.service().is_none();
         let waves: [&dyn Fn(Role) -> bool; 3] = [&edge, &service, &server];
         for wave in waves {
-            let ending: Vec<&Entry> = self
+            let ending: Vec<&ProcessEntry> = self
                 .state
                 .entries
                 .iter()

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, env, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Stack, state::Entry};
+use super::{Stack, state::ProcessEntry};
 use crate::{
     os::{
         launch::{Launch, start},
@@ -21,7 +21,7 @@ const SERVICE_READY: Duration = Duration::from_secs(60);
 impl Stack {
     /// Starts an instance on the ports it had, or new ones. It runs when this returns; [`Self::wait_ready`] says when it
     /// serves.
-    pub(super) async fn launch(&self, entry: &Entry) -> Result<ProcessId> {
+    pub(super) async fn launch(&self, entry: &ProcessEntry) -> Result<ProcessId> {
         let lifetime = self.settings.lifetime;
         let port = || entry.port.context("no port");
         let second = || entry.second_port.context("no port");
@@ -39,7 +39,7 @@ impl Stack {
         .with_context(|| format!("{} cannot be started", entry.label()))
     }
 
-    fn launch_service(&self, entry: &Entry) -> Result<ProcessId> {
+    fn launch_service(&self, entry: &ProcessEntry) -> Result<ProcessId> {
         let service = entry.role.service().context("a server is no service")?;
         let mut variables: BTreeMap<String, String> = BTreeMap::new();
         for name in service.reads.iter().copied().chain(service.database.map(|database| database.variable)) {
@@ -48,7 +48,7 @@ impl Stack {
                     env::var(name).ok().filter(|_| !self.settings.hermetic).unwrap_or_else(|| "true".into())
                 }
                 topology::ORDERS_URL => {
-                    let orders = self.state.entry(Role::Orders, 1).and_then(Entry::address);
+                    let orders = self.state.entry(Role::Orders, 1).and_then(ProcessEntry::address);
                     format!("http://{}", orders.context("the orders service has no address")?)
                 }
                 _ => self.url(name)?.to_owned(),
@@ -78,7 +78,7 @@ impl Stack {
     }
 
     /// Waits until an instance serves: a server answers, a service's `/readyz` says 200.
-    pub(super) async fn wait_ready(&self, entry: &Entry) -> Result<()> {
+    pub(super) async fn wait_ready(&self, entry: &ProcessEntry) -> Result<()> {
         let home = self.home(entry.role);
         let process = entry.process;
         match entry.role {

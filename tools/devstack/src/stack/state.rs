@@ -18,7 +18,7 @@ use crate::{
 
 /// A process of the stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ProcessEntry {
     /// What it is.
     pub role: Role,
     /// 1 for the first of its kind.
@@ -34,7 +34,7 @@ pub struct Entry {
     pub sasl_port: Option<u16>,
 }
 
-impl Entry {
+impl ProcessEntry {
     /// Whether the process we started is running.
     pub fn is_running(&self) -> bool {
         self.process.is_some_and(ProcessId::is_alive)
@@ -61,7 +61,7 @@ impl Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Every process, running or not: ports stay with their process.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ProcessEntry>,
     /// KAFKA_BROKERS, REDIS_URL and the database URLs.
     pub urls: BTreeMap<String, String>,
     /// Those of them that name servers which are not ours.
@@ -97,15 +97,15 @@ impl State {
     }
 
     /// The entry of an instance.
-    pub fn entry(&self, role: Role, instance: u32) -> Option<&Entry> {
+    pub fn entry(&self, role: Role, instance: u32) -> Option<&ProcessEntry> {
         self.entries.iter().find(|entry| entry.role == role && entry.instance == instance)
     }
 
     /// The entry of an instance, made when it is new.
-    pub fn entry_mut(&mut self, role: Role, instance: u32) -> &mut Entry {
+    pub fn entry_mut(&mut self, role: Role, instance: u32) -> &mut ProcessEntry {
         let at = self.entries.iter().position(|entry| entry.role == role && entry.instance == instance);
         let at = at.unwrap_or_else(|| {
-            self.entries.push(Entry {
+            self.entries.push(ProcessEntry {
                 role,
                 instance,
                 process: None,

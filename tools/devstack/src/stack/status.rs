@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Stack, state::Entry};
+use super::{Stack, state::ProcessEntry};
 use crate::topology::{DATABASES, KAFKA_BROKERS, REDIS_URL, Role};
 
 /// A process as `status` shows it.
@@ -46,7 +46,7 @@ impl Stack {
         all.dedup();
         all.retain(|(role, instance)| {
             *instance == 1
-                || self.state.entry(*role, *instance).is_some_and(Entry::is_running)
+                || self.state.entry(*role, *instance).is_some_and(ProcessEntry::is_running)
                 || self.state.wanted().contains(&(*role, *instance))
         });
         all.into_iter().map(|(role, instance)| self.status_of(role, instance)).collect()
@@ -66,8 +66,12 @@ impl Stack {
             name: role,
             instance,
             pid: running.and_then(|entry| Some(entry.process?.pid)).filter(|_| !external),
-            address: if external { self.external_address(role) } else { entry.and_then(Entry::address) },
-            admin_url: entry.and_then(Entry::admin_url),
+            address: if external {
+                self.external_address(role)
+            } else {
+                entry.and_then(ProcessEntry::address)
+            },
+            admin_url: entry.and_then(ProcessEntry::admin_url),
             state,
         }
     }
