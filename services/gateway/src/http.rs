@@ -10,6 +10,7 @@ use axum::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts,
         uri::PathAndQuery,
     },
+    middleware,
     response::Response,
     routing::{get, post},
 };
@@ -20,8 +21,10 @@ use chassis::{
     http::{Body, dress, measured},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 use crate::{
+    access,
     relay::Relay,
     upstream::{Upstream, UpstreamError},
 };
@@ -29,11 +32,17 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Headers of a request that orders should see, beside those of the correlation.
-const PASSED_UP: [HeaderName; 3] =
-    [header::CONTENT_TYPE, header::ACCEPT, HeaderName::from_static("idempotency-key")];
+const PASSED_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, IDEMPOTENCY_KEY];
 /// Headers of an answer that the caller should see, beside the correlation id.
-const PASSED_DOWN: [HeaderName; 4] =
-    [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::LOCATION, header::RETRY_AFTER];
+const PASSED_DOWN: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    HeaderName::from_static("idempotent-replayed"),
+];
+/// By which orders knows a request that is sent again.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What the routes work with.
 #[derive(Clone, Debug)]
@@ -73,16 +82,21 @@ pub fn app(edge: Edge) -> Router {
         .route("/orders", get(pass))
         .route("/orders/{id}", get(pass))
         .with_state(edge);
-    dress(measured(router))
+    dress(measured(router)).layer(middleware::from_fn(access::line))
 }
 
 async fn place(
     State(edge): State<Edge>,
     place: Permit,
     correlation: Correlation,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
+    if !headers.contains_key(IDEMPOTENCY_KEY) {
+        // Where its answer is lost, it can be sent again all the same.
+        let key = HeaderValue::from_str(&Uuid::new_v4().to_string());
+        headers.extend(key.ok().map(|key| (IDEMPOTENCY_KEY, key)));
+    }
     forward(&edge, place, Method::POST, PathAndQuery::from_static("/orders"), &correlation, &headers, body)
         .await
 }
@@ -114,9 +128,9 @@ async fn forward(
             headers.insert(name, value);
         }
     }
-    let changes = method == Method::POST;
+    let key = (method == Method::POST).then(|| headers.get(IDEMPOTENCY_KEY).cloned()).flatten();
     let answer = edge.upstream.send(method, path, headers, body).await;
-    let (mut parts, body) = answer.map_err(|error| problem(error, changes))?.into_parts();
+    let (mut parts, body) = answer.map_err(|error| problem(error, key.as_ref()))?.into_parts();
     let answered = std::mem::take(&mut parts.headers);
     copy(&PASSED_DOWN, &answered, &mut parts.headers);
     let body = AnswerBody::new(Relay::new(body, place, edge.upstream.response_limit()));
@@ -125,22 +139,33 @@ async fn forward(
 
 fn copy(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
     for name in names {
-        if let Some(value) = from.get(name) {
-            to.insert(name, value.clone());
+        // What is there twice is not made one here.
+        for value in from.get_all(name) {
+            to.append(name, value.clone());
         }
     }
 }
 
-fn problem(error: UpstreamError, changes: bool) -> Problem {
+/// `key` is that of a request that changes something.
+fn problem(error: UpstreamError, key: Option<&HeaderValue>) -> Problem {
     let source = std::error::Error::source(&error).map(ToString::to_string);
     tracing::warn!(%error, source, "no answer from orders");
-    let unknown = if changes { ": it is not known whether the order was taken" } else { "" };
-    match error {
-        UpstreamError::Unreachable(_) => {
+    match (error, key.and_then(|key| key.to_str().ok())) {
+        (error @ UpstreamError::Unreachable(_), _) => {
             Problem::unavailable(format!("{error}, nothing was done: try again"), RETRY_AFTER)
         }
-        UpstreamError::Broken(_) => Problem::unavailable(format!("{error}{unknown}"), RETRY_AFTER),
-        UpstreamError::TimedOut(_) => Problem::new(StatusCode::GATEWAY_TIMEOUT, format!("{error}{unknown}")),
+        // No time to retry is named: whoever did just that, without the key, would order twice.
+        (error, Some(key)) => {
+            let unknown = "it is not known whether the order was taken";
+            let detail = format!(
+                "{error}: {unknown}. Send it again with the header `Idempotency-Key: {key}`, which it had"
+            );
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+        }
+        (error @ UpstreamError::Broken(_), None) => Problem::unavailable(error.to_string(), RETRY_AFTER),
+        (error @ UpstreamError::TimedOut(_), None) => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, error.to_string())
+        }
     }
 }
 

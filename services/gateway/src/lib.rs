@@ -3,7 +3,7 @@
 //! What it adds is protection: a limit on bodies and on requests in flight, time-outs, and an answer that says what
 //! happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
 //!
-//! - [`http`]: the routes. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: its settings.
+//! - [`http`]: the routes. `access`: a line for each request. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: its settings.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use chassis::{
     shutdown::{Stop, trigger},
 };
 
+mod access;
 pub mod http;
 mod relay;
 pub mod settings;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::timeline::Entry;
+use crate::timeline::TimelineEntry;
 
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Order {
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// Entries of its timeline that are not saved yet, oldest first.
-    pub unsaved: Vec<Entry>,
+    pub unsaved: Vec<TimelineEntry>,
     /// It has ended, and that is not saved yet.
     pub ended: bool,
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     domain::{self, Order, Refusal},
     metrics, store,
-    timeline::Entry,
+    timeline::TimelineEntry,
 };
 
 /// Handles what the payments and the delivery services say.
@@ -62,7 +62,7 @@ impl Handler for Orders {
         let said = outcome.event.map(|event| events::caused(body, event));
         let mut order = outcome.order;
         for envelope in std::iter::once(&body.envelope).chain(&said) {
-            order.unsaved.push(Entry::new(envelope, attempt.now, order.version));
+            order.unsaved.push(TimelineEntry::new(envelope, attempt.now, order.version));
         }
         let emit = said.iter().map(|said| events::emit(said, body.traceparent.as_deref())).collect();
         Ok(Decision { state: Change::Save(order), emit })

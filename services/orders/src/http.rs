@@ -6,7 +6,7 @@ use actors::connection::{Connection, Limits, Trouble};
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,7 +20,8 @@ use uuid::Uuid;
 
 use crate::{
     domain::Status,
-    intake::{Door, Refusal},
+    idempotency::{Key, REPLAYED},
+    intake::{Door, Placed, Refusal},
     request::Request,
     store::{self, View},
 };
@@ -59,21 +60,33 @@ struct Accepted {
 async fn place(
     State(api): State<Api>,
     correlation: Correlation,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
+    let key = Key::of(&headers, &body)?;
     let request = Request::parse(&body, api.test_tokens)?;
-    let order_id = api.door.place(request, correlation).await?;
+    // The first answer again, whatever has become of the order meanwhile.
+    let Placed { order_id, replayed } = api.door.place(request, key, correlation).await?;
     let mut response =
         (StatusCode::ACCEPTED, Json(Accepted { order_id, status: Status::Pending })).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/orders/{order_id}")) {
         response.headers_mut().insert(header::LOCATION, location);
+    }
+    if replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::unavailable(refusal.to_string(), RETRY_AFTER)
+        let said = refusal.to_string();
+        match refusal {
+            Refusal::Busy(_) | Refusal::Unavailable => Self::unavailable(said, RETRY_AFTER),
+            // Whoever is told to come back would place it twice.
+            Refusal::Unknown(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, said),
+            Refusal::KeyReused => Self::invalid("Idempotency-Key", said),
+        }
     }
 }
 
@@ -102,6 +115,7 @@ struct Listing {
 }
 
 async fn list(State(api): State<Api>, params: Params) -> Result<Json<Listing>, Problem> {
+    params.only(&["status", "limit", "after"])?;
     let status: Option<String> = params.read("status", "a text")?;
     let status = status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
     let limit =

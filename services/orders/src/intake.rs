@@ -22,10 +22,11 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    idempotency::{Claimed, Key, claims},
     metrics,
     request::Request,
-    store::{self, NewOrder},
-    timeline::Entry,
+    store::{self, NewOrder, keys},
+    timeline::TimelineEntry,
 };
 
 /// Requests that may wait.
@@ -51,8 +52,25 @@ pub enum Refusal {
     #[error("the order could not be stored, nothing was done")]
     Unavailable,
     /// It may have been taken.
-    #[error("it is not known whether order {0} was taken: ask for it before placing it again")]
+    #[error(
+        "it is not known whether order {0} was taken: look at /orders/{0} before you place it again, or send it again with the \
+         Idempotency-Key it had"
+    )]
     Unknown(Uuid),
+    /// Its key came with another body before; nothing was done.
+    #[error(
+        "came with another body before, and stands for what was asked for then: another request needs another key"
+    )]
+    KeyReused,
+}
+
+/// An order that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its id.
+    pub order_id: Uuid,
+    /// It was placed by an earlier request with the same key.
+    pub replayed: bool,
 }
 
 /// One request on its way.
@@ -62,8 +80,10 @@ pub struct Job {
     pub order: NewOrder,
     /// What to publish.
     pub emit: Emit,
+    /// By which it is known when it is sent again.
+    pub key: Option<Key>,
     /// Whom to tell.
-    pub reply: oneshot::Sender<Result<(), Refusal>>,
+    pub reply: oneshot::Sender<Result<Placed, Refusal>>,
 }
 
 /// Where requests come in. Cheap to clone.
@@ -77,20 +97,25 @@ pub fn door(capacity: usize) -> (Door, mpsc::Receiver<Job>) {
 }
 
 impl Door {
-    /// Takes an order in: returns its id once it is durable.
+    /// Takes an order in: answers once it is durable. Of requests with one key there is one order.
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn place(&self, request: Request, correlation: Correlation) -> Result<Uuid, Refusal> {
+    pub async fn place(
+        &self,
+        request: Request,
+        key: Option<Key>,
+        correlation: Correlation,
+    ) -> Result<Placed, Refusal> {
         let id = Uuid::now_v7();
         let (order, emit) = created(id, Uuid::now_v7(), Utc::now(), request, correlation);
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(Job { order, emit, reply }).map_err(|error| match error {
+        self.0.try_send(Job { order, emit, key, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Busy("too many orders are waiting to be stored"),
             mpsc::error::TrySendError::Closed(_) => Refusal::Busy("this instance is shutting down"),
         })?;
         match timeout(ANSWER_LIMIT, answer).await {
-            Ok(Ok(answer)) => answer.map(|()| id),
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::Unknown(id)),
         }
     }
@@ -128,7 +153,7 @@ fn created(
         payment_token: request.payment_token,
         correlation_id: by.id,
         created_at: now,
-        created: Entry::new(&envelope, now, 1),
+        created: TimelineEntry::new(&envelope, now, 1),
     };
     (order, events::emit(&envelope, Some(&by.traceparent)))
 }
@@ -220,18 +245,23 @@ impl Intake {
         } else {
             self.place(&jobs).await
         };
-        let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        let accepted =
+            answers.iter().filter(|answer| matches!(answer, Ok(placed) if !placed.replayed)).count();
         ::metrics::counter!(metrics::CREATED).increment(accepted as u64);
         for (job, answer) in jobs.into_iter().zip(answers) {
-            // Whoever hung up meanwhile finds the order by its correlation id.
+            if let Ok(Placed { order_id, replayed: false }) = answer {
+                tracing::info!(%order_id, correlation_id = job.order.correlation_id, "order placed");
+            }
+            // Whoever hung up meanwhile finds the order by its key.
             let _gone = job.reply.send(answer);
         }
     }
 
     /// One answer for each job.
-    async fn place(&mut self, jobs: &[Job]) -> Vec<Result<(), Refusal>> {
-        let mut failed = match self.commit(jobs).await {
-            Ok(()) => return vec![Ok(()); jobs.len()],
+    async fn place(&mut self, jobs: &[Job]) -> Vec<Result<Placed, Refusal>> {
+        let mut claims = Vec::new();
+        let mut failed = match self.commit(jobs, &mut claims).await {
+            Ok(()) => return answers(jobs, &claims, |_| Ok(())),
             Err(failed) => failed,
         };
         if matches!(failed, Failed::Fenced) {
@@ -239,8 +269,8 @@ impl Intake {
             failed = match OutboxWriter::open(self.pool.clone(), self.publisher.clone(), LANE_PREFIX).await {
                 Ok(writer) => {
                     self.writer = writer;
-                    match self.commit(jobs).await {
-                        Ok(()) => return vec![Ok(()); jobs.len()],
+                    match self.commit(jobs, &mut claims).await {
+                        Ok(()) => return answers(jobs, &claims, |_| Ok(())),
                         Err(failed) => failed,
                     }
                 }
@@ -249,30 +279,34 @@ impl Intake {
         }
         tracing::error!(error = %failed, orders = jobs.len(), "orders could not be stored");
         match failed {
-            Failed::Unknown(_) => self.find_out(jobs).await,
+            Failed::Unknown(_) => self.find_out(jobs, &claims).await,
             Failed::Fenced | Failed::RolledBack(_) => vec![Err(Refusal::Unavailable); jobs.len()],
         }
     }
 
-    async fn commit(&mut self, jobs: &[Job]) -> Result<(), Failed> {
+    /// `claims` is what becomes of each, as far as it got.
+    async fn commit(&mut self, jobs: &[Job], claims: &mut Vec<Claimed>) -> Result<(), Failed> {
+        claims.clear();
         if self.unsure {
             self.writer.resync().await.map_err(Failed::RolledBack)?;
             self.unsure = false;
         }
         let connection = Connection::get(&self.pool).await;
         let mut connection = connection.map_err(|trouble| Failed::RolledBack(trouble.cause()))?;
-        let ended = Limits::default().within(transact(connection.begin(), &mut self.writer, jobs)).await;
+        let ended =
+            Limits::default().within(transact(connection.begin(), &mut self.writer, jobs, claims)).await;
         let ended = ended.unwrap_or_else(|trouble| Err(Failed::Unknown(trouble.cause())));
         connection.settle(&ended);
         self.unsure |= matches!(ended, Err(Failed::Unknown(_)));
-        let written = ended?;
-        self.writer.publish(written);
+        if let Some(written) = ended? {
+            self.writer.publish(written);
+        }
         ::metrics::counter!(metrics::INTAKE_BATCHES).increment(1);
         Ok(())
     }
 
     /// After a commit that was not answered: which orders are there?
-    async fn find_out(&mut self, jobs: &[Job]) -> Vec<Result<(), Refusal>> {
+    async fn find_out(&mut self, jobs: &[Job], claims: &[Claimed]) -> Vec<Result<Placed, Refusal>> {
         let ids: Vec<Uuid> = jobs.iter().map(|job| job.order.order_id).collect();
         let started = Instant::now();
         loop {
@@ -284,12 +318,13 @@ impl Intake {
                         of = ids.len(),
                         "outcome of the commit found out"
                     );
-                    let answer = |id| if found.contains(id) { Ok(()) } else { Err(Refusal::Unavailable) };
-                    return ids.iter().map(answer).collect();
+                    return answers(jobs, claims, |id| {
+                        if found.contains(&id) { Ok(()) } else { Err(Refusal::Unavailable) }
+                    });
                 }
                 Err(cause) if started.elapsed() > FIND_OUT_LIMIT => {
                     tracing::error!(error = %cause, "outcome of the commit not found out in time");
-                    return ids.into_iter().map(|id| Err(Refusal::Unknown(id))).collect();
+                    return answers(jobs, claims, |id| Err(Refusal::Unknown(id)));
                 }
                 Err(_) => sleep(Duration::from_millis(200)).await,
             }
@@ -307,20 +342,60 @@ impl Intake {
     }
 }
 
-async fn transact(client: &mut Client, writer: &mut OutboxWriter, jobs: &[Job]) -> Result<Written, Failed> {
+/// The answers to jobs of these claims, where `of_new` says what became of an order that was to be new. Of jobs whose claims were not
+/// found out any more nothing was known before.
+fn answers(
+    jobs: &[Job],
+    claims: &[Claimed],
+    of_new: impl Fn(Uuid) -> Result<(), Refusal>,
+) -> Vec<Result<Placed, Refusal>> {
+    let id = |at: usize| jobs[at].order.order_id;
+    let answer = |at: usize| match claims.get(at).copied().unwrap_or(Claimed::New) {
+        Claimed::New => of_new(id(at)).map(|()| Placed { order_id: id(at), replayed: false }),
+        Claimed::Like(first) => of_new(id(first)).map(|()| Placed { order_id: id(first), replayed: true }),
+        Claimed::Before(order_id) => Ok(Placed { order_id, replayed: true }),
+        Claimed::Reused => Err(Refusal::KeyReused),
+    };
+    (0..jobs.len()).map(answer).collect()
+}
+
+/// Nothing is written where nothing is new.
+async fn transact(
+    client: &mut Client,
+    writer: &mut OutboxWriter,
+    jobs: &[Job],
+    known: &mut Vec<Claimed>,
+) -> Result<Option<Written>, Failed> {
     let tx = client.transaction().await.map_err(rolled_back)?;
-    let orders: Vec<&NewOrder> = jobs.iter().map(|job| &job.order).collect();
-    // One round trip: the server runs one after the other.
+    let keyed: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| Some((job.key.as_ref()?, job.order.order_id, job.order.created_at)))
+        .collect();
+    let requests: Vec<_> = jobs.iter().map(|job| (job.order.order_id, job.key.as_ref())).collect();
+    // One round trip where there are no keys: the server runs one after the other.
     let limits = Limits::default().set();
-    tokio::try_join!(biased; tx.batch_execute(&limits), store::insert(&tx, &orders)).map_err(rolled_back)?;
-    let emits = jobs.iter().map(|job| job.emit.clone()).collect();
+    let placing = async {
+        *known = claims(&requests, &keys::claim(&tx, &keyed).await?);
+        let new = jobs.iter().zip(&*known).filter(|(_, claim)| **claim == Claimed::New).map(|(job, _)| job);
+        let new: Vec<&Job> = new.collect();
+        if !new.is_empty() {
+            store::insert(&tx, &new.iter().map(|job| &job.order).collect::<Vec<_>>()).await?;
+        }
+        Ok(new)
+    };
+    let ((), new) = tokio::try_join!(biased; tx.batch_execute(&limits), placing).map_err(rolled_back)?;
+    if new.is_empty() {
+        tx.rollback().await.map_err(rolled_back)?;
+        return Ok(None);
+    }
+    let emits = new.iter().map(|job| job.emit.clone()).collect();
     let written = writer.write(&tx, emits).await.map_err(|error| match error {
         WriteError::Fenced => Failed::Fenced,
         WriteError::TooLarge { .. } => Failed::RolledBack(Cause::from_error("too-large", &error)),
         WriteError::Postgres(error) => rolled_back(error),
     })?;
     tx.commit().await.map_err(|error| Failed::Unknown(Cause::from_error("commit", &error)))?;
-    Ok(written)
+    Ok(Some(written))
 }
 
 fn rolled_back(error: tokio_postgres::Error) -> Failed {

@@ -2,13 +2,17 @@
 //!
 //! - [`domain`]: what an order is and what becomes of it, pure. [`request`]: what a customer may ask for.
 //! - [`handler`]: joins what payments and delivery say to the domain. [`http`]: the routes.
+//! - [`idempotency`]: requests that are sent again.
 //! - [`intake`]: commits the orders that come in, together, with the events that announce them.
+//! - [`housekeeping`]: what keeps the tables small.
 //! - [`store`]: all SQL. [`timeline`]: what it remembers of an order's events.
 //! - [`settings`]: its settings. [`metrics`]: what it measures.
 
 pub mod domain;
 pub mod handler;
+pub mod housekeeping;
 pub mod http;
+pub mod idempotency;
 pub mod intake;
 pub mod metrics;
 pub mod request;
@@ -72,6 +76,8 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     let (close_intake, closing) = trigger();
     let intake = tokio::spawn(intake.run(closing, INTAKE_LIMIT));
     service.health.task("the intake", intake.abort_handle());
+    let forgetting = tokio::spawn(housekeeping::forget_keys(service.pools.housekeeping.clone()));
+    service.health.task("the forgetting of old keys", forgetting.abort_handle());
 
     let api = Api { door, pool: service.pools.reads.clone(), test_tokens: settings.common.test_tokens };
     let limits = settings.common.http.limits().within_descriptors(1);

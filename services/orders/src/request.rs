@@ -13,6 +13,10 @@ pub const DEFAULT_CUSTOMER: &str = "guest";
 /// Payment tokens that begin so force a path through the simulation.
 pub const TEST_TOKEN_PREFIX: &str = "tok_";
 
+/// All that a request may say.
+const FIELDS: [&str; 5] = ["item", "quantity", "amount_cents", "customer_id", "payment_token"];
+/// Characters of a field's name that are said again.
+const MAX_NAME: usize = 64;
 const MAX_ITEM: usize = 200;
 const MAX_QUANTITY: i64 = 1_000;
 const MAX_AMOUNT_CENTS: i64 = 100_000_000;
@@ -60,7 +64,9 @@ impl Request {
     }
 
     fn of(fields: &Map<String, Value>, test_tokens: bool) -> Result<Self, Problem> {
-        let mut wrong = Vec::new();
+        // What is misspelt would be left out in silence.
+        let unknown = fields.keys().filter(|name| !FIELDS.contains(&name.as_str()));
+        let mut wrong: Vec<FieldError> = unknown.map(|name| no_field(name)).collect();
         let item = required("item", text(fields, "item", MAX_ITEM)).map_err(|error| wrong.push(error));
         let quantity = integer(fields, "quantity", 1, MAX_QUANTITY).map_err(|error| wrong.push(error));
         let amount_cents =
@@ -72,6 +78,9 @@ impl Request {
         else {
             return Err(Problem::invalid_fields(wrong));
         };
+        if !wrong.is_empty() {
+            return Err(Problem::invalid_fields(wrong));
+        }
         let quantity = quantity.unwrap_or(1);
         Ok(Self {
             item,
@@ -80,6 +89,14 @@ impl Request {
             customer_id: customer_id.unwrap_or_else(|| DEFAULT_CUSTOMER.to_owned()),
             payment_token,
         })
+    }
+}
+
+fn no_field(name: &str) -> FieldError {
+    let shown: String = name.chars().take(MAX_NAME).collect();
+    FieldError {
+        field: shown.into(),
+        reason: format!("is no field of an order: those are {}", FIELDS.join(", ")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! All SQL of the orders service. Every statement takes arrays and is prepared once per connection.
 
+pub mod keys;
+
 use std::collections::{HashMap, HashSet};
 
 use actors::{Cause, Loaded, Lock};
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{Courier, Facts, Order, Status},
-    timeline::Entry,
+    timeline::TimelineEntry,
 };
 
 /// An order to be inserted, PENDING at version 1.
@@ -34,7 +36,7 @@ pub struct NewOrder {
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// Its first entry: ORDER_CREATED.
-    pub created: Entry,
+    pub created: TimelineEntry,
 }
 
 const INSERT: &str = "
@@ -58,7 +60,7 @@ pub async fn insert<C: GenericClient>(client: &C, orders: &[&NewOrder]) -> Resul
         orders.iter().map(|order| i32::try_from(order.quantity).unwrap_or(i32::MAX)).collect();
     let amounts: Vec<i64> = orders.iter().map(|order| order.amount_cents).collect();
     let tokens: Vec<Option<&str>> = orders.iter().map(|order| order.payment_token.as_deref()).collect();
-    let created: Vec<Json<&Entry>> = orders.iter().map(|order| Json(&order.created)).collect();
+    let created: Vec<Json<&TimelineEntry>> = orders.iter().map(|order| Json(&order.created)).collect();
     let times: Vec<DateTime<Utc>> = orders.iter().map(|order| order.created_at).collect();
     let statement = client.prepare_cached(INSERT).await?;
     client
@@ -190,7 +192,7 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
     let couriers: Vec<Option<&str>> = facts().map(|f| f.courier.as_ref().map(|c| c.name.as_str())).collect();
     let delivery_failed: Vec<Option<&str>> = facts().map(|facts| facts.delivery_failed.as_deref()).collect();
     let refunded: Vec<Option<i64>> = facts().map(|facts| facts.refunded).collect();
-    let news: Vec<Json<&[Entry]>> = orders().map(|order| Json(&order.unsaved[..])).collect();
+    let news: Vec<Json<&[TimelineEntry]>> = orders().map(|order| Json(&order.unsaved[..])).collect();
     let updated = |order: &Order| order.unsaved.last().map_or(order.created_at, |entry| entry.recorded_at);
     let times: Vec<DateTime<Utc>> = orders().map(updated).collect();
     let statement = client.prepare_cached(SAVE).await?;

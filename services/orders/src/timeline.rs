@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// One event of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub struct TimelineEntry {
     /// The event.
     pub event_id: Uuid,
     /// Its type.
@@ -25,7 +25,7 @@ pub struct Entry {
     pub order_version: i64,
 }
 
-impl Entry {
+impl TimelineEntry {
     /// Of an event, received or emitted at `recorded_at`, which left the order at `order_version`.
     pub fn new(envelope: &Envelope, recorded_at: DateTime<Utc>, order_version: i64) -> Self {
         let topic = envelope.event.topic();

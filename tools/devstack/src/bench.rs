@@ -142,14 +142,14 @@ fn milliseconds(latencies: &Histogram<u64>, share: f64) -> f64 {
     Duration::from_micros(latencies.value_at_quantile(share)).as_secs_f64() * 1e3
 }
 
-/// Places orders over so many connections; when each was posted.
+/// Places orders over so many connections, each with a key by which it could be sent again; when each was posted.
 async fn place(gateway: &Gateway, orders: usize, connections: usize) -> Result<Posted> {
     let next = AtomicUsize::new(0);
     let placing = (0..connections).map(|_| async {
         let mut placed = Vec::new();
         while next.fetch_add(1, Ordering::Relaxed) < orders {
             let posted = SystemTime::now();
-            placed.push((gateway.place("tok_ok", 1_000).await?, posted));
+            placed.push((gateway.place_keyed("tok_ok", 1_000).await?, posted));
         }
         anyhow::Ok(placed)
     });

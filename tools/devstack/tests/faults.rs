@@ -1,5 +1,7 @@
 //! A server or a service goes away under load. Every order ends, no order is charged twice, every offset is accounted for.
 
+#[path = "faults/again.rs"]
+mod again;
 #[path = "faults/load.rs"]
 mod load;
 #[path = "faults/outages.rs"]

@@ -9,11 +9,26 @@ use axum::{
 
 use crate::problem::Problem;
 
+/// Characters of a parameter's name that are said again.
+const MAX_NAME: usize = 64;
+
 /// The parameters of a request, as they were sent.
 #[derive(Clone, Debug, Default)]
 pub struct Params(Vec<(String, String)>);
 
 impl Params {
+    /// There is none but these: one that is misspelt would be left out in silence.
+    ///
+    /// # Errors
+    /// 400 for any other.
+    pub fn only(&self, names: &[&str]) -> Result<(), Problem> {
+        let unknown = self.0.iter().find(|(name, _)| !names.contains(&name.as_str()));
+        let Some((name, _)) = unknown else { return Ok(()) };
+        let shown: String = name.chars().take(MAX_NAME).collect();
+        let reason = format!("is no parameter here: those are {}", names.join(", "));
+        Err(Problem::of_field(StatusCode::BAD_REQUEST, shown, reason))
+    }
+
     /// What `name` says, if it is there.
     ///
     /// # Errors

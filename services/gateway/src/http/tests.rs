@@ -99,9 +99,47 @@ async fn orders_that_cannot_be_reached_are_a_503() {
 async fn orders_that_do_not_answer_are_a_504_that_promises_nothing() {
     let orders = Router::new().route("/orders", post(std::future::pending::<&'static str>));
     let (address, _stop) = fake(orders).await;
-    let (status, _, body) = send(edge(address, &["--response-timeout-ms", "50"]), place_order("")).await;
-    assert_eq!(status, 504);
+    let (status, headers, body) =
+        send(edge(address, &["--response-timeout-ms", "50"]), place_order("")).await;
+    assert_eq!((status, headers.contains_key("retry-after")), (504, false));
     assert!(body["detail"].as_str().is_some_and(|detail| detail.contains("not known")), "{body}");
+}
+
+/// Which need not be the client's own: it is told what it was.
+#[tokio::test]
+async fn a_request_whose_outcome_is_not_known_can_be_sent_again_by_its_key() {
+    let keys = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = keys.clone();
+    let orders = Router::new().route(
+        "/orders",
+        post(async move |headers: HeaderMap| {
+            let key = |value: &HeaderValue| value.to_str().expect("ASCII").to_owned();
+            let given: Vec<_> = headers.get_all("idempotency-key").iter().map(key).collect();
+            seen.lock().expect("not poisoned").push(given);
+            std::future::pending::<&'static str>().await
+        }),
+    );
+    let (address, _stop) = fake(orders).await;
+    let app = edge(address, &["--response-timeout-ms", "200"]);
+    let (status, _, body) = send(app.clone(), place_order("")).await;
+    let mut own = place_order("");
+    own.headers_mut().insert("idempotency-key", HeaderValue::from_static("mine"));
+    let (_, _, with_own) = send(app.clone(), own).await;
+    let mut twice = place_order("");
+    for key in ["one", "two"] {
+        twice.headers_mut().append("idempotency-key", HeaderValue::from_static(key));
+    }
+    send(app, twice).await;
+    let keys = keys.lock().expect("not poisoned").clone();
+    let [made, mine, both] = &keys[..] else { panic!("{keys:?}") };
+    assert_eq!(
+        (status, made.len(), mine, both),
+        (504, 1, &vec!["mine".into()], &vec!["one".into(), "two".into()])
+    );
+    for (body, key) in [(body, &made[0]), (with_own, &mine[0])] {
+        let said = body["detail"].as_str().expect("a text");
+        assert!(said.contains(&format!("`Idempotency-Key: {key}`")), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -170,4 +208,41 @@ async fn a_place_is_taken_before_the_body_is_read() {
     slow.abort();
     assert!(slow.await.expect_err("given up").is_cancelled());
     assert_eq!(send(app, place_order("")).await.0, 200);
+}
+
+#[tokio::test]
+async fn every_request_is_one_line_under_its_correlation_id() {
+    let (address, _stop) =
+        fake(Router::new().route("/orders/{id}", get(async || axum::Json(json!({}))))).await;
+    let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let to = written.clone();
+    let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Written(to.clone()));
+    let listening = tracing::subscriber::set_default(lines.finish());
+    let get = |path: &str| {
+        Request::get(path).header("x-correlation-id", "c-5").body(RequestBody::empty()).expect("valid")
+    };
+    send(edge(address, &[]), get("/orders/secret?token=secret")).await;
+    send(edge(address, &[]), get("/secret")).await;
+    drop(listening);
+    let text = String::from_utf8(written.lock().expect("not poisoned").clone()).expect("UTF-8");
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("answered")).collect();
+    let [order, nothing] = lines[..] else { panic!("{text}") };
+    for said in ["method=\"GET\"", "route=\"/orders/{id}\"", "status=200", "ms=", "correlation_id=\"c-5\""] {
+        assert!(order.contains(said), "{said}: {order}");
+    }
+    assert!(nothing.contains("route=\"none\" status=404") && !text.contains("secret"), "{text}");
+}
+
+/// Takes lines of the log.
+struct Written(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

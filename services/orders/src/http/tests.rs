@@ -41,11 +41,13 @@ async fn an_order_is_accepted_once_it_is_stored() {
     let intake = tokio::spawn(async move {
         let job = jobs.recv().await.expect("a job");
         let order = job.order.clone();
-        job.reply.send(Ok(())).expect("somebody waits");
+        let placed = Placed { order_id: order.order_id, replayed: false };
+        job.reply.send(Ok(placed)).expect("somebody waits");
         order
     });
     let body = r#"{"item":"soup","quantity":2,"payment_token":"tok_ok"}"#;
     let (status, headers, body) = send(app, post_order(body)).await;
+    assert!(!headers.contains_key("idempotent-replayed"));
     let order = intake.await.expect("no panic");
     assert_eq!(status, 202);
     assert_eq!(body, json!({"order_id": order.order_id, "status": "PENDING"}));
@@ -55,8 +57,53 @@ async fn an_order_is_accepted_once_it_is_stored() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_sent_before_gets_its_answer_again_and_says_so() {
+    let (app, mut jobs) = trial(false);
+    let placed = Placed { order_id: Uuid::from_u128(7), replayed: true };
+    let intake = tokio::spawn(async move {
+        let job = jobs.recv().await.expect("a job");
+        job.reply.send(Ok(placed)).expect("somebody waits");
+        job.key
+    });
+    let mut request = post_order("");
+    request.headers_mut().insert("idempotency-key", HeaderValue::from_static("k-1"));
+    let (status, headers, body) = send(app, request).await;
+    let key = intake.await.expect("no panic").expect("it has one");
+    assert_eq!((status, key.key.as_str(), key.subject.as_str()), (StatusCode::ACCEPTED, "k-1", ""));
+    assert_eq!(body, json!({"order_id": placed.order_id, "status": "PENDING"}));
+    assert_eq!(headers["idempotent-replayed"], "true");
+    assert_eq!(headers["location"], format!("/orders/{}", placed.order_id).as_str());
+}
+
+#[tokio::test]
+async fn who_must_not_just_try_again_is_told_no_time_to_retry() {
+    let unknown = Refusal::Unknown(Uuid::from_u128(1));
+    for (refusal, expected) in [(unknown, 500), (Refusal::KeyReused, 422)] {
+        let (app, mut jobs) = trial(false);
+        let answer = refusal.clone();
+        let intake = tokio::spawn(async move {
+            jobs.recv().await.expect("a job").reply.send(Err(answer)).expect("somebody waits");
+        });
+        let (status, headers, body) = send(app, post_order("")).await;
+        intake.await.expect("no panic");
+        assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (expected, false));
+        assert!(body["detail"].as_str().expect("a text").contains(&refusal.to_string()), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused_before_the_body_is_looked_at() {
+    let (app, mut jobs) = trial(false);
+    let mut request = post_order("not json");
+    request.headers_mut().insert("idempotency-key", HeaderValue::from_static("a b"));
+    let (status, _, body) = send(app, request).await;
+    assert_eq!((status.as_u16(), &body["errors"][0]["field"]), (400, &json!("Idempotency-Key")));
+    assert!(jobs.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_refusal_is_a_problem_with_a_time_to_retry() {
-    for refusal in [Refusal::Busy("full"), Refusal::Unavailable, Refusal::Unknown(Uuid::from_u128(1))] {
+    for refusal in [Refusal::Busy("full"), Refusal::Unavailable] {
         let (app, mut jobs) = trial(false);
         let answer = refusal.clone();
         let intake = tokio::spawn(async move {
@@ -100,6 +147,7 @@ async fn what_cannot_be_asked_for_is_said_to_be_so() {
         ("/orders?limit=0", 422),
         ("/orders?limit=501", 422),
         ("/orders?after=x", 400),
+        ("/orders?state=PENDING", 400),
         ("/nowhere", 404),
     ] {
         let (app, _jobs) = trial(false);
@@ -110,9 +158,13 @@ async fn what_cannot_be_asked_for_is_said_to_be_so() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_query_is_told_by_the_name_of_its_parameter() {
-    for (query, field) in
-        [("after=zzz", "after"), ("after=", "after"), ("limit=many", "limit"), ("limit=1&limit=2", "limit")]
-    {
+    for (query, field) in [
+        ("after=zzz", "after"),
+        ("after=", "after"),
+        ("limit=many", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("page=3", "page"),
+    ] {
         let (app, _jobs) = trial(false);
         let (status, headers, body) = send(app, get_path(&format!("/orders?{query}"))).await;
         assert_eq!(

@@ -24,7 +24,21 @@ fn nothing_at_all_orders_a_default() {
     for body in ["", " \n"] {
         assert_eq!(parse(body), Ok(default.clone()));
     }
-    assert_eq!(parse(&format!(r#"{{"item":"{DEFAULT_ITEM}","quantity":null,"extra":1}}"#)), Ok(default));
+    assert_eq!(parse(&format!(r#"{{"item":"{DEFAULT_ITEM}","quantity":null}}"#)), Ok(default));
+}
+
+#[test]
+fn what_is_no_field_is_refused_by_its_name_beside_all_else_that_is_wrong() {
+    assert_eq!(refused(r#"{"item":"soup","quantitty":1}"#), "quantitty");
+    let problem = parse(r#"{"item":"soup","quantity":0,"constructor":1,"":2}"#).expect_err("three");
+    let mut fields: Vec<_> = problem.errors.iter().map(|error| &*error.field).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["", "constructor", "quantity"]);
+    let long = format!(r#"{{"item":"soup","{}":1}}"#, "é".repeat(1_000));
+    assert_eq!(refused(&long), "é".repeat(64));
+    let many: Vec<String> = (0..1_000).map(|n| format!(r#""f{n}":1"#)).collect();
+    let problem = parse(&format!("{{{}}}", many.join(","))).expect_err("a thousand");
+    assert!(problem.errors.len() <= 16, "{}", problem.errors.len());
 }
 
 #[test]

@@ -73,6 +73,7 @@ async fn cut_connections_lose_nothing_that_was_accepted() {
                 Ok(id) => accepted.push(id),
                 Err(Refusal::Unknown(id)) => unknown.push(id),
                 Err(Refusal::Unavailable | Refusal::Busy(_)) => refused += 1,
+                Err(refusal @ Refusal::KeyReused) => panic!("{refusal}"),
             }
         }
     }

@@ -7,7 +7,8 @@ use chassis::{
 };
 use deadpool_postgres::Pool;
 use orders::{
-    intake::{self, Door, Refusal},
+    idempotency::Key,
+    intake::{self, Door, Placed, Refusal},
     request::Request,
 };
 use tokio::task::JoinHandle;
@@ -81,7 +82,11 @@ fn was_cut(error: &tokio_postgres::Error) -> bool {
 }
 
 pub(crate) async fn place(door: &Door) -> Result<Uuid, Refusal> {
+    place_with(door, None, br#"{"item":"soup","quantity":2}"#).await.map(|placed| placed.order_id)
+}
+
+pub(crate) async fn place_with(door: &Door, key: Option<Key>, body: &[u8]) -> Result<Placed, Refusal> {
     let correlation = Correlation { id: "c-1".into(), traceparent: "00-a-b-01".into() };
-    let request = Request::parse(br#"{"item":"soup","quantity":2}"#, false).expect("sound");
-    door.place(request, correlation).await
+    let request = Request::parse(body, false).expect("sound");
+    door.place(request, key, correlation).await
 }

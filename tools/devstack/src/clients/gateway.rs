@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Client, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use crate::clients::topics::partition_of;
 
 /// States in which nothing more happens to an order.
 pub const TERMINAL: [&str; 2] = ["COMPLETED", "CANCELLED"];
+
+/// Whoever repeats a request waits this long for each answer.
+const TRY: Duration = Duration::from_secs(3);
 
 /// The gateway, over HTTP.
 #[derive(Clone, Debug)]
@@ -81,13 +84,17 @@ impl Gateway {
 
     /// `POST /place-order` with any body.
     pub async fn post(&self, body: Vec<u8>) -> Result<Response> {
-        self.post_as(body, &Uuid::new_v4().to_string()).await
+        self.post_as(body, &Uuid::new_v4().to_string(), None).await
     }
 
-    async fn post_as(&self, body: Vec<u8>, correlation: &str) -> Result<Response> {
+    /// The same with a correlation id, and maybe an idempotency key.
+    pub async fn post_as(&self, body: Vec<u8>, correlation: &str, key: Option<&str>) -> Result<Response> {
         let request = self.http.post(format!("{}/place-order", self.url)).body(body);
-        let request =
+        let mut request =
             request.header("content-type", "application/json").header("x-correlation-id", correlation);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         request.send().await.context("POST /place-order was not answered")
     }
 
@@ -98,9 +105,19 @@ impl Gateway {
 
     /// The same with a correlation id of the caller's choice.
     pub async fn place_as(&self, token: &str, amount_cents: i64, correlation: &str) -> Result<Uuid> {
+        self.place_with(token, amount_cents, correlation, None).await
+    }
+
+    async fn place_with(
+        &self,
+        token: &str,
+        amount_cents: i64,
+        correlation: &str,
+        key: Option<&str>,
+    ) -> Result<Uuid> {
         let body =
             json!({ "item": "Margherita pizza", "amount_cents": amount_cents, "payment_token": token });
-        let answer = self.post_as(serde_json::to_vec(&body)?, correlation).await?;
+        let answer = self.post_as(serde_json::to_vec(&body)?, correlation, key).await?;
         let status = answer.status();
         let text = answer.text().await?;
         if status != reqwest::StatusCode::ACCEPTED {
@@ -110,12 +127,20 @@ impl Gateway {
         Ok(placed.order_id)
     }
 
-    /// Places an order, again and again while the platform says that it cannot take one now, up to `limit`. An order whose
-    /// answer was lost may have been placed: the next one is another.
+    /// The same with a key, sent once.
+    pub async fn place_keyed(&self, token: &str, amount_cents: i64) -> Result<Uuid> {
+        let key = Uuid::new_v4().to_string();
+        self.place_with(token, amount_cents, &key, Some(&key)).await
+    }
+
+    /// Places one order: sends it again and again, always with the same key, while the platform does not say that it has it, up to
+    /// `limit`.
     pub async fn place_eventually(&self, token: &str, amount_cents: i64, limit: Duration) -> Result<Uuid> {
-        let start = Instant::now();
+        let (start, key) = (Instant::now(), Uuid::new_v4().to_string());
         loop {
-            match self.place(token, amount_cents).await {
+            let tried = self.place_with(token, amount_cents, &key, Some(&key));
+            let answer = tokio::time::timeout(TRY, tried).await;
+            match answer.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", TRY.as_secs()))) {
                 Ok(id) => return Ok(id),
                 Err(error) if start.elapsed() > limit => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

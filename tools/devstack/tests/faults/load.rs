@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     env,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -52,16 +52,38 @@ pub(crate) async fn under_load(
     trial: &mut Trial,
     fault: impl AsyncFnOnce(&mut Stack) -> Result<()>,
 ) -> Result<()> {
+    under(trial, Load { orders: ORDERS, pause: Duration::ZERO, to_the_end: false }, fault).await
+}
+
+/// How orders come in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// So many at the least.
+    pub(crate) orders: usize,
+    /// Between two of a customer.
+    pub(crate) pause: Duration,
+    /// For as long as it takes to do what is done to the stack.
+    pub(crate) to_the_end: bool,
+}
+
+/// The same under such a load.
+pub(crate) async fn under(
+    trial: &mut Trial,
+    load: Load,
+    fault: impl AsyncFnOnce(&mut Stack) -> Result<()>,
+) -> Result<()> {
     let next = AtomicUsize::new(0);
     let accepted = AtomicUsize::new(0);
+    let done = AtomicBool::new(!load.to_the_end);
     let gateway = trial.gateway.clone();
     let customers = (0..CUSTOMERS).map(|_| async {
         let mut placed = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= ORDERS {
+            if number >= load.orders && done.load(Ordering::Relaxed) {
                 return anyhow::Ok(placed);
             }
+            tokio::time::sleep(load.pause).await;
             let (token, end) = MIX[number % MIX.len()];
             let cents = 100 + i64::try_from(number)?;
             placed.push((gateway.place_eventually(token, cents, SOON).await?, end));
@@ -74,6 +96,7 @@ pub(crate) async fn under_load(
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         fault(stack).await?;
+        done.store(true, Ordering::Relaxed);
         Ok(accepted.load(Ordering::Relaxed))
     };
     let (placed, during) = tokio::try_join!(try_join_all(customers), faults)?;
@@ -87,11 +110,16 @@ pub(crate) async fn under_load(
     ensure!(audit.is_clean(), "offsets have no outcome:\n{audit}");
 
     let placed: HashMap<Uuid, &str> = placed.into_iter().flatten().collect();
-    ensure!(placed.len() == ORDERS, "{} ids for {ORDERS} accepted orders", placed.len());
+    let accepted = accepted.into_inner();
+    ensure!(placed.len() == accepted, "{} ids for {accepted} accepted orders", placed.len());
     let orders = connect(trial.stack.url("ORDERS_DATABASE_URL")?).await?;
+    // Whatever answer was lost and asked for again: a conversation has one order.
+    let twice = "select count(*) - count(distinct correlation_id) from orders";
+    let twice: i64 = orders.query_one(twice, &[]).await?.get(0);
+    ensure!(twice == 0, "{twice} orders were placed once more when they were sent again");
     let ids: Vec<Uuid> = placed.keys().copied().collect();
     let rows = orders.query("select order_id, state from orders where order_id = any($1)", &[&ids]).await?;
-    ensure!(rows.len() == ORDERS, "{} of {ORDERS} accepted orders are there", rows.len());
+    ensure!(rows.len() == accepted, "{} of {accepted} accepted orders are there", rows.len());
     for row in rows {
         let (id, state): (Uuid, String) = (row.get(0), row.get(1));
         ensure!(placed.get(&id) == Some(&state.as_str()), "order {id} is {state}, not {:?}", placed.get(&id));
