@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use reqwest::{Client, Response};
 use serde::Deserialize;
 
 /// What `/readyz` says.
@@ -32,7 +33,19 @@ pub struct Condition {
 /// # Errors
 /// When it does not answer within 5 s.
 pub async fn readyz(url: &str) -> Result<Readiness> {
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-    let answer = http.get(format!("{url}/readyz")).send().await.context("/readyz does not answer")?;
-    answer.json().await.context("/readyz is not what it should be")
+    ask(url, "/readyz").await?.json().await.context("/readyz is not what it should be")
+}
+
+/// What it measures, in Prometheus' text format.
+///
+/// # Errors
+/// When it does not answer within 5 s.
+pub async fn metrics(url: &str) -> Result<String> {
+    ask(url, "/metrics").await?.text().await.context("/metrics is not what it should be")
+}
+
+async fn ask(url: &str, path: &str) -> Result<Response> {
+    let http = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+    let answer = http.get(format!("{url}{path}")).send().await;
+    answer.with_context(|| format!("{path} does not answer"))
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
@@ -146,13 +147,7 @@ pub fn client(brokers: &str) -> ClientConfig {
 
 /// A cluster id: 16 bytes in URL-safe base64 without padding.
 fn cluster_id(id: Uuid) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let digit = |bits: u128| char::from(DIGITS[usize::try_from(bits & 63).unwrap_or_default()]);
-    // 21 digits of 6 bits and one of the last 2.
-    let number = id.as_u128();
-    let mut text: String = (0..21).map(|at| digit(number >> (122 - 6 * at))).collect();
-    text.push(digit(number << 4));
-    text
+    URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 //! A plain run does one round. `REST_ROUNDS` asks for more, `REST_SEED` for others, `REST_ABSENCE` for those of one kind (frozen, killed,
 //! stopped, refused, swallowed); what fails names seed and round.
 
-#[path = "rest/proxy.rs"]
 mod proxy;
-#[path = "rest/round.rs"]
 mod round;
 
 use std::{env, time::Instant};

@@ -1,22 +1,14 @@
 //! What strangers send, and what every path of the saga ends in, over real HTTP and Kafka.
 
-#[path = "edge/audit.rs"]
 mod audit;
-#[path = "edge/damage.rs"]
 mod damage;
-#[path = "edge/doors.rs"]
 mod doors;
-#[path = "edge/drain.rs"]
 mod drain;
-#[path = "edge/http.rs"]
 mod http;
-#[path = "edge/records.rs"]
+mod metrics;
 mod records;
-#[path = "edge/requeue.rs"]
 mod requeue;
-#[path = "edge/saga.rs"]
 mod saga;
-#[path = "edge/texts.rs"]
 mod texts;
 
 use devstack::topology::Role;

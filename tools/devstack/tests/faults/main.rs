@@ -1,12 +1,8 @@
 //! A server or a service goes away under load. Every order ends, no order is charged twice, every offset is accounted for.
 
-#[path = "faults/again.rs"]
 mod again;
-#[path = "faults/load.rs"]
 mod load;
-#[path = "faults/outages.rs"]
 mod outages;
-#[path = "faults/threads.rs"]
 mod threads;
 
 use std::time::Duration;

@@ -1,0 +1,99 @@
+//! docs/metrics.md has each metric that a service shows, with its type and its labels, and none besides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use anyhow::{Context, Result, ensure};
+use devstack::{
+    clients::admin,
+    os::paths,
+    testing::{self, SOON, Trial},
+    topology::Role,
+};
+use uuid::Uuid;
+
+use crate::SETTINGS;
+
+const SERVICES: [Role; 4] = [Role::Gateway, Role::Orders, Role::Payments, Role::Delivery];
+/// Shown only while something is wrong.
+const OF_FAULTS: [&str; 1] = ["backburner_degraded"];
+
+/// A metric's type, and its labels, where it has a series.
+type Metrics = BTreeMap<String, (String, Option<BTreeSet<String>>)>;
+
+/// The rows of the document.
+fn documented() -> Result<Metrics> {
+    let text = fs::read_to_string(paths::project_root()?.join("docs/metrics.md"))?;
+    let mut metrics = Metrics::new();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, name, kind, _, labels, ..] = cells[..] else { anyhow::bail!("no row of the table: {row}") };
+        let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        let known = metrics.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), Some(labels)));
+        ensure!(known.is_none(), "{name} is there twice");
+    }
+    Ok(metrics)
+}
+
+/// What Prometheus would read in a text.
+fn shown(text: &str, metrics: &mut Metrics) -> Result<()> {
+    for line in text.lines() {
+        if let Some(typed) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = typed.split_once(' ').with_context(|| format!("no type: {line}"))?;
+            metrics.entry(name.to_owned()).or_default().0 = kind.to_owned();
+        }
+        if line.starts_with('#') || line.is_empty() {
+            continue;
+        }
+        let (series, _) = line.rsplit_once(' ').with_context(|| format!("no sample: {line}"))?;
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
+        let base = parts.into_iter().find(|base| metrics.contains_key(*base)).unwrap_or(name);
+        let (_, known) = metrics.get_mut(base).with_context(|| format!("{name} has no type"))?;
+        // No value of ours holds a quotation mark.
+        let labels = labels.split('"').step_by(2).filter_map(|text| text.strip_suffix('='));
+        let labels = labels.map(|label| label.trim_start_matches(',').to_owned());
+        known.get_or_insert_default().extend(labels.filter(|label| label != "le" && label != "quantile"));
+    }
+    Ok(())
+}
+
+async fn scraped(trial: &Trial) -> Result<Metrics> {
+    let mut metrics = Metrics::new();
+    for role in SERVICES {
+        shown(&admin::metrics(&trial.stack.admin_url(role, 1)?).await?, &mut metrics)?;
+    }
+    Ok(metrics)
+}
+
+#[test]
+fn every_metric_that_is_shown_is_in_the_document_and_no_other() -> Result<()> {
+    testing::run(SETTINGS, async |trial| {
+        // Something of each kind: charged, declined, refunded, tried again, dead.
+        for (token, end) in [
+            ("tok_ok", "COMPLETED"),
+            ("tok_declined", "CANCELLED"),
+            ("tok_no_courier", "CANCELLED"),
+            ("tok_flaky_1", "COMPLETED"),
+        ] {
+            let order = trial.gateway.place(token, 1_000).await?;
+            trial.gateway.until(order, end, SOON).await?;
+        }
+        let key = format!("edge-{}", Uuid::new_v4());
+        trial.publish("orders", &key, Some(b"no json")).await?;
+        trial.dead("payments-service", &key).await?;
+        let (documented, shown) = (documented()?, scraped(trial).await?);
+        for (name, found) in &shown {
+            let expected =
+                documented.get(name).with_context(|| format!("{name} is not in docs/metrics.md"))?;
+            let alike = expected.0 == found.0 && (found.1.is_none() || expected.1 == found.1);
+            ensure!(alike, "{name} is {found:?}, documented as {expected:?}");
+        }
+        let missing = documented.keys().filter(|name| !shown.contains_key(*name));
+        let missing: Vec<_> = missing.filter(|name| !OF_FAULTS.contains(&name.as_str())).collect();
+        ensure!(missing.is_empty(), "no service shows {missing:?}");
+        Ok(())
+    })
+}
