@@ -11,7 +11,7 @@ use axum::{
         uri::PathAndQuery,
     },
     middleware,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytes::Bytes;
@@ -97,8 +97,20 @@ async fn place(
         let key = HeaderValue::from_str(&Uuid::new_v4().to_string());
         headers.extend(key.ok().map(|key| (IDEMPOTENCY_KEY, key)));
     }
-    forward(&edge, place, Method::POST, PathAndQuery::from_static("/orders"), &correlation, &headers, body)
-        .await
+    let key = headers.get(IDEMPOTENCY_KEY).cloned();
+    let answer = forward(
+        &edge,
+        place,
+        Method::POST,
+        PathAndQuery::from_static("/orders"),
+        &correlation,
+        &headers,
+        body,
+    );
+    let mut answer = answer.await.into_response();
+    // Whatever the answer is: with it the request can be sent again.
+    answer.headers_mut().extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
+    Ok(answer)
 }
 
 async fn pass(
@@ -152,7 +164,7 @@ fn problem(error: UpstreamError, key: Option<&HeaderValue>) -> Problem {
     tracing::warn!(%error, source, "no answer from orders");
     match (error, key.and_then(|key| key.to_str().ok())) {
         (error @ UpstreamError::Unreachable(_), _) => {
-            Problem::unavailable(format!("{error}, nothing was done: try again"), RETRY_AFTER)
+            Problem::unavailable(format!("{error}, nothing was done by this request: try again"), RETRY_AFTER)
         }
         // No time to retry is named: whoever did just that, without the key, would order twice.
         (error, Some(key)) => {

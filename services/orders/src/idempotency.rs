@@ -77,8 +77,9 @@ pub enum Claimed {
     Like(usize),
     /// It was sent before, and has placed this order.
     Before(Uuid),
-    /// Its key has come with another body.
-    Reused,
+    /// Its key has come with another body: that of the request at this place in the batch, which may yet come to nothing, or of one
+    /// that was there.
+    Reused(Option<usize>),
 }
 
 /// What becomes of each request, given with the id its order would have and its key: `held` has what every key stands for now,
@@ -89,7 +90,9 @@ pub fn claims(requests: &[(Uuid, Option<&Key>)], held: &HashMap<(String, String)
         let held = key.and_then(|key| Some((key, held.get(&(key.subject.clone(), key.key.clone()))?)));
         match held {
             None => Claimed::New,
-            Some((key, held)) if held.body != key.body => Claimed::Reused,
+            Some((key, held)) if held.body != key.body => {
+                Claimed::Reused(places.get(&held.order_id).copied())
+            }
             Some((_, held)) if held.order_id == *id => Claimed::New,
             Some((_, held)) => match places.get(&held.order_id) {
                 Some(at) => Claimed::Like(*at),

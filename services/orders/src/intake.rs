@@ -49,12 +49,12 @@ pub enum Refusal {
     #[error("{0}")]
     Busy(&'static str),
     /// The database cannot be used; nothing was done.
-    #[error("the order could not be stored, nothing was done")]
+    #[error("the order could not be stored, this request has done nothing")]
     Unavailable,
     /// It may have been taken.
     #[error(
-        "it is not known whether order {0} was taken: look at /orders/{0} before you place it again, or send it again with the \
-         Idempotency-Key it had"
+        "it is not known whether the order was taken, as {0} if it was sent for the first time: send it again with its \
+         Idempotency-Key, which is in the answer's header; with another key it may be placed twice"
     )]
     Unknown(Uuid),
     /// Its key came with another body before; nothing was done.
@@ -354,7 +354,9 @@ fn answers(
         Claimed::New => of_new(id(at)).map(|()| Placed { order_id: id(at), replayed: false }),
         Claimed::Like(first) => of_new(id(first)).map(|()| Placed { order_id: id(first), replayed: true }),
         Claimed::Before(order_id) => Ok(Placed { order_id, replayed: true }),
-        Claimed::Reused => Err(Refusal::KeyReused),
+        Claimed::Reused(holder) => {
+            holder.map_or(Ok(()), |first| of_new(id(first))).and(Err(Refusal::KeyReused))
+        }
     };
     (0..jobs.len()).map(answer).collect()
 }

@@ -50,7 +50,7 @@ fn each_request_has_one_fate() {
         Claimed::New,
         Claimed::New,
         Claimed::Like(1),
-        Claimed::Reused,
+        Claimed::Reused(Some(1)),
         Claimed::Before(id(99)),
         Claimed::New,
     ];
@@ -59,8 +59,8 @@ fn each_request_has_one_fate() {
     let now = HashMap::from([held(&other, 98), held(&old, 99)]);
     let expected = [
         Claimed::New,
-        Claimed::Reused,
-        Claimed::Reused,
+        Claimed::Reused(None),
+        Claimed::Reused(None),
         Claimed::Before(id(98)),
         Claimed::Before(id(99)),
         Claimed::New,

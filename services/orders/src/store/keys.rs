@@ -72,13 +72,14 @@ pub async fn claim<C: GenericClient>(
 pub async fn forget<C: GenericClient>(client: &C, now: DateTime<Utc>) -> Result<bool, Error> {
     // Later than they may be taken anew: nobody who looks for one finds it gone.
     const SQL: &str = "
-        delete from idempotency where (subject, key) in (
+        with old as materialized (
             select subject, key from idempotency
             where created_at < $1::timestamptz - ($2::bigint + 3600) * interval '1 second'
-            limit $3 for update skip locked)";
+            order by created_at limit $3 for update skip locked)
+        delete from idempotency as one using old where one.subject = old.subject and one.key = old.key";
     let statement = client.prepare_cached(SQL).await?;
     let deleted = client.execute(&statement, &[&now, &seconds(), &FORGET]).await?;
-    Ok(i64::try_from(deleted) == Ok(FORGET))
+    Ok(i64::try_from(deleted).is_ok_and(|deleted| deleted >= FORGET))
 }
 
 fn seconds() -> i64 {

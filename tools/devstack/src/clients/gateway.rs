@@ -136,12 +136,24 @@ impl Gateway {
     /// Places one order: sends it again and again, always with the same key, while the platform does not say that it has it, up to
     /// `limit`.
     pub async fn place_eventually(&self, token: &str, amount_cents: i64, limit: Duration) -> Result<Uuid> {
+        self.place_counted(token, amount_cents, limit).await.map(|(order, _)| order)
+    }
+
+    /// The same, with how often it was sent.
+    pub async fn place_counted(
+        &self,
+        token: &str,
+        amount_cents: i64,
+        limit: Duration,
+    ) -> Result<(Uuid, usize)> {
+        let mut sent = 0;
         let (start, key) = (Instant::now(), Uuid::new_v4().to_string());
         loop {
+            sent += 1;
             let tried = self.place_with(token, amount_cents, &key, Some(&key));
             let answer = tokio::time::timeout(TRY, tried).await;
             match answer.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", TRY.as_secs()))) {
-                Ok(id) => return Ok(id),
+                Ok(id) => return Ok((id, sent)),
                 Err(error) if start.elapsed() > limit => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use devstack::{stack::Stack, testing, topology::Role};
+use anyhow::{Result, ensure};
+use devstack::{os::process::ProcessId, stack::Stack, testing, topology::Role};
 use rustix::process::Signal;
 
 use crate::load::{self, Load, under};
@@ -17,19 +17,35 @@ async fn dies(stack: &mut Stack, role: Role) -> Result<()> {
 }
 
 async fn stands_still(stack: &Stack, role: Role) -> Result<()> {
-    let process = stack.process(role, 1)?;
-    process.signal(Signal::STOP)?;
+    let frozen = Frozen::new(stack.process(role, 1)?)?;
     // Not a wait for anything: for this long it does not answer.
     tokio::time::sleep(FROZEN).await;
-    process.signal(Signal::CONT)
+    drop(frozen);
+    Ok(())
+}
+
+/// A process that goes on when this is dropped, however the test ends.
+struct Frozen(ProcessId);
+
+impl Frozen {
+    fn new(process: ProcessId) -> Result<Self> {
+        process.signal(Signal::STOP)?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.signal(Signal::CONT).expect("it is there");
+    }
 }
 
 #[test]
 fn an_order_that_is_sent_until_it_is_accepted_is_placed_once_whatever_dies() -> Result<()> {
     let load = Load { orders: 2_000, pause: Duration::from_millis(40), to_the_end: true };
     testing::run(load::SETTINGS, async |trial| {
-        under(trial, load, async |stack| {
-            let rounds = if load::all() { 5 } else { 1 };
+        let repeated = under(trial, load, async |stack| {
+            let rounds = if load::all() { 3 } else { 1 };
             for _ in 0..rounds {
                 dies(stack, Role::Orders).await?;
                 stands_still(stack, Role::Orders).await?;
@@ -39,6 +55,8 @@ fn an_order_that_is_sent_until_it_is_accepted_is_placed_once_whatever_dies() -> 
             }
             Ok(())
         })
-        .await
+        .await?;
+        ensure!(repeated > 20, "the faults must be felt: {repeated} requests were sent again");
+        Ok(())
     })
 }

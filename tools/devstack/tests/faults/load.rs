@@ -52,7 +52,7 @@ pub(crate) async fn under_load(
     trial: &mut Trial,
     fault: impl AsyncFnOnce(&mut Stack) -> Result<()>,
 ) -> Result<()> {
-    under(trial, Load { orders: ORDERS, pause: Duration::ZERO, to_the_end: false }, fault).await
+    under(trial, Load { orders: ORDERS, pause: Duration::ZERO, to_the_end: false }, fault).await.map(drop)
 }
 
 /// How orders come in.
@@ -66,14 +66,15 @@ pub(crate) struct Load {
     pub(crate) to_the_end: bool,
 }
 
-/// The same under such a load.
+/// The same under such a load; how many requests were sent again.
 pub(crate) async fn under(
     trial: &mut Trial,
     load: Load,
     fault: impl AsyncFnOnce(&mut Stack) -> Result<()>,
-) -> Result<()> {
+) -> Result<usize> {
     let next = AtomicUsize::new(0);
     let accepted = AtomicUsize::new(0);
+    let repeated = AtomicUsize::new(0);
     let done = AtomicBool::new(!load.to_the_end);
     let gateway = trial.gateway.clone();
     let customers = (0..CUSTOMERS).map(|_| async {
@@ -86,7 +87,9 @@ pub(crate) async fn under(
             tokio::time::sleep(load.pause).await;
             let (token, end) = MIX[number % MIX.len()];
             let cents = 100 + i64::try_from(number)?;
-            placed.push((gateway.place_eventually(token, cents, SOON).await?, end));
+            let (order, sent) = gateway.place_counted(token, cents, SOON).await?;
+            placed.push((order, end));
+            repeated.fetch_add(sent - 1, Ordering::Relaxed);
             accepted.fetch_add(1, Ordering::Relaxed);
         }
     });
@@ -124,5 +127,5 @@ pub(crate) async fn under(
         let (id, state): (Uuid, String) = (row.get(0), row.get(1));
         ensure!(placed.get(&id) == Some(&state.as_str()), "order {id} is {state}, not {:?}", placed.get(&id));
     }
-    Ok(())
+    Ok(repeated.into_inner())
 }
