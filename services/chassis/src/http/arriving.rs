@@ -111,7 +111,7 @@ async fn discard(body: Incoming, deadline: Instant) {
         }
     };
     // However it ended: what is still to come is cut off.
-    let _ = timeout_at(deadline, rest).await;
+    let _cut_off = timeout_at(deadline, rest).await;
 }
 
 impl Body for Arriving {

@@ -75,17 +75,23 @@ async fn a_request_that_was_sent_before_gets_its_answer_again_and_says_so() {
     assert_eq!(headers["location"], format!("/orders/{}", placed.order_id).as_str());
 }
 
+/// What a request gets that the intake refuses so.
+async fn refused(refusal: &Refusal) -> (StatusCode, axum::http::HeaderMap, Value) {
+    let (app, mut jobs) = trial(false);
+    let answer = refusal.clone();
+    let intake = tokio::spawn(async move {
+        jobs.recv().await.expect("a job").reply.send(Err(answer)).expect("somebody waits");
+    });
+    let answered = send(app, post_order("")).await;
+    intake.await.expect("no panic");
+    answered
+}
+
 #[tokio::test]
 async fn who_must_not_just_try_again_is_told_no_time_to_retry() {
     let unknown = Refusal::Unknown(Uuid::from_u128(1));
     for (refusal, expected) in [(unknown, 500), (Refusal::KeyReused, 422)] {
-        let (app, mut jobs) = trial(false);
-        let answer = refusal.clone();
-        let intake = tokio::spawn(async move {
-            jobs.recv().await.expect("a job").reply.send(Err(answer)).expect("somebody waits");
-        });
-        let (status, headers, body) = send(app, post_order("")).await;
-        intake.await.expect("no panic");
+        let (status, headers, body) = refused(&refusal).await;
         assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (expected, false));
         assert!(body["detail"].as_str().expect("a text").contains(&refusal.to_string()), "{body}");
     }
@@ -104,13 +110,7 @@ async fn a_key_that_is_none_is_refused_before_the_body_is_looked_at() {
 #[tokio::test]
 async fn a_refusal_is_a_problem_with_a_time_to_retry() {
     for refusal in [Refusal::Busy("full"), Refusal::Unavailable] {
-        let (app, mut jobs) = trial(false);
-        let answer = refusal.clone();
-        let intake = tokio::spawn(async move {
-            jobs.recv().await.expect("a job").reply.send(Err(answer)).expect("somebody waits");
-        });
-        let (status, headers, body) = send(app, post_order("")).await;
-        intake.await.expect("no panic");
+        let (status, headers, body) = refused(&refusal).await;
         assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &HeaderValue::from_static("1")));
         assert_eq!(body["detail"], refusal.to_string());
         assert_eq!(
