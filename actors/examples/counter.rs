@@ -93,7 +93,7 @@ impl Handler for Counter {
             value: Some(count.to_string().into_bytes()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Change::Save(count), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(count), emit: vec![emit], moot: None })
     }
 
     async fn save<C: GenericClient>(

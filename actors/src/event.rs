@@ -1,9 +1,9 @@
 //! What passes through a handler: events, tries of them, and what they lead to.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use chrono::{DateTime, Utc};
-use dead_letters::Headers;
+use dead_letters::{Class, Headers};
 use uuid::Uuid;
 
 /// A decoded record.
@@ -111,6 +111,19 @@ impl Emit {
     }
 }
 
+/// The death of an event, for the handler that could not handle it.
+#[derive(Clone, Copy, Debug)]
+pub struct Death<'a> {
+    /// The id of its dead letter.
+    pub dead_letter_id: Uuid,
+    /// Of which kind the failure was.
+    pub class: Class,
+    /// The code of the failure.
+    pub code: &'a str,
+    /// 1 for the first death; one that was put back n times dies in generation n + 1.
+    pub generation: u32,
+}
+
 /// What an event does to the state of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<S> {
@@ -155,21 +168,28 @@ pub struct Decision<S> {
     pub state: Change<S>,
     /// Published in order, after the commit.
     pub emit: Vec<Emit>,
+    /// Why the event comes to nothing, if it does: to be told to whoever has put it back from a dead letter. It counts as applied.
+    pub moot: Option<Cow<'static, str>>,
 }
 
 impl<S> Decision<S> {
     /// Nothing changes and nothing is emitted.
     pub fn nothing() -> Self {
-        Self { state: Change::Keep, emit: Vec::new() }
+        Self { state: Change::Keep, emit: Vec::new(), moot: None }
+    }
+
+    /// The event comes too late, or is none of this state's any more: nothing changes, for this reason.
+    pub fn moot(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { moot: Some(reason.into()), ..Self::nothing() }
     }
 
     /// The state changes, and nothing is emitted.
     pub fn save(state: S) -> Self {
-        Self { state: Change::Save(state), emit: Vec::new() }
+        Self { state: Change::Save(state), ..Self::nothing() }
     }
 
     /// The state goes, and nothing is emitted.
     pub fn delete() -> Self {
-        Self { state: Change::Delete, emit: Vec::new() }
+        Self { state: Change::Delete, ..Self::nothing() }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, future::Future, hash::Hash};
 use deadpool_postgres::GenericClient;
 
 use crate::{
-    event::{Attempt, Decision, Decoded},
+    event::{Attempt, Death, Decision, Decoded, Emit},
     failure::{Cause, Failure, Rejection},
     one_by_one::OneByOne,
     record::Record,
@@ -281,6 +281,18 @@ pub trait Handler: Send + Sync + 'static {
         let failure = Failure::Permanent(cause);
         let keys = keys.iter().map(|key| (key.clone(), failure.clone())).collect();
         std::future::ready(Err(SaveError::Keys(keys)))
+    }
+
+    /// Whether the retries of this event end in a dead letter when its time is over. One that must not be given up, as money that has
+    /// to go back, is tried for as long as it fails with [`Failure::Transient`]; `/parked` shows it, and an operator may end it.
+    fn gives_up(&self, _body: &Self::Body) -> bool {
+        true
+    }
+
+    /// What is to be published of an event's death, in the transaction that writes its dead letter: so that whoever waits for what
+    /// would have come of it learns that it will not, for now. Pure. Of a record that cannot be decoded nothing is known.
+    fn buried(&self, _body: &Self::Body, _death: &Death<'_>) -> Vec<Emit> {
+        Vec::new()
     }
 
     /// How a [`SimpleHandler`](crate::SimpleHandler) stands in for all of it.

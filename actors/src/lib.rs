@@ -47,14 +47,14 @@ pub mod failpoint;
 pub mod metrics;
 
 pub use dead_letters::{
-    self, Headers, KafkaSettings, MalformedHeaders, NextOffset, Offset, PropertyError, TopicPartition,
+    self, Class, Headers, KafkaSettings, MalformedHeaders, NextOffset, Offset, PropertyError, TopicPartition,
 };
 
 pub use self::{
     breaker::{Breaker, Call},
     condition::Condition,
     dedupe::Hints,
-    event::{Attempt, Change, Decision, Decoded, Emit, Event},
+    event::{Attempt, Change, Death, Decision, Decoded, Emit, Event},
     failure::{Cause, Failure, MAX_MESSAGE, Rejection},
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Handler, LoadResult, Loaded, Lock, SaveError, SaveResult},

@@ -62,6 +62,8 @@ pub(crate) struct Slot<H: Handler> {
     pub(crate) prepared: Option<Result<H::Prepared, Failure>>,
     /// Why what its event changed could not be written, when the batch was tried before.
     pub(crate) refused: Option<Failure>,
+    /// Why its event, which is applied, came to nothing.
+    pub(crate) moot: Option<Cow<'static, str>>,
 }
 
 /// A slot's event.
@@ -83,6 +85,7 @@ impl<H: Handler> Slot<H> {
             hinted: false,
             prepared: None,
             refused: None,
+            moot: None,
             item,
         };
         if let Some((class, cause)) = slot.item.diagnosis.dead.clone() {

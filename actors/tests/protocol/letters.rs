@@ -221,3 +221,47 @@ async fn a_dead_letter_topic_that_loses_letters_is_refused_or_named() {
     until("it is over", || async { named().is_empty() }).await;
     group.shutdown(Duration::from_secs(10)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_is_told_once_with_its_letter_and_what_comes_to_nothing_says_so() {
+    let world = World::new(1).await;
+    let group = world.start().await;
+    world.send(Some("k"), Some(&World::event(id(), "k", 7, "mourned"))).await;
+    let told = async || -> Vec<serde_json::Value> {
+        let records = world.read(&world.out).await;
+        records
+            .iter()
+            .map(|record| serde_json::from_slice(record.payload().expect("a body")).expect("JSON"))
+            .collect()
+    };
+    let letter = world.dead_letters(1).await.remove(0);
+    requeue(&world, &letter).await;
+    let again =
+        world.dead_letters(2).await.into_iter().find(|letter| letter.generation == 2).expect("dead again");
+    until("both deaths are told", || async { told().await.len() == 2 }).await;
+    let expected = [&letter, &again].map(
+        |letter| serde_json::json!({"dead": letter.id, "code": "refused", "generation": letter.generation}),
+    );
+    assert_eq!(told().await, expected);
+
+    // What it dies of may be what the handler says of it: the letter gets out, others go on.
+    let (grave, unspeakable) = (id(), crate::support::UNSPEAKABLE);
+    world.send(Some("k"), Some(&World::event(grave, "k", unspeakable, "panic"))).await;
+    world.send(Some("k"), Some(&World::event(id(), "k", 8, "ok"))).await;
+    until("the next one is applied", || async { world.list("k").await == [8] }).await;
+    assert!(world.dead_letters(3).await.iter().any(|letter| letter.event_id == Some(grave)));
+
+    world.switches.forgiving.store(true, std::sync::atomic::Ordering::Relaxed);
+    requeue(&world, &again).await;
+    until("the ledger says so", || async {
+        outcome(&world, again.id).await == Some((3, RequeueOutcome::Ignored))
+    })
+    .await;
+    let entries = world.read("dlq.actions").await;
+    let entries = entries.iter().filter_map(|record| serde_json::from_slice::<Entry>(record.payload()?).ok());
+    let reasons: Vec<_> =
+        entries.filter(|entry| entry.dlq_id == again.id).filter_map(|entry| entry.reason).collect();
+    assert_eq!(reasons, ["the toy is put away"]);
+    assert_eq!(world.list("k").await, [8]);
+    group.shutdown(Duration::from_secs(10)).await;
+}

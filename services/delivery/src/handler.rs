@@ -75,7 +75,7 @@ impl Handler for Deliveries {
         let outcome =
             domain::decide(&body.envelope.event, assignment, couriers, this_try).map_err(refused)?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
-        Ok(Decision { state: outcome.assignment.into(), emit })
+        Ok(Decision { state: outcome.assignment.into(), emit, moot: None })
     }
 
     async fn save<C: GenericClient>(

@@ -65,7 +65,7 @@ impl Handler for Orders {
             order.unsaved.push(TimelineEntry::new(envelope, attempt.now, order.version));
         }
         let emit = said.iter().map(|said| events::emit(said, body.traceparent.as_deref())).collect();
-        Ok(Decision { state: Change::Save(order), emit })
+        Ok(Decision { state: Change::Save(order), emit, moot: None })
     }
 
     async fn save<C: GenericClient>(

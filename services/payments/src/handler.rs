@@ -133,7 +133,7 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         let answer = prepared.cloned().unwrap_or(Answer::NotAsked);
         let outcome = domain::decide(&body.envelope.event, payment, answer, attempt.now).map_err(refused)?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
-        Ok(Decision { state: outcome.payment.into(), emit })
+        Ok(Decision { state: outcome.payment.into(), emit, moot: None })
     }
 
     async fn save<C: GenericClient>(

@@ -164,8 +164,12 @@ fn rows<H: Handler>(
     let letters = slots.iter().flat_map(|slot| {
         letters::dead(context, slot, now).into_iter().chain(letters::outcome(context, slot, now))
     });
+    let events = slots
+        .iter()
+        .zip(emits)
+        .flat_map(|(slot, emits)| emits.into_iter().chain(letters::buried(context, slot)));
     Rows {
-        events: (context.claim.outbox_seq + 1..).zip(emits.into_iter().flatten()).map(numbered).collect(),
+        events: (context.claim.outbox_seq + 1..).zip(events).map(numbered).collect(),
         letters: (context.claim.letter_seq + 1..).zip(letters).map(numbered).collect(),
     }
 }

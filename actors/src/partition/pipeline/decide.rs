@@ -1,6 +1,7 @@
 //! Folds a batch's events through the handler's pure `decide`, in order.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
@@ -33,6 +34,8 @@ pub(super) struct Decided<H: Handler> {
     pub(super) shared: H::Shared,
     /// What each slot emits.
     pub(super) emits: Vec<Vec<Emit>>,
+    /// The slots whose events came to nothing, and why.
+    pub(super) moot: Vec<(usize, Cow<'static, str>)>,
 }
 
 /// Gives every open slot its outcome.
@@ -44,7 +47,7 @@ pub(super) fn decide<H: Handler>(
     now: DateTime<Utc>,
 ) -> Result<Decided<H>, BatchError> {
     let Loaded { states, unreadable, shared } = loaded;
-    let mut decided = Decided { changed: BTreeMap::new(), shared, emits: no_emits(slots) };
+    let mut decided = Decided { changed: BTreeMap::new(), shared, emits: no_emits(slots), moot: Vec::new() };
     let mut order = InOrder::default();
     for at in 0..slots.len() {
         if order.reach(slots, at)
@@ -52,7 +55,7 @@ pub(super) fn decide<H: Handler>(
         {
             let slot = &slots[at];
             let outcome = if let Some(failure) = &slot.refused {
-                after_failure(retry, &slot.item, failure.clone(), now)
+                after_failure(retry, &slot.item, handler.gives_up(&event.body), failure.clone(), now)
             } else if let Some(cause) = unreadable.get(&event.key) {
                 Outcome::Dead(Class::Permanent, unreadable_state(cause))
             } else {
@@ -68,7 +71,7 @@ pub(super) fn decide<H: Handler>(
                     }
                 };
                 match decision {
-                    Ok(Decision { state, emit }) => {
+                    Ok(Decision { state, emit, moot }) => {
                         // The batch is redone without it, since the shared rows may hold what was decided.
                         sized(&emit).map_err(BatchError::Data)?;
                         let changed = match state {
@@ -80,9 +83,12 @@ pub(super) fn decide<H: Handler>(
                             decided.changed.insert(event.key.clone(), changed);
                         }
                         decided.emits[at] = emit;
+                        decided.moot.extend(moot.map(|why| (at, why)));
                         Outcome::Applied
                     }
-                    Err(failure) => after_failure(retry, &slot.item, failure, now),
+                    Err(failure) => {
+                        after_failure(retry, &slot.item, handler.gives_up(&event.body), failure, now)
+                    }
                 }
             };
             slots[at].outcome = outcome;
@@ -160,6 +166,7 @@ fn twin_fate<H: Handler>(twin: &Slot<H>, payload_hash: i64, event_id: Uuid) -> O
 pub(super) fn after_failure(
     retry: &RetryPolicy,
     item: &Item,
+    gives_up: bool,
     failure: Failure,
     now: DateTime<Utc>,
 ) -> Outcome {
@@ -175,7 +182,8 @@ pub(super) fn after_failure(
             let attempts = item.attempts() + 1;
             // Its time begins with its first own failure.
             let elapsed = if attempts == 1 { Duration::ZERO } else { item.age(now) };
-            if retry.attempts.is_some_and(|most| attempts >= most) || elapsed >= retry.deadline {
+            let over = retry.attempts.is_some_and(|most| attempts >= most) || elapsed >= retry.deadline;
+            if gives_up && over {
                 return Outcome::Dead(Class::Exhausted, cause);
             }
             Outcome::Again(cause, later(now, delay(retry, attempts)), Tally::Failed)

@@ -38,8 +38,11 @@ pub(super) async fn effects<H: Handler>(
     keys.sort_unstable();
     keys.dedup();
     let loaded = handler.load(tx, &keys, Lock::ForUpdate).await.map_err(|error| theirs(&error))?;
-    let Decided { changed, shared, emits } =
+    let Decided { changed, shared, emits, moot } =
         decide(handler, &context.shared.settings.retry, slots, loaded, now)?;
+    for (at, why) in moot {
+        slots[at].moot = Some(why);
+    }
     let (mut saved, mut deleted) = (Vec::with_capacity(changed.len()), Vec::new());
     for (key, state) in changed {
         match state {
@@ -101,7 +104,7 @@ async fn one_by_one<H: Handler>(
             slots[at].outcome = match failure {
                 None => Outcome::Applied,
                 Some(_) if care == Care::None => return Err(Redo::WithSavepoints.into()),
-                Some(failure) => after_failure(retry, &slots[at].item, failure, now),
+                Some(failure) => after_failure(retry, &slots[at].item, true, failure, now),
             };
         }
         order.pass(&slots[at]);

@@ -1,5 +1,7 @@
 //! What a batch says about its dead, and about those that were put back.
 
+use std::panic::AssertUnwindSafe;
+
 use chrono::{DateTime, Utc};
 use dead_letters::{
     ACTIONS_TOPIC, Action, Class, DeadLetter, Entry, Headers, RequeueOutcome, Truncated, dlq_topic,
@@ -9,13 +11,14 @@ use metrics::counter;
 use tracing::field::display;
 use uuid::Uuid;
 
-use super::context::Context;
+use super::{context::Context, decide::sized};
 use crate::{
     Cause,
-    event::Emit,
+    event::{Death, Emit},
     handler::Handler,
     lane::own_failure,
     metrics::DEAD_LETTERS,
+    panics,
     partition::{
         batch::{Outcome, Slot, Tally},
         shared::Shared,
@@ -43,6 +46,27 @@ pub(crate) fn dead<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>, now: Da
     letter.attempts = tried + slot.item.diagnosis.crashes;
     letter.first_failed_at = slot.item.parked.and_then(|waited| waited.first_failed_at).unwrap_or(now);
     Some(sent(&letter, &slot.item.record))
+}
+
+/// What the handler has to say of a slot's death.
+pub(crate) fn buried<H: Handler>(context: &Context<'_, H>, slot: &Slot<H>) -> Vec<Emit> {
+    let (Outcome::Dead(class, cause), Some(event)) = (&slot.outcome, &slot.decoded) else {
+        return Vec::new();
+    };
+    let generation = slot.item.generation();
+    let dead_letter_id = id(context.shared, &slot.item.record, generation);
+    let death = Death { dead_letter_id, class: *class, code: &cause.code, generation };
+    let handler = &context.shared.handler;
+    // It may panic on just what killed the actor before: the letter goes out all the same.
+    let said = panics::quietly(AssertUnwindSafe(|| handler.buried(&event.body, &death)));
+    match said.filter(|said| sized(said).is_ok()) {
+        Some(said) => said,
+        None => {
+            tracing::error!(%dead_letter_id, offset = slot.item.record.offset.0, "the handler panics on its event's death, or what it \
+                says of it is too large: nothing is published of it");
+            Vec::new()
+        }
+    }
 }
 
 /// A dead letter with what can be said of any record.
@@ -104,13 +128,15 @@ pub(crate) fn outcome<H: Handler>(
     let waited = slot.item.parked?;
     let dlq_id = waited.requeued_from?;
     let outcome = match slot.outcome {
+        Outcome::Applied if slot.moot.is_some() => RequeueOutcome::Ignored,
         Outcome::Applied => RequeueOutcome::Applied,
         Outcome::Duplicate => RequeueOutcome::AlreadyApplied,
         Outcome::Ignored => RequeueOutcome::Ignored,
         Outcome::Dead(..) | Outcome::DeadAlready => RequeueOutcome::DeadAgain,
         Outcome::Behind | Outcome::Again(..) | Outcome::Open => return None,
     };
-    Some(told(context.shared, dlq_id, waited.generation, outcome, None, now))
+    let why = slot.moot.as_ref().map(ToString::to_string);
+    Some(told(context.shared, dlq_id, waited.generation, outcome, why, now))
 }
 
 /// The ledger's entry for a letter that was put back.
@@ -201,6 +227,8 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
             Outcome::Dead(class, cause) => {
                 died(context.shared, record, slot.item.generation(), *class, cause, (id, correlation_id));
             }
+            Outcome::Applied if slot.moot.is_some() => tracing::info!(offset, event_id, %correlation_id,
+                generation = slot.item.generation(), why = slot.moot.as_deref(), "came to nothing after failing before"),
             Outcome::Applied => tracing::info!(offset, event_id, %correlation_id,
                 attempt = slot.item.attempts() + 1, generation = slot.item.generation(), "applied after failing before"),
             Outcome::Duplicate if slot.item.generation() > 1 => {

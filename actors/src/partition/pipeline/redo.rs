@@ -73,6 +73,7 @@ impl Redo {
         }
         for (slot, open) in slots.iter_mut().zip(open) {
             slot.registered = false;
+            slot.moot = None;
             if *open {
                 slot.outcome = Outcome::Open;
             } else if let Some((class, cause)) = &slot.item.diagnosis.dead {

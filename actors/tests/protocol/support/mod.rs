@@ -33,7 +33,7 @@ use uuid::Uuid;
 use self::database::create_database;
 pub(crate) use self::{
     database::{admin, pool},
-    toy::{BUSY, HEAVY, Switches, Toy},
+    toy::{BUSY, HEAVY, Switches, Toy, UNSPEAKABLE},
 };
 
 /// Everything here happens within this, or the test says what did not.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use actors::{
-    Attempt, Breaker, Cause, Change, Decision, Decoded, Emit, Event, Failure, Handler, Headers, LoadResult,
-    Loaded, Lock, Record, Rejection, SaveError, SaveResult,
+    Attempt, Breaker, Cause, Change, Death, Decision, Decoded, Emit, Event, Failure, Handler, Headers,
+    LoadResult, Loaded, Lock, Record, Rejection, SaveError, SaveResult,
 };
 use deadpool_postgres::GenericClient;
 use serde::Deserialize;
@@ -48,6 +48,8 @@ pub(crate) struct Switches {
     pub(crate) deadly: AtomicBool,
 }
 
+/// The death of an event that brings it panics, too.
+pub(crate) const UNSPEAKABLE: i64 = -666;
 /// A list that holds it can never be saved.
 pub(crate) const HEAVY: i64 = -500;
 /// A list that holds it cannot be saved until the toy is forgiving.
@@ -187,6 +189,10 @@ impl Handler for Toy {
             ("permanent", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
                 return Err(Failure::permanent("refused", format!("number {} is refused", body.n)));
             }
+            ("mourned", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
+                return Err(Failure::permanent("refused", format!("number {} is refused", body.n)));
+            }
+            ("mourned", _) => return Ok(Decision::moot("the toy is put away")),
             ("not-yet", _) if !self.switches.forgiving.load(Ordering::Relaxed) => {
                 let patience = Duration::from_millis(self.switches.patience_ms.load(Ordering::Relaxed));
                 if attempt.age < patience {
@@ -210,7 +216,23 @@ impl Handler for Toy {
             value: Some(said.to_string().into_bytes()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Change::Save(list), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(list), emit: vec![emit], moot: None })
+    }
+
+    fn buried(&self, body: &Body, death: &Death<'_>) -> Vec<Emit> {
+        let Death { dead_letter_id, code, generation, .. } = death;
+        let said = serde_json::json!({"dead": dead_letter_id, "code": code, "generation": generation});
+        let emit = Emit {
+            topic: self.out.clone(),
+            key: Some(body.key.clone().into_bytes()),
+            value: Some(said.to_string().into_bytes()),
+            headers: Headers::new(),
+        };
+        match &*body.mode {
+            "mourned" => vec![emit],
+            "panic" if body.n == UNSPEAKABLE => panic!("the toy panics at the grave of {}", body.n),
+            _ => Vec::new(),
+        }
     }
 
     async fn save<C: GenericClient>(

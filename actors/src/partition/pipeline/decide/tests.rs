@@ -92,7 +92,7 @@ impl Handler for Sums {
             value: Some(sum.to_be_bytes().into()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Change::Save(sum), emit: vec![emit] })
+        Ok(Decision { state: Change::Save(sum), emit: vec![emit], moot: None })
     }
 
     async fn save<C: GenericClient>(&self, _: &C, _: Vec<(u8, i64)>, _: i64) -> SaveResult<Self> {
@@ -201,7 +201,7 @@ fn retries_end_by_time_and_time_in_which_it_was_due_and_nobody_ran_it_does_not_c
     let since = Utc::now();
     let outcome = |item: &Item, seconds, failure: fn(&'static str, &'static str) -> Failure| {
         let now = since + chrono::Duration::seconds(seconds);
-        match after_failure(&policy, item, failure("code", "why"), now) {
+        match after_failure(&policy, item, true, failure("code", "why"), now) {
             Outcome::Again(_, due_at, tally) => Ok((tally, (due_at - now).num_milliseconds())),
             Outcome::Dead(class, _) => Err(class),
             other => panic!("{other:?}"),
@@ -214,6 +214,10 @@ fn retries_end_by_time_and_time_in_which_it_was_due_and_nobody_ran_it_does_not_c
     assert!(outcome(&item, 3_600, Failure::transient).is_ok());
     let item = failed_before(1_000, since, 160);
     assert_eq!(outcome(&item, 160, Failure::transient), Err(Class::Exhausted));
+    // Of what is never given up the attempts count, and that is all.
+    let now = since + chrono::Duration::seconds(160);
+    let kept = after_failure(&policy, &item, false, Failure::transient("code", "why"), now);
+    assert!(matches!(kept, Outcome::Again(_, _, Tally::Failed)), "{kept:?}");
     // What waits for something else is not counted, however long.
     assert!(matches!(
         outcome(&failed_before(5, since, 3_600), 3_600, Failure::not_yet),
