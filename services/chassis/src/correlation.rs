@@ -28,12 +28,17 @@ pub struct Correlation {
 }
 
 impl Correlation {
+    /// What is done in the conversation `id`, in a trace of its own.
+    pub fn of_id(id: String) -> Self {
+        Self { id, traceparent: make_traceparent() }
+    }
+
     /// Takes both from the headers; makes what is missing or malformed.
     pub fn of(headers: &HeaderMap) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let id = text(CORRELATION_ID).filter(|id| valid_id(id)).map_or_else(make_id, str::to_owned);
         let traceparent = text(TRACEPARENT)
-            .filter(|parent| valid_traceparent(parent))
+            .filter(|parent| is_traceparent(parent))
             .map_or_else(make_traceparent, str::to_owned);
         Self { id, traceparent }
     }
@@ -52,7 +57,8 @@ fn valid_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn valid_traceparent(parent: &str) -> bool {
+/// Whether this is a W3C `traceparent` of the version there is.
+pub(crate) fn is_traceparent(parent: &str) -> bool {
     let hex = |part: &str, len| {
         part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };

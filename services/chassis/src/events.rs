@@ -1,9 +1,11 @@
 //! The shared contracts on one side, the runtime's records on the other.
 
-use actors::{Cause, Decoded, Emit, Event, Headers, Record, Rejection};
+use actors::{Cause, Death, Decoded, Emit, Event, Headers, Record, Rejection};
 use chrono::{DateTime, Utc};
 use contracts::{CONTENT_TYPE, Envelope, ParseError, Parsed};
 use uuid::Uuid;
+
+use crate::correlation;
 
 /// An event as handlers of our services get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,13 @@ pub fn caused(cause: &Inbound, event: contracts::Event) -> Envelope {
     }
 }
 
+/// The record that says of `cause` that it is a dead letter. It may die once in each generation: so it is named by its dead letter.
+pub fn buried(cause: &Inbound, death: &Death<'_>, event: contracts::Event) -> Emit {
+    let event_id = Uuid::new_v5(&death.dead_letter_id, event.event_type().as_bytes());
+    let envelope = Envelope { event_id, ..caused(cause, event) };
+    emit(&envelope, cause.traceparent.as_deref())
+}
+
 /// The record for the event that `cause` brings about.
 pub fn publish(cause: &Inbound, event: contracts::Event) -> Emit {
     emit(&caused(cause, event), cause.traceparent.as_deref())
@@ -81,7 +90,7 @@ pub fn decode_if(
             body: Inbound {
                 written_at: written_at(record, &envelope),
                 envelope: *envelope,
-                traceparent: record.headers.text("traceparent").map(str::to_owned),
+                traceparent: traceparent(record),
             },
         })),
         Ok(_) => Ok(Decoded::Ignored),
@@ -93,6 +102,11 @@ pub fn decode_if(
             })
         }
     }
+}
+
+/// The trace that a record's header names. What is none is not passed on: it could be of any size.
+fn traceparent(record: &Record) -> Option<String> {
+    record.headers.text("traceparent").filter(|parent| correlation::is_traceparent(parent)).map(str::to_owned)
 }
 
 fn written_at(record: &Record, envelope: &Envelope) -> DateTime<Utc> {

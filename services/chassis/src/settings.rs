@@ -58,6 +58,9 @@ pub struct CommonArgs {
     /// How to reach the database, beside its URL.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// The largest amount of one order that the payment provider takes, cents. Orders of more are refused where they are placed.
+    #[arg(long, env, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1..), help_heading = "Payment")]
+    pub provider_max_amount_cents: i64,
     /// Accept payment tokens that force a path through the simulation (`tok_…`): for tests and demonstrations only.
     #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set, help_heading = "Simulation")]
     pub test_tokens: bool,

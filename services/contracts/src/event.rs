@@ -18,6 +18,7 @@ trait Field {
     }
 }
 
+impl Field for Uuid {}
 impl Field for u32 {}
 impl Field for i32 {}
 impl Field for i64 {}
@@ -140,6 +141,19 @@ events! {
         /// The provider's name for the refund.
         provider_reference: String,
     }
+    /// The order is closed to charges: it ended before there was one, and the provider holds nothing of it.
+    PaymentVoided = "PAYMENT_VOIDED" on topics::PAYMENTS {}
+    /// An event of the order is a dead letter of the payments service: until it is put back, nothing more comes of it.
+    PaymentStalled = "PAYMENT_STALLED" on topics::PAYMENTS {
+        /// The dead letter, as `dlq-inspector` names it.
+        dead_letter_id: Uuid,
+        /// The type of the event that died.
+        event_type: String,
+        /// What it died of: a code of docs/codes.md.
+        code: String,
+        /// 1 for its first death; one that was put back n times dies in generation n + 1.
+        generation: u32,
+    }
     /// A courier took the order.
     DeliveryAssigned = "DELIVERY_ASSIGNED" on topics::DELIVERIES {
         /// Who.
@@ -152,6 +166,17 @@ events! {
         /// Why, for people.
         reason: String,
     }
+    /// The order's payment is a dead letter of the delivery service: until it is put back, nobody is sent.
+    DeliveryStalled = "DELIVERY_STALLED" on topics::DELIVERIES {
+        /// The dead letter, as `dlq-inspector` names it.
+        dead_letter_id: Uuid,
+        /// The type of the event that died.
+        event_type: String,
+        /// What it died of: a code of docs/codes.md.
+        code: String,
+        /// 1 for its first death; one that was put back n times dies in generation n + 1.
+        generation: u32,
+    }
     /// Paid and assigned: done.
     OrderCompleted = "ORDER_COMPLETED" on topics::ORDERS {
         /// Who delivers.
@@ -162,7 +187,7 @@ events! {
         /// Why, for people.
         reason: String,
     }
-    /// Paid, and then not delivered: give the money back.
+    /// Paid, and then not delivered, cancelled or timed out: give the money back.
     RefundRequested = "REFUND_REQUESTED" on topics::ORDERS {
         /// What was charged, in cents.
         amount_cents: i64,

@@ -11,8 +11,9 @@ pub mod topics;
 pub use self::{
     envelope::{CONTENT_TYPE, Envelope, Known, MAX_CORRELATION_ID, ParseError, Parsed, VERSION},
     event::{
-        DeliveryAssigned, DeliveryFailed, Event, OrderCancelled, OrderCompleted, OrderCreated, PaymentFailed,
-        PaymentRefunded, PaymentSuccess, RefundRequested,
+        DeliveryAssigned, DeliveryFailed, DeliveryStalled, Event, OrderCancelled, OrderCompleted,
+        OrderCreated, PaymentFailed, PaymentRefunded, PaymentStalled, PaymentSuccess, PaymentVoided,
+        RefundRequested,
     },
     read::{Misfit, TextPosition, read},
 };

@@ -5,9 +5,9 @@ pub const PARTITIONS: i32 = 6;
 
 /// What orders say: created, completed, cancelled, refund requested.
 pub const ORDERS: &str = "orders";
-/// What payments say: success, failed, refunded.
+/// What payments say: success, failed, refunded, voided, stalled.
 pub const PAYMENTS: &str = "payments";
-/// What delivery says: assigned, failed.
+/// What delivery says: assigned, failed, stalled.
 pub const DELIVERIES: &str = "deliveries";
 
 /// The orders service's consumer group.

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use actors::{Attempt, Decision, Decoded, Failure, Handler, LoadResult, Lock, Record, Rejection, SaveResult};
+use actors::{
+    Attempt, Death, Decision, Decoded, Emit, Failure, Handler, LoadResult, Lock, Record, Rejection,
+    SaveResult,
+};
 use chassis::events::{self, Inbound};
-use contracts::Event;
+use contracts::{DeliveryStalled, Event};
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
@@ -74,8 +77,28 @@ impl Handler for Deliveries {
         };
         let outcome =
             domain::decide(&body.envelope.event, assignment, couriers, this_try).map_err(refused)?;
+        if let (Event::PaymentSuccess(_), Some(assignment)) = (&body.envelope.event, assignment) {
+            return Ok(Decision::moot(match assignment.status {
+                Status::Closed { .. } => "the order is over: nobody is to be sent",
+                _ => "it was decided before who delivers the order",
+            }));
+        }
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
         Ok(Decision { state: outcome.assignment.into(), emit, moot: None })
+    }
+
+    fn buried(&self, body: &Inbound, death: &Death<'_>) -> Vec<Emit> {
+        // An order that is over waits for nobody, whoever still has it in hand.
+        let Event::PaymentSuccess(paid) = &body.envelope.event else { return Vec::new() };
+        let stalled = DeliveryStalled {
+            order_id: paid.order_id,
+            order_version: paid.order_version,
+            dead_letter_id: death.dead_letter_id,
+            event_type: body.envelope.event.event_type().to_owned(),
+            code: death.code.to_owned(),
+            generation: death.generation,
+        };
+        vec![events::buried(body, death, stalled.into())]
     }
 
     async fn save<C: GenericClient>(

@@ -81,6 +81,7 @@ pub fn app(edge: Edge) -> Router {
         .route("/place-order", post(place))
         .route("/orders", get(pass))
         .route("/orders/{id}", get(pass))
+        .route("/orders/{id}/cancel", post(cancel))
         .with_state(edge);
     dress(measured(router)).layer(middleware::from_fn(access::line))
 }
@@ -98,15 +99,10 @@ async fn place(
         headers.extend(key.ok().map(|key| (IDEMPOTENCY_KEY, key)));
     }
     let key = headers.get(IDEMPOTENCY_KEY).cloned();
-    let answer = forward(
-        &edge,
-        place,
-        Method::POST,
-        PathAndQuery::from_static("/orders"),
-        &correlation,
-        &headers,
-        body,
-    );
+    // One that is no text is refused by orders.
+    let asked = Asked::Place(key.as_ref().and_then(|key| key.to_str().ok()).unwrap_or("as it was"));
+    let path = PathAndQuery::from_static("/orders");
+    let answer = forward(&edge, place, asked, path, &correlation, &headers, body);
     let mut answer = answer.await.into_response();
     // Whatever the answer is: with it the request can be sent again.
     answer.headers_mut().extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
@@ -120,14 +116,48 @@ async fn pass(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    forward(&edge, place, Method::GET, path, &correlation, &headers, Bytes::new()).await
+    forward(&edge, place, Asked::Read, path_of(&uri), &correlation, &headers, Bytes::new()).await
+}
+
+async fn cancel(
+    State(edge): State<Edge>,
+    place: Permit,
+    correlation: Correlation,
+    headers: HeaderMap,
+    uri: Uri,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    forward(&edge, place, Asked::Cancel, path_of(&uri), &correlation, &headers, body).await
+}
+
+fn path_of(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+/// What a request is for, and what it means that its answer does not come.
+#[derive(Clone, Copy, Debug)]
+enum Asked<'a> {
+    /// To see something.
+    Read,
+    /// To place an order, with this key.
+    Place(&'a str),
+    /// To cancel one.
+    Cancel,
+}
+
+impl Asked<'_> {
+    fn method(self) -> Method {
+        match self {
+            Self::Read => Method::GET,
+            Self::Place(_) | Self::Cancel => Method::POST,
+        }
+    }
 }
 
 async fn forward(
     edge: &Edge,
     Permit(place): Permit,
-    method: Method,
+    asked: Asked<'_>,
     path: PathAndQuery,
     correlation: &Correlation,
     given: &HeaderMap,
@@ -140,9 +170,8 @@ async fn forward(
             headers.insert(name, value);
         }
     }
-    let key = (method == Method::POST).then(|| headers.get(IDEMPOTENCY_KEY).cloned()).flatten();
-    let answer = edge.upstream.send(method, path, headers, body).await;
-    let (mut parts, body) = answer.map_err(|error| problem(error, key.as_ref()))?.into_parts();
+    let answer = edge.upstream.send(asked.method(), path, headers, body).await;
+    let (mut parts, body) = answer.map_err(|error| problem(error, asked))?.into_parts();
     let answered = std::mem::take(&mut parts.headers);
     copy(&PASSED_DOWN, &answered, &mut parts.headers);
     let body = AnswerBody::new(Relay::new(body, place, edge.upstream.response_limit()));
@@ -158,24 +187,30 @@ fn copy(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-/// `key` is that of a request that changes something.
-fn problem(error: UpstreamError, key: Option<&HeaderValue>) -> Problem {
+fn problem(error: UpstreamError, asked: Asked<'_>) -> Problem {
     let source = std::error::Error::source(&error).map(ToString::to_string);
     tracing::warn!(%error, source, "no answer from orders");
-    match (error, key.and_then(|key| key.to_str().ok())) {
+    match (error, asked) {
         (error @ UpstreamError::Unreachable(_), _) => {
             Problem::unavailable(format!("{error}, nothing was done by this request: try again"), RETRY_AFTER)
         }
         // No time to retry is named: whoever did just that, without the key, would order twice.
-        (error, Some(key)) => {
+        (error, Asked::Place(key)) => {
             let unknown = "it is not known whether the order was taken";
             let detail = format!(
                 "{error}: {unknown}. Send it again with the header `Idempotency-Key: {key}`, which it had"
             );
             Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
         }
-        (error @ UpstreamError::Broken(_), None) => Problem::unavailable(error.to_string(), RETRY_AFTER),
-        (error @ UpstreamError::TimedOut(_), None) => {
+        (error, Asked::Cancel) => {
+            let unknown = "it is not known whether the order was cancelled";
+            let detail = format!("{error}: {unknown}. Look at it, or send this again: it is cancelled once");
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+        }
+        (error @ UpstreamError::Broken(_), Asked::Read) => {
+            Problem::unavailable(error.to_string(), RETRY_AFTER)
+        }
+        (error @ UpstreamError::TimedOut(_), Asked::Read) => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, error.to_string())
         }
     }

@@ -5,7 +5,9 @@
 //! is learned once, so whatever order they arrive in, the order ends the same. An end is final: what arrives later is
 //! kept in the timeline and changes nothing, for by then others have acted on it.
 
-use std::fmt;
+mod stall;
+
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use contracts::{Event, OrderCancelled, OrderCompleted, RefundRequested};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::stall::{Service, Stalled};
 use crate::timeline::TimelineEntry;
 
 /// One order.
@@ -28,6 +31,8 @@ pub struct Order {
     pub facts: Facts,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
+    /// What keeps it from going on; of an order that has ended, what keeps its money from going back.
+    pub stalled: Option<Stalled>,
     /// Entries of its timeline that are not saved yet, oldest first.
     pub unsaved: Vec<TimelineEntry>,
     /// It has ended, and that is not saved yet.
@@ -43,9 +48,26 @@ impl Order {
             version: 1,
             facts: Facts::default(),
             created_at,
+            stalled: None,
             unsaved: Vec::new(),
             ended: false,
         }
+    }
+}
+
+impl Order {
+    /// Draws the status from facts that have changed; the event to emit, if the status has changed.
+    fn conclude(&mut self, order_id: Uuid) -> Option<Event> {
+        self.version += 1;
+        let before = self.status;
+        (self.status, self.reason) = self.facts.status();
+        self.ended = self.status.is_final();
+        if self.status == before { None } else { said(order_id, self) }
+    }
+
+    fn drop_what_is_moot(&mut self) {
+        let (status, facts) = (self.status, &self.facts);
+        self.stalled.take_if(|stalled| stalled.is_moot(status, facts));
     }
 }
 
@@ -57,7 +79,7 @@ pub enum Status {
     Pending,
     /// Paid; no courier yet.
     Paid,
-    /// Paid and not deliverable: the money is on its way back.
+    /// Paid and not to be delivered: the money is on its way back.
     Refunding,
     /// Paid and with a courier. Final.
     Completed,
@@ -119,6 +141,8 @@ pub struct Facts {
     pub delivery_failed: Option<String>,
     /// Given back, in cents.
     pub refunded: Option<i64>,
+    /// Why it is not wanted any more: cancelled, or over its time.
+    pub cancelled: Option<String>,
 }
 
 impl Facts {
@@ -132,8 +156,11 @@ impl Facts {
             }
             Event::DeliveryFailed(failed) => learn(&mut self.delivery_failed, &failed.reason),
             Event::PaymentRefunded(refunded) => learn(&mut self.refunded, &refunded.amount_cents),
-            // Our own words: nobody else's.
-            Event::OrderCreated(_)
+            // What can still be mended, and our own words: no facts.
+            Event::PaymentStalled(_)
+            | Event::PaymentVoided(_)
+            | Event::DeliveryStalled(_)
+            | Event::OrderCreated(_)
             | Event::OrderCompleted(_)
             | Event::OrderCancelled(_)
             | Event::RefundRequested(_) => false,
@@ -142,20 +169,23 @@ impl Facts {
 
     /// The status these facts amount to, and why it is so where the customer would ask.
     pub fn status(&self) -> (Status, Option<String>) {
-        let delivery =
-            || self.delivery_failed.clone().unwrap_or_else(|| "the payment was refunded".to_owned());
+        let undelivered = || {
+            // One that is not wanted is not deliverable for that reason, whatever delivery says later.
+            let known = self.cancelled.as_ref().or(self.delivery_failed.as_ref());
+            known.cloned().unwrap_or_else(|| "the payment was refunded".to_owned())
+        };
         if self.refunded.is_some() {
             // Nobody gives back what was not taken: a refund says that the order was paid, too.
-            (Status::Cancelled, Some(delivery()))
+            (Status::Cancelled, Some(undelivered()))
         } else if self.paid.is_some() {
-            if self.delivery_failed.is_some() {
-                (Status::Refunding, Some(delivery()))
+            if self.cancelled.is_some() || self.delivery_failed.is_some() {
+                (Status::Refunding, Some(undelivered()))
             } else if self.courier.is_some() {
                 (Status::Completed, None)
             } else {
                 (Status::Paid, None)
             }
-        } else if let Some(reason) = &self.payment_failed {
+        } else if let Some(reason) = self.payment_failed.as_ref().or(self.cancelled.as_ref()) {
             (Status::Cancelled, Some(reason.clone()))
         } else {
             (Status::Pending, None)
@@ -170,6 +200,29 @@ fn learn<T: Clone>(known: &mut Option<T>, said: &T) -> bool {
     }
     new
 }
+
+/// Why an order ends before it is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The customer does not want it any more.
+    ByCustomer,
+    /// It has not ended within this time.
+    TimedOut(Duration),
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByCustomer => f.write_str("cancelled by the customer"),
+            Self::TimedOut(after) => write!(f, "timed out: not delivered within {} s", after.as_secs()),
+        }
+    }
+}
+
+/// An order cannot be cancelled: a courier has it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the order is COMPLETED: what a courier has taken cannot be cancelled")]
+pub struct TooLate;
 
 /// What an event changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,18 +255,39 @@ impl Refusal {
     }
 }
 
-/// Takes `event` in. A change raises the version by one; a change of status may have an event to emit.
-pub fn decide(event: &Event, order: Option<&Order>) -> Result<Outcome, Refusal> {
+/// Takes `event` in, at `now`. A change raises the version by one; a change of status may have an event to emit.
+pub fn decide(event: &Event, order: Option<&Order>, now: DateTime<Utc>) -> Result<Outcome, Refusal> {
     let (event_type, order_id) = (event.event_type(), event.order_id());
     let mut order = order.cloned().ok_or(Refusal::UnknownOrder { event_type, order_id })?;
-    if order.status.is_final() || !order.facts.learn(event) {
-        return Ok(Outcome { order, event: None });
+    let stalled = order.stalled.clone();
+    order.stalled = Stalled::of(event, now).or(order.stalled).filter(|stalled| !stalled.is_over_by(event));
+    let learned = !order.status.is_final() && order.facts.learn(event);
+    let event = if learned { order.conclude(order_id) } else { None };
+    order.drop_what_is_moot();
+    if !learned && order.stalled != stalled && !order.status.is_final() {
+        order.version += 1;
     }
-    order.version += 1;
-    let before = order.status;
-    (order.status, order.reason) = order.facts.status();
-    order.ended = order.status.is_final();
-    let event = if order.status == before { None } else { said(order_id, &order) };
+    Ok(Outcome { order, event })
+}
+
+/// Ends `order` before it is delivered, if it has not ended: what the provider holds goes back. One that is ending already goes on as it
+/// does.
+///
+/// # Errors
+/// [`TooLate`] for one that is delivered.
+pub fn close(order_id: Uuid, order: &Order, why: Close) -> Result<Outcome, TooLate> {
+    let mut order = order.clone();
+    match order.status {
+        Status::Completed => return Err(TooLate),
+        Status::Cancelled | Status::Refunding => return Ok(Outcome { order, event: None }),
+        Status::Pending | Status::Paid => {
+            order.facts.cancelled = Some(why.to_string());
+            // An instance of a version that does not know of cancels, beside this one during a deploy, draws the same from it.
+            order.facts.delivery_failed.get_or_insert_with(|| why.to_string());
+        }
+    }
+    let event = order.conclude(order_id);
+    order.drop_what_is_moot();
     Ok(Outcome { order, event })
 }
 

@@ -36,8 +36,11 @@ impl Handler for Orders {
                 Event::PaymentSuccess(_)
                     | Event::PaymentFailed(_)
                     | Event::PaymentRefunded(_)
+                    | Event::PaymentVoided(_)
+                    | Event::PaymentStalled(_)
                     | Event::DeliveryAssigned(_)
                     | Event::DeliveryFailed(_)
+                    | Event::DeliveryStalled(_)
             )
         })
     }
@@ -58,7 +61,7 @@ impl Handler for Orders {
         _shared: &mut (),
         _prepared: Option<&()>,
     ) -> Result<Decision<Order>, Failure> {
-        let outcome = domain::decide(&body.envelope.event, order).map_err(refused)?;
+        let outcome = domain::decide(&body.envelope.event, order, attempt.now).map_err(refused)?;
         let said = outcome.event.map(|event| events::caused(body, event));
         let mut order = outcome.order;
         for envelope in std::iter::once(&body.envelope).chain(&said) {
@@ -75,13 +78,7 @@ impl Handler for Orders {
         _shared: (),
     ) -> SaveResult<Self> {
         store::save(client, &changed).await?;
-        for (_, order) in changed.iter().filter(|(_, order)| order.ended) {
-            let status = order.status.as_str();
-            let ended_at = order.unsaved.last().map_or(order.created_at, |entry| entry.recorded_at);
-            let took = (ended_at - order.created_at).to_std().unwrap_or_default();
-            ::metrics::counter!(metrics::TERMINAL, "state" => status).increment(1);
-            ::metrics::histogram!(metrics::PROCESSING, "state" => status).record(took.as_secs_f64());
-        }
+        metrics::ended(&changed);
         Ok(())
     }
 }

@@ -19,11 +19,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
+    closing::{self, Closer},
     domain::Status,
     idempotency::{Key, REPLAYED},
     intake::{Door, Placed, Refusal},
-    request::Request,
-    store::{self, View},
+    request::{Accepts, Request},
+    store::{self, Filter, View},
 };
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -37,8 +38,10 @@ pub struct Api {
     pub door: Door,
     /// Where they are read: a pool in which nobody waits for long.
     pub pool: Pool,
-    /// Whether tokens that force a path through the simulation are accepted.
-    pub test_tokens: bool,
+    /// Where they are cancelled.
+    pub closer: Closer,
+    /// What may be ordered.
+    pub accepts: Accepts,
 }
 
 /// The routes.
@@ -46,6 +49,7 @@ pub fn app(api: Api) -> Router {
     let router = Router::new()
         .route("/orders", post(place).get(list))
         .route("/orders/{id}", get(show))
+        .route("/orders/{id}/cancel", post(cancel))
         .route("/livez", get(async || "alive\n"))
         .with_state(api);
     dress(measured(router))
@@ -64,7 +68,7 @@ async fn place(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let key = Key::of(&headers, &body)?;
-    let request = Request::parse(&body, api.test_tokens)?;
+    let request = Request::parse(&body, api.accepts)?;
     // The first answer again, whatever has become of the order meanwhile.
     let Placed { order_id, replayed } = api.door.place(request, key, correlation).await?;
     let mut response =
@@ -90,9 +94,44 @@ impl From<Refusal> for Problem {
     }
 }
 
+fn missing() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, closing::Refusal::NoOrder.to_string())
+}
+
 async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no order of this id");
     let id = Uuid::try_parse(&id).map_err(|_| missing())?;
+    order(&api, id).await
+}
+
+/// Cancels an order, and answers with what has become of it: CANCELLED, or REFUNDING while what was paid goes back. However often it is
+/// asked, it is cancelled once, so it needs no key.
+async fn cancel(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    correlation: Correlation,
+    Body(body): Body,
+) -> Result<Json<View>, Problem> {
+    let id = Uuid::try_parse(&id).map_err(|_| missing())?;
+    if !matches!(body.trim_ascii(), b"" | b"{}") {
+        return Err(Problem::invalid("body", "must be empty: a cancel has no fields"));
+    }
+    api.closer.cancel(id, correlation).await?;
+    order(&api, id).await
+}
+
+impl From<closing::Refusal> for Problem {
+    fn from(refusal: closing::Refusal) -> Self {
+        let said = refusal.to_string();
+        match refusal {
+            closing::Refusal::NoOrder => missing(),
+            closing::Refusal::TooLate(_) => Self::new(StatusCode::CONFLICT, said),
+            closing::Refusal::Unavailable(_) => Self::unavailable(said, RETRY_AFTER),
+            closing::Refusal::Unknown => Self::new(StatusCode::INTERNAL_SERVER_ERROR, said),
+        }
+    }
+}
+
+async fn order(api: &Api, id: Uuid) -> Result<Json<View>, Problem> {
     let mut tries = Tries::default();
     loop {
         let asked = async {
@@ -115,20 +154,22 @@ struct Listing {
 }
 
 async fn list(State(api): State<Api>, params: Params) -> Result<Json<Listing>, Problem> {
-    params.only(&["status", "limit", "after"])?;
+    params.only(&["status", "stalled", "limit", "after"])?;
     let status: Option<String> = params.read("status", "a text")?;
     let status = status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
+    let stalled = params.read("stalled", "true or false")?;
     let limit =
         params.read("limit", &format!("a whole number from 1 to {MAX_PAGE}"))?.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
     }
     let after: Option<Uuid> = params.read("after", "an order's id: the `next` of the page before")?;
+    let filter = Filter { status, stalled, after };
     let mut tries = Tries::default();
     let mut orders = loop {
         let asked = async {
             let connection = Connection::get(&api.pool).await?;
-            let list = store::list(&*connection, status, after, limit + 1);
+            let list = store::list(&*connection, filter, limit + 1);
             connection.read(&Limits::default(), list).await
         };
         match asked.await {

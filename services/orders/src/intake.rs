@@ -9,12 +9,11 @@ mod door;
 use std::time::Duration;
 
 use actors::{
-    Backlog, Cause, OutboxWriter, Publisher, WriteError, Written,
-    connection::{Connection, Limits, Soundness, Trouble, Verdict},
+    Backlog, Cause, Emit, Publisher,
+    connection::{Connection, Limits, Trouble},
 };
 use chassis::shutdown::Listener;
-use deadpool_postgres::{Client, Pool};
-use thiserror::Error;
+use deadpool_postgres::{Pool, Transaction};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -26,6 +25,7 @@ use crate::{
     idempotency::{Claimed, claims},
     metrics,
     store::{self, keys},
+    transact::{Failed, Transactor, Work},
 };
 
 /// Requests that may wait.
@@ -45,40 +45,16 @@ const LANE_PREFIX: &str = "orders-http";
 /// When PostgreSQL cannot be reached.
 pub async fn open(pool: Pool, publisher: Publisher, outbox_limit: usize) -> Result<(Door, Intake), Cause> {
     let (door, jobs) = door(QUEUE);
-    let writer = OutboxWriter::open(pool.clone(), publisher.clone(), LANE_PREFIX).await?;
-    Ok((door, Intake { jobs, pool, publisher, writer, outbox_limit, unsure: false }))
+    let transactor = Transactor::open(pool, publisher, LANE_PREFIX).await?;
+    Ok((door, Intake { jobs, transactor, outbox_limit }))
 }
 
 /// The task behind the door.
 #[derive(Debug)]
 pub struct Intake {
     jobs: mpsc::Receiver<Job>,
-    pool: Pool,
-    publisher: Publisher,
-    writer: OutboxWriter,
+    transactor: Transactor,
     outbox_limit: usize,
-    /// A commit's outcome was never found out: the writer must look before it writes again.
-    unsure: bool,
-}
-
-/// Why a batch was not committed.
-#[derive(Debug, Error)]
-enum Failed {
-    #[error("the outbox instance was taken over")]
-    Fenced,
-    #[error("rolled back: {0}")]
-    RolledBack(Cause),
-    #[error("the outcome of the commit is unknown: {0}")]
-    Unknown(Cause),
-}
-
-impl Verdict for Failed {
-    fn verdict(&self) -> Soundness {
-        match self {
-            Self::Fenced => Soundness::Sound,
-            Self::RolledBack(_) | Self::Unknown(_) => Soundness::Broken,
-        }
-    }
 }
 
 impl Intake {
@@ -94,19 +70,20 @@ impl Intake {
                     }
                     self.serve(jobs.drain(..)).await;
                 }
-                () = self.writer.ended() => {
+                () = self.transactor.ended() => {
                     tracing::error!("nobody keeps the outbox instance any more; the intake ends");
                     return false;
                 }
                 () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
                 // What may have been committed has to be published, also if nobody orders any more.
-                () = sleep(LOOK_AGAIN), if self.unsure => match self.writer.resync().await {
-                    Ok(()) => self.unsure = false,
-                    Err(cause) => tracing::debug!(%cause, "the outcome of a commit is still unknown"),
-                },
+                () = sleep(LOOK_AGAIN), if self.transactor.is_unsure() => {
+                    if let Err(cause) = self.transactor.resync().await {
+                        tracing::debug!(%cause, "the outcome of a commit is still unknown");
+                    }
+                }
             }
         }
-        self.writer.close(limit).await
+        self.transactor.close(limit).await
     }
 
     async fn serve(&mut self, jobs: impl Iterator<Item = Job>) {
@@ -115,7 +92,7 @@ impl Intake {
         if jobs.is_empty() {
             return;
         }
-        let Backlog { rows, .. } = self.writer.backlog();
+        let Backlog { rows, .. } = self.transactor.backlog();
         let answers = if rows >= self.outbox_limit {
             tracing::warn!(
                 rows,
@@ -140,50 +117,18 @@ impl Intake {
 
     /// One answer for each job.
     async fn place(&mut self, jobs: &[Job]) -> Vec<Result<Placed, Refusal>> {
-        let mut claims = Vec::new();
-        let mut failed = match self.commit(jobs, &mut claims).await {
-            Ok(()) => return answers(jobs, &claims, |_| Ok(())),
-            Err(failed) => failed,
+        let mut placing = Placing { jobs, known: Vec::new() };
+        let committed = self.transactor.commit(&mut placing).await;
+        let known = placing.known;
+        let Err(failed) = committed else {
+            ::metrics::counter!(metrics::INTAKE_BATCHES).increment(1);
+            return answers(jobs, &known, |_| Ok(()));
         };
-        if matches!(failed, Failed::Fenced) {
-            tracing::warn!("outbox instance taken over: opening a new one");
-            failed = match OutboxWriter::open(self.pool.clone(), self.publisher.clone(), LANE_PREFIX).await {
-                Ok(writer) => {
-                    self.writer = writer;
-                    match self.commit(jobs, &mut claims).await {
-                        Ok(()) => return answers(jobs, &claims, |_| Ok(())),
-                        Err(failed) => failed,
-                    }
-                }
-                Err(cause) => Failed::RolledBack(cause),
-            };
-        }
         tracing::error!(error = %failed, orders = jobs.len(), "orders could not be stored");
         match failed {
-            Failed::Unknown(_) => self.find_out(jobs, &claims).await,
+            Failed::Unknown(_) => self.find_out(jobs, &known).await,
             Failed::Fenced | Failed::RolledBack(_) => vec![Err(Refusal::Unavailable); jobs.len()],
         }
-    }
-
-    /// `claims` is what becomes of each, as far as it got.
-    async fn commit(&mut self, jobs: &[Job], claims: &mut Vec<Claimed>) -> Result<(), Failed> {
-        claims.clear();
-        if self.unsure {
-            self.writer.resync().await.map_err(Failed::RolledBack)?;
-            self.unsure = false;
-        }
-        let connection = Connection::get(&self.pool).await;
-        let mut connection = connection.map_err(|trouble| Failed::RolledBack(trouble.cause()))?;
-        let ended =
-            Limits::default().within(transact(connection.begin(), &mut self.writer, jobs, claims)).await;
-        let ended = ended.unwrap_or_else(|trouble| Err(Failed::Unknown(trouble.cause())));
-        connection.settle(&ended);
-        self.unsure |= matches!(ended, Err(Failed::Unknown(_)));
-        if let Some(written) = ended? {
-            self.writer.publish(written);
-        }
-        ::metrics::counter!(metrics::INTAKE_BATCHES).increment(1);
-        Ok(())
     }
 
     /// After a commit that was not answered: which orders are there?
@@ -193,7 +138,6 @@ impl Intake {
         loop {
             match self.look(&ids).await {
                 Ok(found) => {
-                    self.unsure = false;
                     tracing::info!(
                         committed = found.len(),
                         of = ids.len(),
@@ -214,9 +158,9 @@ impl Intake {
 
     async fn look(&mut self, ids: &[Uuid]) -> Result<std::collections::HashSet<Uuid>, Cause> {
         // Waits for the transaction in question to end, and publishes its rows if it happened.
-        self.writer.resync().await?;
+        self.transactor.resync().await?;
         let asked = async {
-            let connection = Connection::get(&self.pool).await?;
+            let connection = Connection::get(self.transactor.pool()).await?;
             connection.read(&Limits::default(), store::existing(&*connection, ids)).await
         };
         asked.await.map_err(|trouble: Trouble| trouble.cause())
@@ -242,45 +186,30 @@ fn answers(
     (0..jobs.len()).map(answer).collect()
 }
 
-/// Nothing is written where nothing is new.
-async fn transact(
-    client: &mut Client,
-    writer: &mut OutboxWriter,
-    jobs: &[Job],
-    known: &mut Vec<Claimed>,
-) -> Result<Option<Written>, Failed> {
-    let tx = client.transaction().await.map_err(rolled_back)?;
-    let keyed: Vec<_> = jobs
-        .iter()
-        .filter_map(|job| Some((job.key.as_ref()?, job.order.order_id, job.order.created_at)))
-        .collect();
-    let requests: Vec<_> = jobs.iter().map(|job| (job.order.order_id, job.key.as_ref())).collect();
-    // One round trip where there are no keys: the server runs one after the other.
-    let limits = Limits::default().set();
-    let placing = async {
-        *known = claims(&requests, &keys::claim(&tx, &keyed).await?);
-        let new = jobs.iter().zip(&*known).filter(|(_, claim)| **claim == Claimed::New).map(|(job, _)| job);
-        let new: Vec<&Job> = new.collect();
-        if !new.is_empty() {
-            store::insert(&tx, &new.iter().map(|job| &job.order).collect::<Vec<_>>()).await?;
-        }
-        Ok(new)
-    };
-    let ((), new) = tokio::try_join!(biased; tx.batch_execute(&limits), placing).map_err(rolled_back)?;
-    if new.is_empty() {
-        tx.rollback().await.map_err(rolled_back)?;
-        return Ok(None);
-    }
-    let emits = new.iter().map(|job| job.emit.clone()).collect();
-    let written = writer.write(&tx, emits).await.map_err(|error| match error {
-        WriteError::Fenced => Failed::Fenced,
-        WriteError::TooLarge { .. } => Failed::RolledBack(Cause::from_error("too-large", &error)),
-        WriteError::Postgres(error) => rolled_back(error),
-    })?;
-    tx.commit().await.map_err(|error| Failed::Unknown(Cause::from_error("commit", &error)))?;
-    Ok(Some(written))
+/// A batch of orders, placed together.
+struct Placing<'a> {
+    jobs: &'a [Job],
+    /// What becomes of each, as far as it got.
+    known: Vec<Claimed>,
 }
 
-fn rolled_back(error: tokio_postgres::Error) -> Failed {
-    Failed::RolledBack(Cause::from_error("postgres", &error))
+impl Work for Placing<'_> {
+    type Done = ();
+
+    async fn run(&mut self, tx: &Transaction<'_>) -> Result<((), Vec<Emit>), tokio_postgres::Error> {
+        let jobs = self.jobs;
+        self.known.clear();
+        let keyed: Vec<_> = jobs
+            .iter()
+            .filter_map(|job| Some((job.key.as_ref()?, job.order.order_id, job.order.created_at)))
+            .collect();
+        let requests: Vec<_> = jobs.iter().map(|job| (job.order.order_id, job.key.as_ref())).collect();
+        self.known = claims(&requests, &keys::claim(tx, &keyed).await?);
+        let new = jobs.iter().zip(&self.known).filter(|(_, claim)| **claim == Claimed::New);
+        let new: Vec<&Job> = new.map(|(job, _)| job).collect();
+        if !new.is_empty() {
+            store::insert(tx, &new.iter().map(|job| &job.order).collect::<Vec<_>>()).await?;
+        }
+        Ok(((), new.iter().map(|job| job.emit.clone()).collect()))
+    }
 }

@@ -3,11 +3,14 @@
 //! - [`domain`]: what an order is and what becomes of it, pure. [`request`]: what a customer may ask for.
 //! - [`handler`]: joins what payments and delivery say to the domain. [`http`]: the routes.
 //! - [`idempotency`]: requests that are sent again.
+//! - [`closing`]: ends orders that are cancelled, or over their time.
 //! - [`intake`]: commits the orders that come in, together, with the events that announce them.
 //! - [`housekeeping`]: what keeps the tables small.
+//! - [`transact`]: what is changed outside the lanes, with the events that say so.
 //! - [`store`]: all SQL. [`timeline`]: what it remembers of an order's events.
 //! - [`settings`]: its settings. [`metrics`]: what it measures.
 
+pub mod closing;
 pub mod domain;
 pub mod handler;
 pub mod housekeeping;
@@ -19,6 +22,7 @@ pub mod request;
 pub mod settings;
 pub mod store;
 pub mod timeline;
+pub mod transact;
 
 use std::time::Duration;
 
@@ -73,13 +77,28 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     let (door, intake) = intake::open(pool, publisher, settings.outbox_limit)
         .await
         .map_err(|cause| RunError::Start(anyhow::anyhow!("{cause}").context("cannot open the intake")))?;
-    let (close_intake, closing) = trigger();
-    let intake = tokio::spawn(intake.run(closing, INTAKE_LIMIT));
+    let (pool, publisher) = (service.pools.intake.clone(), service.publisher.clone());
+    let (closer, ending) =
+        closing::open(pool, publisher, settings.order_timeout()).await.map_err(|cause| {
+            RunError::Start(anyhow::anyhow!("{cause}").context("cannot open what ends orders"))
+        })?;
+    let (close, closing) = trigger();
+    let intake = tokio::spawn(intake.run(closing.clone(), INTAKE_LIMIT));
     service.health.task("the intake", intake.abort_handle());
+    let ending = tokio::spawn(ending.run(closing, INTAKE_LIMIT));
+    service.health.task("what ends orders", ending.abort_handle());
     let forgetting = tokio::spawn(housekeeping::forget_keys(service.pools.housekeeping.clone()));
     service.health.task("the forgetting of old keys", forgetting.abort_handle());
 
-    let api = Api { door, pool: service.pools.reads.clone(), test_tokens: settings.common.test_tokens };
+    let api = Api {
+        door,
+        closer,
+        pool: service.pools.reads.clone(),
+        accepts: request::Accepts {
+            test_tokens: settings.common.test_tokens,
+            max_amount_cents: settings.common.provider_max_amount_cents,
+        },
+    };
     let limits = settings.common.http.limits().within_descriptors(1);
     let http = Server::start(settings.http_listen, http::app(api), limits, service.listener()).await;
     let http = http.map_err(RunError::Start)?;
@@ -89,9 +108,10 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     tracing::info!(http = %http.address, admin = %service.admin_address(), "taking orders");
     let edge = async move {
         let answered = http.stopped(HTTP_LIMIT).await;
-        close_intake.fire();
+        close.fire();
         // Rows that Kafka did not acknowledge are safe in the outbox: that is no unfinished drain.
-        answered && intake.await.is_ok()
+        let (intake, ending) = tokio::join!(intake, ending);
+        answered && intake.is_ok() && ending.is_ok()
     };
     service.run(shutdown, edge).await
 }

@@ -1,6 +1,9 @@
 //! What the orders service measures, beside what the runtime does.
 
-use metrics::{Unit, counter, describe_counter, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use uuid::Uuid;
+
+use crate::domain::Order;
 
 /// Orders accepted.
 pub const CREATED: &str = "backburner_orders_created_total";
@@ -24,5 +27,16 @@ pub fn describe() {
     }
     for state in ["COMPLETED", "CANCELLED"] {
         counter!(TERMINAL, "state" => state).increment(0);
+    }
+}
+
+/// Counts those of the changed orders that have ended.
+pub fn ended(changed: &[(Uuid, Order)]) {
+    for (_, order) in changed.iter().filter(|(_, order)| order.ended) {
+        let status = order.status.as_str();
+        let ended_at = order.unsaved.last().map_or(order.created_at, |entry| entry.recorded_at);
+        let took = (ended_at - order.created_at).to_std().unwrap_or_default();
+        counter!(TERMINAL, "state" => status).increment(1);
+        histogram!(PROCESSING, "state" => status).record(took.as_secs_f64());
     }
 }

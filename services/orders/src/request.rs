@@ -19,9 +19,17 @@ const FIELDS: [&str; 5] = ["item", "quantity", "amount_cents", "customer_id", "p
 const MAX_NAME: usize = 64;
 const MAX_ITEM: usize = 200;
 const MAX_QUANTITY: i64 = 1_000;
-const MAX_AMOUNT_CENTS: i64 = 100_000_000;
 const MAX_CUSTOMER: usize = 100;
 const MAX_TOKEN: usize = 64;
+
+/// What is accepted, by the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepts {
+    /// Tokens that force a path through the simulation.
+    pub test_tokens: bool,
+    /// The largest amount, in cents: what the payment provider takes.
+    pub max_amount_cents: i64,
+}
 
 /// A request that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +38,7 @@ pub struct Request {
     pub item: String,
     /// 1 to 1,000.
     pub quantity: u32,
-    /// 0 to 100,000,000.
+    /// 0 to what the payment provider takes.
     pub amount_cents: i64,
     /// 1 to 100 characters.
     pub customer_id: String,
@@ -43,14 +51,14 @@ impl Request {
     ///
     /// # Errors
     /// 400 for what is no JSON; 422, naming every field that makes no sense.
-    pub fn parse(body: &[u8], test_tokens: bool) -> Result<Self, Problem> {
+    pub fn parse(body: &[u8], accepts: Accepts) -> Result<Self, Problem> {
         if body.trim_ascii().is_empty() {
             let mut fields = Map::new();
             fields.insert("item".to_owned(), DEFAULT_ITEM.into());
-            return Self::of(&fields, test_tokens);
+            return Self::of(&fields, accepts);
         }
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Self::of(&fields, test_tokens),
+            Ok(Value::Object(fields)) => Self::of(&fields, accepts),
             Ok(_) => {
                 Err(Problem::invalid("body", "must be a JSON object such as {\"item\":\"Margherita pizza\"}"))
             }
@@ -63,16 +71,16 @@ impl Request {
         }
     }
 
-    fn of(fields: &Map<String, Value>, test_tokens: bool) -> Result<Self, Problem> {
+    fn of(fields: &Map<String, Value>, accepts: Accepts) -> Result<Self, Problem> {
         // What is misspelt would be left out in silence.
         let unknown = fields.keys().filter(|name| !FIELDS.contains(&name.as_str()));
         let mut wrong: Vec<FieldError> = unknown.map(|name| no_field(name)).collect();
         let item = required("item", text(fields, "item", MAX_ITEM)).map_err(|error| wrong.push(error));
         let quantity = integer(fields, "quantity", 1, MAX_QUANTITY).map_err(|error| wrong.push(error));
-        let amount_cents =
-            integer(fields, "amount_cents", 0, MAX_AMOUNT_CENTS).map_err(|error| wrong.push(error));
+        let amount_cents = integer(fields, "amount_cents", 0, accepts.max_amount_cents);
+        let amount_cents = amount_cents.map_err(|error| wrong.push(error));
         let customer_id = text(fields, "customer_id", MAX_CUSTOMER).map_err(|error| wrong.push(error));
-        let payment_token = token(fields, test_tokens).map_err(|error| wrong.push(error));
+        let payment_token = token(fields, accepts.test_tokens).map_err(|error| wrong.push(error));
         let (Ok(item), Ok(quantity), Ok(amount_cents), Ok(customer_id), Ok(payment_token)) =
             (item, quantity, amount_cents, customer_id, payment_token)
         else {
@@ -82,10 +90,17 @@ impl Request {
             return Err(Problem::invalid_fields(wrong));
         }
         let quantity = quantity.unwrap_or(1);
+        let amount_cents = amount_cents.unwrap_or(quantity * UNIT_PRICE_CENTS);
+        if amount_cents > accepts.max_amount_cents {
+            // Without a price of its own: so many of them cost more.
+            let most = accepts.max_amount_cents;
+            let reason = format!("costs {amount_cents} cents, and an order may cost at most {most}");
+            return Err(Problem::invalid("quantity", reason));
+        }
         Ok(Self {
             item,
             quantity: u32::try_from(quantity).expect("checked to be 1 to 1,000"),
-            amount_cents: amount_cents.unwrap_or(quantity * UNIT_PRICE_CENTS),
+            amount_cents,
             customer_id: customer_id.unwrap_or_else(|| DEFAULT_CUSTOMER.to_owned()),
             payment_token,
         })

@@ -1,6 +1,6 @@
 //! The settings of the orders service.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use chassis::settings::CommonArgs;
 use clap::Parser;
@@ -21,9 +21,19 @@ pub struct Settings {
     /// Events that Kafka has not acknowledged at which further orders are refused, with 503.
     #[arg(long, env, default_value_t = 100_000, help_heading = "HTTP")]
     pub outbox_limit: usize,
+    /// An order that has not ended after this is cancelled, and what was paid goes back, seconds.
+    #[arg(long, env, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=31_536_000), help_heading = "Saga")]
+    pub order_timeout_s: u64,
     /// What services have in common.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+impl Settings {
+    /// How long an order may take.
+    pub fn order_timeout(&self) -> Duration {
+        Duration::from_secs(self.order_timeout_s)
+    }
 }
 
 #[cfg(test)]

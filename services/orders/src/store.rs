@@ -1,18 +1,23 @@
 //! All SQL of the orders service. Every statement takes arrays and is prepared once per connection.
 
+mod closing;
 pub mod keys;
+mod shown;
 
 use std::collections::{HashMap, HashSet};
 
 use actors::{Cause, Loaded, Lock};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
-use serde::Serialize;
 use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
+pub use self::{
+    closing::{overdue, with_correlation},
+    shown::{Filter, View, get, list},
+};
 use crate::{
-    domain::{Courier, Facts, Order, Status},
+    domain::{Courier, Facts, Order, Stalled, Status},
     timeline::TimelineEntry,
 };
 
@@ -94,11 +99,11 @@ pub async fn existing<C: GenericClient>(client: &C, ids: &[Uuid]) -> Result<Hash
 
 const LOAD: &str = "
     select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-           refunded_cents, created_at
+           refunded_cents, cancelled, stalled, created_at
     from orders where order_id = any($1) order by order_id";
 const LOAD_LOCKED: &str = "
     select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-           refunded_cents, created_at
+           refunded_cents, cancelled, stalled, created_at
     from orders where order_id = any($1) order by order_id for update";
 
 /// The orders that exist among `ids`; locked in the order of their ids for an update.
@@ -116,8 +121,12 @@ pub async fn load<C: GenericClient>(
     };
     let statement = client.prepare_cached(sql).await?;
     let rows = client.query(&statement, &[&ids]).await?;
+    loaded(&rows)
+}
+
+fn loaded(rows: &[Row]) -> Result<Loaded<Uuid, Order, ()>, Error> {
     let mut loaded = Loaded::new(HashMap::new(), ());
-    for row in &rows {
+    for row in rows {
         let id = row.try_get("order_id")?;
         match order(row)? {
             Ok(order) => drop(loaded.states.insert(id, order)),
@@ -138,6 +147,10 @@ fn order(row: &Row) -> Result<Result<Order, Cause>, Error> {
         courier: courier(row)?,
         delivery_failed: row.try_get("delivery_failed")?,
         refunded: row.try_get("refunded_cents")?,
+        cancelled: row.try_get("cancelled")?,
+    };
+    let Ok(stalled) = stalled(row)? else {
+        return Ok(Err(Cause::new("row", "its row in orders holds a `stalled` that is none")));
     };
     Ok(Ok(Order {
         status,
@@ -145,6 +158,7 @@ fn order(row: &Row) -> Result<Result<Order, Cause>, Error> {
         version: row.try_get("version")?,
         facts,
         created_at: row.try_get("created_at")?,
+        stalled,
         unsaved: Vec::new(),
         ended: false,
     }))
@@ -153,6 +167,12 @@ fn order(row: &Row) -> Result<Result<Order, Cause>, Error> {
 /// `None` where it is none there is.
 fn status(row: &Row) -> Result<Option<Status>, Error> {
     Ok(Status::parse(row.try_get("state")?))
+}
+
+/// What keeps it from going on; the inner error where nobody can read it.
+fn stalled(row: &Row) -> Result<Result<Option<Stalled>, serde_json::Error>, Error> {
+    let stalled: Option<serde_json::Value> = row.try_get("stalled")?;
+    Ok(stalled.map(serde_json::from_value).transpose())
 }
 
 fn courier(row: &Row) -> Result<Option<Courier>, Error> {
@@ -164,12 +184,12 @@ const SAVE: &str = "
     update orders as o
     set state = n.state, version = n.version, reason = n.reason, paid_cents = n.paid_cents,
         payment_failed = n.payment_failed, courier_id = n.courier_id, courier = n.courier,
-        delivery_failed = n.delivery_failed, refunded_cents = n.refunded_cents,
-        timeline = o.timeline || n.news, updated_at = n.updated_at
+        delivery_failed = n.delivery_failed, refunded_cents = n.refunded_cents, cancelled = n.cancelled,
+        stalled = n.stalled, timeline = o.timeline || n.news, updated_at = n.updated_at
     from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::text[],
-                $9::text[], $10::bigint[], $11::jsonb[], $12::timestamptz[])
+                $9::text[], $10::bigint[], $11::text[], $12::jsonb[], $13::jsonb[], $14::timestamptz[])
       as n (order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-            refunded_cents, news, updated_at)
+            refunded_cents, cancelled, stalled, news, updated_at)
     where o.order_id = n.order_id";
 
 /// Writes back orders that were loaded with a lock in the same transaction.
@@ -192,6 +212,9 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
     let couriers: Vec<Option<&str>> = facts().map(|f| f.courier.as_ref().map(|c| c.name.as_str())).collect();
     let delivery_failed: Vec<Option<&str>> = facts().map(|facts| facts.delivery_failed.as_deref()).collect();
     let refunded: Vec<Option<i64>> = facts().map(|facts| facts.refunded).collect();
+    let cancelled: Vec<Option<&str>> = facts().map(|facts| facts.cancelled.as_deref()).collect();
+    let stalled: Vec<Option<Json<&Stalled>>> =
+        orders().map(|order| order.stalled.as_ref().map(Json)).collect();
     let news: Vec<Json<&[TimelineEntry]>> = orders().map(|order| Json(&order.unsaved[..])).collect();
     let updated = |order: &Order| order.unsaved.last().map_or(order.created_at, |entry| entry.recorded_at);
     let times: Vec<DateTime<Utc>> = orders().map(updated).collect();
@@ -210,106 +233,12 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
                 &couriers,
                 &delivery_failed,
                 &refunded,
+                &cancelled,
+                &stalled,
                 &news,
                 &times,
             ],
         )
         .await?;
     Ok(())
-}
-
-/// An order as it is shown.
-#[derive(Clone, Debug, Serialize)]
-pub struct View {
-    /// Its id.
-    pub order_id: Uuid,
-    /// Where it is.
-    pub status: Status,
-    /// Counts its changes.
-    pub version: i64,
-    /// Who ordered.
-    pub customer_id: String,
-    /// What.
-    pub item: String,
-    /// How many.
-    pub quantity: i32,
-    /// The whole price, in cents.
-    pub amount_cents: i64,
-    /// Why it is being refunded or was cancelled.
-    pub reason: Option<String>,
-    /// Who delivers.
-    pub courier: Option<Courier>,
-    /// The conversation it started.
-    pub correlation_id: String,
-    /// When it was accepted.
-    pub created_at: DateTime<Utc>,
-    /// When an event last changed it.
-    pub updated_at: DateTime<Utc>,
-    /// Its events, in the order in which they became known here; left out of lists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeline: Option<serde_json::Value>,
-}
-
-fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, Error> {
-    let order_id = row.try_get("order_id")?;
-    let Some(status) = status(row)? else {
-        tracing::error!(%order_id, "an order's row has no state there is");
-        return Ok(None);
-    };
-    Ok(Some(View {
-        order_id,
-        status,
-        version: row.try_get("version")?,
-        customer_id: row.try_get("customer_id")?,
-        item: row.try_get("item")?,
-        quantity: row.try_get("quantity")?,
-        amount_cents: row.try_get("amount_cents")?,
-        reason: row.try_get("reason")?,
-        courier: courier(row)?,
-        correlation_id: row.try_get("correlation_id")?,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
-        timeline,
-    }))
-}
-
-const GET: &str = "
-    select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier,
-           correlation_id, created_at, updated_at, timeline
-    from orders where order_id = $1";
-
-/// One order with its timeline.
-///
-/// # Errors
-/// Of PostgreSQL.
-pub async fn get<C: GenericClient>(client: &C, id: Uuid) -> Result<Option<View>, Error> {
-    let statement = client.prepare_cached(GET).await?;
-    let row = client.query_opt(&statement, &[&id]).await?;
-    match row {
-        Some(row) => view(&row, Some(row.try_get("timeline")?)),
-        None => Ok(None),
-    }
-}
-
-const LIST: &str = "
-    select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier,
-           correlation_id, created_at, updated_at
-    from orders
-    where ($1::text is null or state = $1) and ($2::uuid is null or order_id < $2)
-    order by order_id desc limit $3";
-
-/// The latest orders, those of `status` if given, older than `after` if given, at most `limit`.
-///
-/// # Errors
-/// Of PostgreSQL.
-pub async fn list<C: GenericClient>(
-    client: &C,
-    status: Option<Status>,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<View>, Error> {
-    let statement = client.prepare_cached(LIST).await?;
-    let rows = client.query(&statement, &[&status.map(Status::as_str), &after, &limit]).await?;
-    // One that cannot be shown hides no others.
-    rows.iter().filter_map(|row| view(row, None).transpose()).collect()
 }

@@ -2,14 +2,14 @@
 //!
 //! Each event is looked at twice. [`call`] says what has to be asked of the provider, given the last committed state;
 //! [`decide`] turns the answer into a new state, ledger entries and an event. An order is charged at most once and
-//! refunded at most once, whatever arrives in whatever order.
+//! refunded at most once, whatever arrives in whatever order, and nothing is held of an order that was cancelled.
 
 use chrono::{DateTime, Utc};
-use contracts::{Event, PaymentFailed, PaymentRefunded, PaymentSuccess};
+use contracts::{Event, PaymentFailed, PaymentRefunded, PaymentSuccess, PaymentVoided};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::provider::{ChargeAnswer, Reference};
+use crate::provider::{ChargeAnswer, Reference, VoidAnswer, token::TestToken};
 
 /// The payment of one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,11 @@ impl Kind {
     pub fn provider_key(self, order_id: Uuid) -> String {
         format!("{}:{order_id}", self.as_str())
     }
+
+    /// The order that a provider key is about; `None` for a key that [`Kind::provider_key`] does not make.
+    pub fn order_of(self, key: &str) -> Option<Uuid> {
+        key.strip_prefix(self.as_str())?.strip_prefix(':')?.parse().ok()
+    }
 }
 
 /// A line of the ledger.
@@ -99,6 +104,8 @@ pub enum Call {
     },
     /// Give this charge back, all of it.
     Refund(Charge),
+    /// Make sure that nothing is held of an order that is not booked as charged: the answer to a charge may have been lost.
+    Void,
 }
 
 /// What the provider said.
@@ -110,6 +117,8 @@ pub enum Answer {
     Charge(ChargeAnswer),
     /// To a refund.
     Refund(Reference),
+    /// To a void.
+    Void(VoidAnswer),
 }
 
 /// What an event changed.
@@ -189,6 +198,7 @@ pub fn call(event: &Event, payment: Option<&Payment>) -> Result<Call, Refusal> {
         }
         // The charge crossed the cancellation on its way: what the provider holds goes back.
         (Event::OrderCancelled(_), Some(Status::Charged(charge))) => Ok(Call::Refund(charge.clone())),
+        (Event::OrderCancelled(_), None) => Ok(Call::Void),
         _ => Ok(Call::Nothing),
     }
 }
@@ -201,34 +211,50 @@ pub fn decide(
     now: DateTime<Utc>,
 ) -> Result<Outcome, Refusal> {
     let (order_id, order_version) = (event.order_id(), event.order_version());
-    let (status, entry, said) = match (call(event, payment)?, answer) {
-        (Call::Nothing, Answer::NotAsked) => return Ok(without_money(event, payment, now)),
+    let (status, entries, said) = match (call(event, payment)?, answer) {
+        (Call::Nothing, Answer::NotAsked) => return Ok(Outcome::NOTHING),
         (Call::Charge { amount_cents }, Answer::Charge(ChargeAnswer::Approved(reference))) => {
             let said = PaymentSuccess {
                 order_id,
                 order_version,
                 amount_cents,
                 provider_reference: reference.to_string(),
-                payment_token: token(event).map(str::to_owned),
+                // What pays is nobody else's business; what is for tests concerns later steps, too.
+                payment_token: token(event)
+                    .filter(|token| TestToken::parse(token).is_some())
+                    .map(str::to_owned),
             };
             let entry = Booking { kind: Kind::Charge, amount_cents, reference: reference.clone(), at: now };
-            (Status::Charged(Charge { amount_cents, reference }), Some(entry), said.into())
+            (Status::Charged(Charge { amount_cents, reference }), vec![entry], said.into())
         }
         (Call::Charge { .. }, Answer::Charge(ChargeAnswer::Declined { reason })) => {
             let said = PaymentFailed { order_id, order_version, reason: reason.clone() };
-            (Status::Failed { reason }, None, said.into())
+            (Status::Failed { reason }, Vec::new(), said.into())
         }
         (Call::Refund(charge), Answer::Refund(reference)) => {
             let amount_cents = charge.amount_cents;
             let provider_reference = reference.to_string();
             let said = PaymentRefunded { order_id, order_version, amount_cents, provider_reference };
             let entry = Booking { kind: Kind::Refund, amount_cents, reference, at: now };
-            (Status::Refunded(charge), Some(entry), said.into())
+            (Status::Refunded(charge), vec![entry], said.into())
+        }
+        (Call::Void, Answer::Void(VoidAnswer::Nothing)) => {
+            (Status::Closed, Vec::new(), PaymentVoided { order_id, order_version }.into())
+        }
+        // It had been charged, and nobody here knew: both ways of the money are booked.
+        (Call::Void, Answer::Void(VoidAnswer::Returned { amount_cents, charge, refund })) => {
+            let provider_reference = refund.to_string();
+            let said = PaymentRefunded { order_id, order_version, amount_cents, provider_reference };
+            let entries = vec![
+                Booking { kind: Kind::Charge, amount_cents, reference: charge.clone(), at: now },
+                Booking { kind: Kind::Refund, amount_cents, reference: refund, at: now },
+            ];
+            (Status::Refunded(Charge { amount_cents, reference: charge }), entries, said.into())
         }
         _ => return Err(Refusal::StateMoved),
     };
     let mut unsaved = payment.map_or_else(Vec::new, |payment| payment.unsaved.clone());
-    unsaved.extend(entry);
+    unsaved.extend(entries);
     let order_version = payment.map_or(order_version, |payment| payment.order_version.max(order_version));
     Ok(Outcome {
         payment: Some(Payment { status, order_version, updated_at: now, unsaved }),
@@ -236,19 +262,20 @@ pub fn decide(
     })
 }
 
-/// An order that ends before it was charged is closed to charges; nothing else moves without the provider.
-fn without_money(event: &Event, payment: Option<&Payment>, now: DateTime<Utc>) -> Outcome {
-    match (event, payment) {
-        (Event::OrderCancelled(cancel), None) => Outcome {
-            payment: Some(Payment {
-                status: Status::Closed,
-                order_version: cancel.order_version,
-                updated_at: now,
-                unsaved: Vec::new(),
-            }),
-            event: None,
-        },
-        _ => Outcome::NOTHING,
+/// Why `event` comes to nothing when the payment stands at `payment`, for whoever has put it back.
+pub fn moot(event: &Event, payment: Option<&Payment>) -> Option<&'static str> {
+    match (event, &payment?.status) {
+        (Event::OrderCreated(_), Status::Closed) => Some("the order is CANCELLED: it is closed to charges"),
+        (Event::OrderCreated(_), Status::Refunded(_)) => Some("the order was charged and refunded before"),
+        (Event::OrderCreated(_), Status::Charged(_)) => Some("the order was charged before"),
+        (Event::OrderCreated(_), Status::Failed { .. }) => Some("the payment was declined before"),
+        (Event::RefundRequested(_) | Event::OrderCancelled(_), Status::Refunded(_)) => {
+            Some("the order was refunded before")
+        }
+        (Event::OrderCancelled(_), Status::Closed | Status::Failed { .. }) => {
+            Some("nothing is held of the order")
+        }
+        _ => None,
     }
 }
 

@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use actors::{
-    Attempt, Breaker, Call as Calling, Cause, Decision, Decoded, Failure, Handler, LoadResult, Lock, Record,
-    Rejection, SaveResult,
+    Attempt, Breaker, Call as Calling, Cause, Death, Decision, Decoded, Emit, Failure, Handler, LoadResult,
+    Lock, Record, Rejection, SaveResult,
 };
 use chassis::events::{self, Inbound};
-use contracts::Event;
+use contracts::{Event, PaymentStalled};
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use crate::{
     domain::{self, Answer, Call, Kind, Payment, Refusal, Status},
     metrics,
-    provider::{ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, RefundRequest, Try},
+    provider::{
+        ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, RefundRequest, Try, VoidAnswer,
+        VoidRequest,
+    },
     store,
 };
 
@@ -45,14 +48,20 @@ impl<P: PaymentProvider> Payments<P> {
                 self.provider.charge(request).await.map(Answer::Charge)
             }
             Call::Refund(charge) => {
-                let key = Kind::Refund.provider_key(order);
+                let (key, charge_key) = (Kind::Refund.provider_key(order), Kind::Charge.provider_key(order));
                 let request = RefundRequest {
                     key: &key,
+                    charge_key: &charge_key,
                     amount_cents: charge.amount_cents,
                     charge: &charge.reference,
                     attempt: this_try,
                 };
                 self.provider.refund(request).await.map(Answer::Refund)
+            }
+            Call::Void => {
+                let (charge, refund) = (Kind::Charge.provider_key(order), Kind::Refund.provider_key(order));
+                let request = VoidRequest { charge: &charge, refund: &refund, attempt: this_try };
+                self.provider.void(request).await.map(Answer::Void)
             }
         }
     }
@@ -118,6 +127,24 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         Ok(answer)
     }
 
+    fn gives_up(&self, body: &Inbound) -> bool {
+        // Money that has to go back is tried for as long as it takes: nobody else will.
+        matches!(body.envelope.event, Event::OrderCreated(_))
+    }
+
+    fn buried(&self, body: &Inbound, death: &Death<'_>) -> Vec<Emit> {
+        let event = &body.envelope.event;
+        let stalled = PaymentStalled {
+            order_id: event.order_id(),
+            order_version: event.order_version(),
+            dead_letter_id: death.dead_letter_id,
+            event_type: event.event_type().to_owned(),
+            code: death.code.to_owned(),
+            generation: death.generation,
+        };
+        vec![events::buried(body, death, stalled.into())]
+    }
+
     async fn load<C: GenericClient>(&self, client: &C, keys: &[Uuid], lock: Lock) -> LoadResult<Self> {
         store::load(client, keys, lock).await
     }
@@ -131,6 +158,11 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         prepared: Option<&Answer>,
     ) -> Result<Decision<Payment>, Failure> {
         let answer = prepared.cloned().unwrap_or(Answer::NotAsked);
+        if answer == Answer::NotAsked
+            && let Some(why) = domain::moot(&body.envelope.event, payment)
+        {
+            return Ok(Decision::moot(why));
+        }
         let outcome = domain::decide(&body.envelope.event, payment, answer, attempt.now).map_err(refused)?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
         Ok(Decision { state: outcome.payment.into(), emit, moot: None })
@@ -166,6 +198,8 @@ fn name(answer: &Answer) -> &'static str {
         Answer::Charge(ChargeAnswer::Approved(_)) => "charged",
         Answer::Charge(ChargeAnswer::Declined { .. }) => "declined",
         Answer::Refund(_) => "refunded",
+        Answer::Void(VoidAnswer::Nothing) => "nothing to void",
+        Answer::Void(VoidAnswer::Returned { .. }) => "voided",
     }
 }
 

@@ -1,11 +1,14 @@
 //! What can be asked of a payment provider, and the simulation that stands in for one.
 
+pub mod book;
 pub mod simulated;
 pub mod token;
 
 use std::{fmt, future::Future};
 
 use thiserror::Error;
+
+pub use self::book::ListedCharge;
 
 /// Takes and gives back money.
 ///
@@ -23,6 +26,20 @@ pub trait PaymentProvider: Send + Sync + 'static {
         &self,
         request: RefundRequest<'_>,
     ) -> impl Future<Output = Result<Reference, ProviderError>> + Send;
+
+    /// Makes sure that nothing is held under a charge's key: gives back what was charged, and refuses charges that are still on their
+    /// way. That there is nothing is an answer.
+    fn void(
+        &self,
+        request: VoidRequest<'_>,
+    ) -> impl Future<Output = Result<VoidAnswer, ProviderError>> + Send;
+
+    /// The provider's own list of charges, in the order of their keys: at most `limit` of those after `after`.
+    fn charges(
+        &self,
+        after: &str,
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<ListedCharge>, ProviderError>> + Send;
 }
 
 /// Which try of a request this is, counted durably.
@@ -52,12 +69,41 @@ pub struct ChargeRequest<'a> {
 pub struct RefundRequest<'a> {
     /// The idempotency key.
     pub key: &'a str,
+    /// The idempotency key that the charge was made with.
+    pub charge_key: &'a str,
     /// How much, in cents: all of the charge.
     pub amount_cents: i64,
     /// The provider's name for the charge.
     pub charge: &'a Reference,
     /// Which try.
     pub attempt: Try,
+}
+
+/// A charge to be undone of which it is not known whether it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct VoidRequest<'a> {
+    /// The idempotency key it was asked for with.
+    pub charge: &'a str,
+    /// The idempotency key of what goes back, if anything does.
+    pub refund: &'a str,
+    /// Which try.
+    pub attempt: Try,
+}
+
+/// What became of a void.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VoidAnswer {
+    /// There is no charge under this key, and will be none.
+    Nothing,
+    /// There was one, and it was given back.
+    Returned {
+        /// How much, in cents.
+        amount_cents: i64,
+        /// The provider's name for the charge.
+        charge: Reference,
+        /// The provider's name for the refund.
+        refund: Reference,
+    },
 }
 
 /// What became of a charge.

@@ -44,9 +44,10 @@ pub struct ProviderArgs {
     /// Another seed declines other orders.
     #[arg(long, env, default_value_t = 0)]
     pub provider_seed: u64,
-    /// A charge of more than this fails for ever, cents.
-    #[arg(long, env, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1..))]
-    pub provider_max_amount_cents: i64,
+    /// Keep the provider's own list of charges, with which the ledger is compared (`./dev audit --money`,
+    /// `backburner_money_differences`), and in which a void finds a charge whose answer was lost. One more row for each charge.
+    #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set)]
+    pub provider_book: bool,
     /// How long to wait for an answer before the try counts as failed, milliseconds.
     #[arg(long, env, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub provider_timeout_ms: u64,
@@ -61,7 +62,7 @@ impl Settings {
             latency: Duration::from_millis(self.provider.provider_latency_ms),
             silent_rate: self.provider.provider_silent_rate,
             seed: self.provider.provider_seed,
-            max_amount_cents: self.provider.provider_max_amount_cents,
+            max_amount_cents: self.common.provider_max_amount_cents,
             test_tokens: self.common.test_tokens,
         }
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{Charge, Payment, Status},
+    money::Booked,
     provider::Reference,
 };
 
@@ -139,6 +140,41 @@ async fn book<C: GenericClient>(client: &C, changed: &[(Uuid, Payment)]) -> Resu
     let statement = client.prepare_cached(BOOK).await?;
     client.execute(&statement, &[&ids, &kinds, &amounts, &keys, &references, &times]).await?;
     Ok(())
+}
+
+/// The ledger's lines about orders after `after`, at most `limit` of them, two at the least: order by order, and whether there are more.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn ledger<C: GenericClient>(
+    client: &C,
+    after: Uuid,
+    limit: i64,
+) -> Result<(Vec<(Uuid, Booked)>, bool), Error> {
+    const SQL: &str = "
+        select order_id, kind, amount_cents, provider_reference from charges
+        where order_id > $1 order by order_id, kind limit $2";
+    let statement = client.prepare_cached(SQL).await?;
+    let rows = client.query(&statement, &[&after, &limit]).await?;
+    let mut booked: Vec<(Uuid, Booked)> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let order = row.try_get(0)?;
+        let line = (row.try_get(2)?, Reference::new(row.try_get::<_, String>(3)?));
+        if booked.last().is_none_or(|(last, _)| *last != order) {
+            booked.push((order, Booked::default()));
+        }
+        let Some((_, of_order)) = booked.last_mut() else { continue };
+        match row.try_get::<_, &str>(1)? {
+            "charge" => of_order.charge = Some(line),
+            _ => of_order.refund = Some(line),
+        }
+    }
+    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
+    if more && booked.len() > 1 {
+        // The rest of its lines may be in the next page: all of them are.
+        booked.pop();
+    }
+    Ok((booked, more))
 }
 
 /// The words of `payments.state`.

@@ -9,8 +9,8 @@ use deadpool_postgres::Pool;
 
 use super::{error::DatabaseError, reach::Database};
 
-/// For what comes in, and the heartbeat of its outbox.
-const INTAKE: usize = 2;
+/// For what comes in and what is called off, and the heartbeats of their outboxes.
+const INTAKE: usize = 3;
 /// For what looks after the tables, for readiness and for operators.
 const HOUSEKEEPING: usize = 3;
 /// For claims and the like, beside the batches.

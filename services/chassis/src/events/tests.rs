@@ -18,6 +18,8 @@ fn envelope() -> Envelope {
     }
 }
 
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 fn record(emit: Emit) -> Record {
     Record {
         source: TopicPartition::new(emit.topic.as_str(), 0),
@@ -31,7 +33,7 @@ fn record(emit: Emit) -> Record {
 
 #[test]
 fn what_is_emitted_can_be_decoded() {
-    let emitted = emit(&envelope(), Some("00-a-b-01"));
+    let emitted = emit(&envelope(), Some(PARENT));
     assert_eq!(emitted.key.as_deref(), Some(Uuid::from_u128(2).to_string().as_bytes()));
     assert_eq!(emitted.headers.text("correlation-id"), Some("c-1"));
     let Decoded::Event(event) = decode(&record(emitted)).expect("sound") else { panic!("ours") };
@@ -41,13 +43,55 @@ fn what_is_emitted_can_be_decoded() {
         Inbound {
             written_at: event.body.envelope.occurred_at,
             envelope: envelope_at(&event.body),
-            traceparent: Some("00-a-b-01".into())
+            traceparent: Some(PARENT.into())
         }
     );
 }
 
 fn envelope_at(inbound: &Inbound) -> Envelope {
     Envelope { occurred_at: inbound.envelope.occurred_at, ..envelope() }
+}
+
+#[test]
+fn a_trace_that_is_none_is_not_passed_on_whatever_its_size() {
+    for parent in ["00-a-b-01", "", &"0".repeat(1 << 20)] {
+        let Decoded::Event(event) = decode(&record(emit(&envelope(), Some(parent)))).expect("sound") else {
+            panic!("ours")
+        };
+        assert_eq!(event.body.traceparent, None);
+    }
+}
+
+#[test]
+fn a_death_is_told_once_in_each_generation_under_the_name_of_its_letter() {
+    let cause = heard(&record(emit(&envelope(), Some(PARENT))));
+    let letter = |n: u128| Uuid::from_u128(n);
+    let death = |dead_letter_id, generation| actors::Death {
+        dead_letter_id,
+        class: actors::Class::Permanent,
+        code: "refused",
+        generation,
+    };
+    let stalled = |dead_letter_id, generation| {
+        let event = contracts::PaymentStalled {
+            order_id: Uuid::from_u128(2),
+            order_version: 1,
+            dead_letter_id,
+            event_type: "ORDER_CREATED".into(),
+            code: "refused".into(),
+            generation,
+        };
+        buried(&cause, &death(dead_letter_id, generation), event.into())
+    };
+    assert_eq!(stalled(letter(7), 1), stalled(letter(7), 1));
+    let id = |emit: &Emit| match Envelope::parse(emit.value.as_deref().expect("a body")).expect("sound") {
+        Parsed::Event(envelope) => (envelope.event_id, envelope.causation_id),
+        Parsed::Unknown(known) => panic!("{known:?}"),
+    };
+    let (first, second) = (stalled(letter(7), 1), stalled(letter(8), 2));
+    assert_ne!(id(&first).0, id(&second).0);
+    assert_eq!((id(&first).1, id(&second).1), (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(1))));
+    assert_eq!(first.headers.text("traceparent"), Some(PARENT));
 }
 
 #[test]
@@ -119,7 +163,7 @@ fn event() -> impl Strategy<Value = contracts::Event> {
 /// A record that tells of any event.
 fn told() -> impl Strategy<Value = Record> {
     let times = (0..4_000_000_000_000_i64, prop_oneof![Just(0), 1..4_000_000_000_000_i64]);
-    let parent = proptest::option::of(Just("00-a-b-01"));
+    let parent = proptest::option::of(Just(PARENT));
     (any::<u128>(), times, "[!-~]{1,20}", event(), parent).prop_map(
         |(id, (occurred_ms, timestamp_ms), correlation_id, event, parent)| {
             let cause = Envelope {

@@ -11,7 +11,7 @@ use crate::database::TlsFiles;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "PostgreSQL")]
 pub struct DatabaseArgs {
-    /// Most connections to the database: a quarter for requests that read, 2 for those that write, 3 for housekeeping, the rest
+    /// Most connections to the database: a quarter for requests that read, 3 for those that write, 3 for housekeeping, the rest
     /// for batches and claims, BATCH_TRANSACTIONS + 2 at the least.
     #[arg(long, env, default_value = "16", value_parser = positive)]
     pub database_pool: usize,

@@ -144,6 +144,26 @@ async fn a_request_whose_outcome_is_not_known_can_be_sent_again_by_its_key() {
 }
 
 #[tokio::test]
+async fn a_cancel_goes_up_and_one_without_an_answer_promises_nothing() {
+    let routes = Router::new().route(
+        "/orders/{id}/cancel",
+        post(async |axum::extract::Path(id): axum::extract::Path<String>, body: String| {
+            (StatusCode::CONFLICT, format!("{{\"seen\":\"{id} {body}\"}}"))
+        }),
+    );
+    let (orders, _stop) = fake(routes).await;
+    let cancel = || Request::post("/orders/o-1/cancel").body(RequestBody::from("{}")).expect("valid");
+    let (status, _, body) = send(edge(orders, &[]), cancel()).await;
+    assert_eq!((status, &body["seen"]), (409, &json!("o-1 {}")));
+
+    let routes = Router::new().route("/orders/{id}/cancel", post(std::future::pending::<&str>));
+    let (orders, _stop) = fake(routes).await;
+    let (status, headers, body) = send(edge(orders, &["--response-timeout-ms", "50"]), cancel()).await;
+    assert_eq!((status, headers.contains_key("retry-after")), (504, false));
+    assert!(body["detail"].as_str().is_some_and(|said| said.contains("cancelled once")), "{body}");
+}
+
+#[tokio::test]
 async fn more_than_it_can_hold_is_shed() {
     let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (here, there) = (arrived.clone(), go_on.clone());

@@ -1,4 +1,7 @@
-use contracts::{DeliveryAssigned, DeliveryFailed, PaymentFailed, PaymentRefunded, PaymentSuccess};
+use contracts::{
+    DeliveryAssigned, DeliveryFailed, DeliveryStalled, PaymentFailed, PaymentRefunded, PaymentStalled,
+    PaymentSuccess, PaymentVoided,
+};
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
@@ -38,6 +41,38 @@ fn refunded() -> Event {
     .into()
 }
 
+fn payment_stalled(event_type: &str, generation: u32) -> Event {
+    PaymentStalled {
+        order_id: ORDER,
+        order_version: 1,
+        dead_letter_id: Uuid::from_u128(u128::from(generation)),
+        event_type: event_type.into(),
+        code: "payment-method-unusable".into(),
+        generation,
+    }
+    .into()
+}
+
+fn delivery_stalled() -> Event {
+    DeliveryStalled {
+        order_id: ORDER,
+        order_version: 2,
+        dead_letter_id: Uuid::from_u128(9),
+        event_type: "PAYMENT_SUCCESS".into(),
+        code: "panic".into(),
+        generation: 1,
+    }
+    .into()
+}
+
+fn voided() -> Event {
+    PaymentVoided { order_id: ORDER, order_version: 3 }.into()
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_790_000_000, 0).expect("in range")
+}
+
 fn completed(order_version: i64) -> Option<Event> {
     Some(OrderCompleted { order_id: ORDER, order_version, courier_id: 7 }.into())
 }
@@ -57,7 +92,7 @@ fn order() -> Order {
 
 /// Takes `event` in; what there is to say.
 fn hear(order: &mut Order, event: &Event) -> Option<Event> {
-    let outcome = decide(event, Some(order)).expect("it exists");
+    let outcome = decide(event, Some(order), now()).expect("it exists");
     *order = outcome.order;
     outcome.event
 }
@@ -97,6 +132,113 @@ fn each_step_of_a_saga_and_what_is_said_at_it() {
     }
 }
 
+/// Ends the order, if it can be; what there is to say.
+fn end(order: &mut Order, why: Close) -> Result<Option<Event>, TooLate> {
+    let outcome = close(ORDER, order, why)?;
+    *order = outcome.order;
+    Ok(outcome.event)
+}
+
+#[test]
+fn an_order_is_ended_once_wherever_it_is_and_what_was_paid_goes_back() {
+    let why = || "cancelled by the customer".to_owned();
+    let late = Close::TimedOut(Duration::from_secs(900));
+    // What came before, what is said of the cancel, what arrives afterwards, and the end.
+    let refund = |version| RefundRequested {
+        order_id: ORDER,
+        order_version: version,
+        amount_cents: 500,
+        reason: why(),
+    };
+    type Line = (Vec<Event>, Option<Event>, Vec<Event>, Status);
+    let table: Vec<Line> = vec![
+        (vec![], cancelled(2, &why()), vec![paid(), assigned(), refunded()], Status::Cancelled),
+        (vec![assigned()], cancelled(3, &why()), vec![paid(), refunded()], Status::Cancelled),
+        (vec![paid()], Some(refund(3).into()), vec![assigned(), undeliverable()], Status::Refunding),
+        (vec![paid()], Some(refund(3).into()), vec![assigned(), refunded()], Status::Cancelled),
+        (vec![declined()], None, vec![], Status::Cancelled),
+        (vec![paid(), undeliverable()], None, vec![refunded()], Status::Cancelled),
+    ];
+    for (before, said, after, status) in table {
+        let mut order = order();
+        before.iter().for_each(|event| drop(hear(&mut order, event)));
+        assert_eq!(end(&mut order, Close::ByCustomer), Ok(said.clone()), "after {before:?}");
+        let again = order.clone();
+        for why in [Close::ByCustomer, late] {
+            assert_eq!(end(&mut order, why), Ok(None), "the first wish counts: {before:?}");
+        }
+        assert_eq!(order, again);
+        let refunds = after.iter().filter_map(|event| hear(&mut order, event)).collect::<Vec<_>>();
+        assert!(!refunds.iter().any(|event| matches!(event, Event::RefundRequested(_))), "asked for once");
+        assert_eq!(order.status, status, "{before:?} and {after:?}");
+        if said.is_some() {
+            assert_eq!(order.reason, Some(why()), "the reason stays: {after:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_delivered_cannot_be_called_off() {
+    let mut order = order();
+    hear(&mut order, &paid());
+    hear(&mut order, &assigned());
+    for why in [Close::ByCustomer, Close::TimedOut(Duration::from_secs(1))] {
+        assert_eq!(end(&mut order, why), Err(TooLate));
+    }
+    assert_eq!(order.status, Status::Completed);
+}
+
+#[test]
+fn a_dead_letter_is_shown_until_it_was_put_back_or_the_order_ends() {
+    let created = || payment_stalled("ORDER_CREATED", 1);
+    let back = || payment_stalled("REFUND_REQUESTED", 1);
+    // Events as they arrive, and whether the order is stalled afterwards.
+    let table: Vec<Vec<(Event, bool)>> = vec![
+        vec![(created(), true), (paid(), false), (assigned(), false)],
+        vec![(created(), true), (declined(), false)],
+        vec![(created(), true), (payment_stalled("ORDER_CREATED", 2), true), (paid(), false)],
+        vec![(paid(), false), (created(), false)],
+        vec![(paid(), false), (delivery_stalled(), true), (assigned(), false)],
+        vec![(paid(), false), (delivery_stalled(), true), (undeliverable(), false)],
+        vec![(assigned(), false), (delivery_stalled(), false)],
+        vec![(paid(), false), (undeliverable(), false), (back(), true), (refunded(), false)],
+        vec![(paid(), false), (undeliverable(), false), (refunded(), false), (back(), false)],
+        // Of an order that has ended: its money is not back yet.
+        vec![
+            (declined(), false),
+            (created(), false),
+            (payment_stalled("ORDER_CANCELLED", 1), true),
+            (voided(), false),
+        ],
+    ];
+    for line in table {
+        let mut order = order();
+        for (step, (event, stalled)) in line.iter().enumerate() {
+            let before = order.clone();
+            hear(&mut order, event);
+            assert_eq!(order.stalled.is_some(), *stalled, "step {step} of {line:?}");
+            let changed = (&order.facts, &order.stalled) != (&before.facts, &before.stalled);
+            let raised = order.version - before.version;
+            assert_eq!(raised, i64::from(changed && !before.status.is_final()), "step {step} of {line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stalled_order_says_by_whom_since_when_and_why() {
+    let mut order = order();
+    hear(&mut order, &payment_stalled("ORDER_CREATED", 1));
+    hear(&mut order, &payment_stalled("ORDER_CREATED", 2));
+    let shown = serde_json::to_value(order.stalled.clone()).expect("JSON");
+    let expected = serde_json::json!({
+        "by": "payments", "event_type": "ORDER_CREATED", "code": "payment-method-unusable", "since": now(),
+        "dead_letter_id": Uuid::from_u128(2), "generation": 2
+    });
+    assert_eq!(shown, expected);
+    assert_eq!(end(&mut order, Close::ByCustomer), Ok(cancelled(4, "cancelled by the customer")));
+    assert_eq!(order.stalled, None, "its end waits for nothing");
+}
+
 #[test]
 fn the_version_counts_what_was_learned_and_stops_at_the_end() {
     let mut order = order();
@@ -113,7 +255,7 @@ fn the_version_counts_what_was_learned_and_stops_at_the_end() {
 
 #[test]
 fn what_is_said_of_an_order_nobody_knows_is_refused() {
-    let refusal = decide(&paid(), None).expect_err("no such order");
+    let refusal = decide(&paid(), None, now()).expect_err("no such order");
     assert_eq!(refusal, Refusal::UnknownOrder { event_type: "PAYMENT_SUCCESS", order_id: ORDER });
     assert_eq!(refusal.code(), "unknown-order");
 }
@@ -141,7 +283,17 @@ fn saga() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn anything() -> impl Strategy<Value = Event> {
-    prop_oneof![Just(paid()), Just(declined()), Just(assigned()), Just(undeliverable()), Just(refunded())]
+    prop_oneof![
+        Just(paid()),
+        Just(declined()),
+        Just(assigned()),
+        Just(undeliverable()),
+        Just(refunded()),
+        Just(voided()),
+        Just(payment_stalled("ORDER_CREATED", 1)),
+        Just(payment_stalled("REFUND_REQUESTED", 1)),
+        Just(delivery_stalled()),
+    ]
 }
 
 fn after(events: &[Event]) -> (Order, Vec<Event>) {
@@ -187,7 +339,7 @@ proptest! {
             said.extend(hear(&mut order, event));
             prop_assert!(order.version - before.version <= 1);
             if before.status.is_final() {
-                prop_assert_eq!(&order, &before);
+                prop_assert_eq!(&Order { stalled: before.stalled.clone(), ..order.clone() }, &before);
             } else {
                 prop_assert_eq!((order.status, order.reason.clone()), order.facts.status());
             }

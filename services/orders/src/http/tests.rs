@@ -10,10 +10,18 @@ use crate::intake::{Job, door};
 
 /// An application whose database is nowhere, and the jobs that its door lets through.
 fn trial(test_tokens: bool) -> (Router, Receiver<Job>) {
+    let (app, jobs, _cancels) = whole(test_tokens);
+    (app, jobs)
+}
+
+/// The same, with the cancels that come in.
+fn whole(test_tokens: bool) -> (Router, Receiver<Job>, Receiver<closing::Job>) {
     let (door, jobs) = door(8);
+    let (closer, cancels) = closing::closer(8);
     let nowhere = Database::new("postgres://nobody@127.0.0.1:1/nowhere", "trial", &TlsFiles::default());
     let pool = nowhere.expect("a sound URL").pool(1).expect("a pool");
-    (app(Api { door, pool, test_tokens }), jobs)
+    let accepts = Accepts { test_tokens, max_amount_cents: 1_000_000 };
+    (app(Api { door, closer, pool, accepts }), jobs, cancels)
 }
 
 async fn send(
@@ -187,5 +195,63 @@ async fn a_database_that_is_gone_is_a_503() {
         let (app, _jobs) = trial(false);
         let (status, headers, _) = send(app, get_path(path)).await;
         assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (503, true), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_dear_for_the_provider_is_refused_where_it_is_ordered() {
+    for (body, field) in [
+        (r#"{"item":"soup","amount_cents":1000001}"#, "amount_cents"),
+        (r#"{"item":"soup","quantity":1000}"#, "quantity"),
+    ] {
+        let (app, _jobs) = trial(false);
+        let (status, _, problem) = send(app, post_order(body)).await;
+        assert_eq!(
+            (status, &problem["errors"][0]["field"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!(field))
+        );
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("1000000")), "{problem}");
+    }
+}
+
+fn cancel_of(id: &str, body: &'static str) -> axum::http::Request<RequestBody> {
+    axum::http::Request::post(format!("/orders/{id}/cancel")).body(body.into()).expect("valid")
+}
+
+#[tokio::test]
+async fn a_cancel_that_does_not_succeed_says_why() {
+    use closing::Refusal::{NoOrder, TooLate, Unavailable, Unknown};
+    let id = Uuid::from_u128(7);
+    for (refusal, expected, retry) in [
+        (NoOrder, 404, false),
+        (TooLate(crate::domain::TooLate), 409, false),
+        (Unavailable("too many cancels are waiting"), 503, true),
+        (Unknown, 500, false),
+    ] {
+        let (app, _jobs, mut cancels) = whole(false);
+        let answer = refusal.clone();
+        let closing = tokio::spawn(async move {
+            let job = cancels.recv().await.expect("a job");
+            job.reply.send(Err(answer)).expect("somebody waits");
+            job.order_id
+        });
+        let (status, headers, problem) = send(app, cancel_of(&id.to_string(), "")).await;
+        assert_eq!(closing.await.expect("no panic"), id);
+        assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (expected, retry), "{problem}");
+        assert_eq!(problem["detail"], refusal.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_has_no_fields_and_is_of_an_order() {
+    for (id, body, expected) in [
+        ("00000000-0000-0000-0000-000000000007", "{\"reason\":\"late\"}", 422),
+        ("00000000-0000-0000-0000-000000000007", "why", 422),
+        ("not-an-id", "", 404),
+    ] {
+        let (app, _jobs, mut cancels) = whole(false);
+        let (status, ..) = send(app, cancel_of(id, body)).await;
+        assert_eq!(status.as_u16(), expected);
+        assert!(cancels.try_recv().is_err(), "nobody is asked");
     }
 }

@@ -1,7 +1,9 @@
 use super::*;
 
+const ACCEPTS: Accepts = Accepts { test_tokens: true, max_amount_cents: 1_000_000 };
+
 fn parse(body: &str) -> Result<Request, Problem> {
-    Request::parse(body.as_bytes(), true)
+    Request::parse(body.as_bytes(), ACCEPTS)
 }
 
 /// The field that is refused.
@@ -83,7 +85,8 @@ fn what_makes_no_sense_is_refused_by_the_name_of_its_field() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once_and_no_value_is_repeated() {
     let body = r#"{"quantity":"4111","amount_cents":-4111,"customer_id":[4111],"payment_token":"tok_ok"}"#;
-    let problem = Request::parse(body.as_bytes(), false).expect_err("all wrong");
+    let problem =
+        Request::parse(body.as_bytes(), Accepts { test_tokens: false, ..ACCEPTS }).expect_err("all wrong");
     let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_ref()).collect();
     assert_eq!(fields, ["item", "quantity", "amount_cents", "customer_id", "payment_token"]);
     let said = format!("{problem:?}");
@@ -96,14 +99,15 @@ fn what_is_not_json_is_a_bad_request() {
     for body in ["item=soup", "{", "{\"item\":\"soup\"} trailing", "\u{feff}{}"] {
         assert_eq!(parse(body).expect_err(body).status, 400, "{body}");
     }
-    assert_eq!(Request::parse(b"\xff\xfe", true).expect_err("not UTF-8").status, 400);
+    assert_eq!(Request::parse(b"\xff\xfe", ACCEPTS).expect_err("not UTF-8").status, 400);
 }
 
 #[test]
 fn test_tokens_are_refused_unless_switched_on() {
     let parse = |token: &str| {
         let body = format!(r#"{{"item":"soup","payment_token":"{token}"}}"#);
-        Request::parse(body.as_bytes(), false).map_err(|problem| problem.errors)
+        Request::parse(body.as_bytes(), Accepts { test_tokens: false, ..ACCEPTS })
+            .map_err(|problem| problem.errors)
     };
     assert_eq!(parse("tok_ok").expect_err("a test token")[0].field, "payment_token");
     assert!(parse("card_1").is_ok());

@@ -14,7 +14,7 @@ use orders::{
 };
 use tower::ServiceExt;
 
-use crate::support::{Trial, nowhere, place};
+use crate::support::{ACCEPTS, Trial, nowhere, place};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_are_committed_together_each_with_its_event() {
@@ -148,7 +148,8 @@ async fn a_crowd_of_readers_holds_no_order_up() {
     let (door, intake) = orders::intake::open(pools.intake.clone(), nowhere(), 10_000).await.expect("opens");
     let (closing, listener) = trigger();
     let intake = tokio::spawn(intake.run(listener, Duration::ZERO));
-    let api = Api { door, pool: pools.reads.clone(), test_tokens: false };
+    let (closer, _cancels) = orders::closing::closer(1);
+    let api = Api { door, closer, pool: pools.reads.clone(), accepts: ACCEPTS };
     let mut readers = Vec::new();
     for _ in 0..pools.reads.status().max_size {
         readers.push(pools.reads.get().await.expect("a connection"));

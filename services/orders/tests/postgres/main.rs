@@ -1,5 +1,6 @@
 //! The orders service against a real PostgreSQL.
 
+mod closing;
 mod idempotency;
 mod intake;
 mod store;

@@ -1,21 +1,20 @@
 use actors::{Attempt, Handler, Lock};
-use axum::{body::Body, http::Request};
+use axum::{
+    body::Body,
+    http::{Request, request::Builder},
+};
 use chassis::events::Inbound;
 use chrono::Utc;
 use contracts::{DeliveryAssigned, Envelope, Event, PaymentSuccess};
 use http_body_util::BodyExt;
-use orders::{
-    domain::Status,
-    handler::Orders,
-    http::{Api, app},
-};
+use orders::{domain::Status, handler::Orders, http::app};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::support::{Trial, place};
 
-fn inbound(event: impl Into<Event>) -> Inbound {
+pub(crate) fn inbound(event: impl Into<Event>) -> Inbound {
     let envelope = Envelope {
         event_id: Uuid::new_v4(),
         occurred_at: Utc::now(),
@@ -27,7 +26,7 @@ fn inbound(event: impl Into<Event>) -> Inbound {
 }
 
 /// Takes events through load, decide and save in one transaction, as the runtime does.
-async fn apply(trial: &Trial, events: &[Inbound]) {
+pub(crate) async fn apply(trial: &Trial, events: &[Inbound]) {
     let mut keys: Vec<Uuid> = events.iter().map(|event| Orders.key(event)).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -54,10 +53,17 @@ async fn apply(trial: &Trial, events: &[Inbound]) {
     tx.commit().await.expect("commits");
 }
 
-async fn get(trial: &Trial, path: &str) -> (u16, Value) {
-    let api = Api { door: trial.door.clone(), pool: trial.pool.clone(), test_tokens: false };
-    let request = Request::get(path).body(Body::empty()).expect("valid");
-    let response = app(api).oneshot(request).await.expect("infallible");
+pub(crate) async fn get(trial: &Trial, path: &str) -> (u16, Value) {
+    ask(trial, Request::get(path)).await
+}
+
+pub(crate) async fn post(trial: &Trial, path: &str) -> (u16, Value) {
+    ask(trial, Request::post(path)).await
+}
+
+async fn ask(trial: &Trial, request: Builder) -> (u16, Value) {
+    let request = request.body(Body::empty()).expect("valid");
+    let response = app(trial.api()).oneshot(request).await.expect("infallible");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&body).expect("JSON"))

@@ -1,5 +1,7 @@
 //! A database of its own for each test, on the server that the test run provides.
 
+use std::time::Duration;
+
 use actors::{KafkaSettings, Publisher};
 use chassis::{
     Correlation,
@@ -7,9 +9,11 @@ use chassis::{
 };
 use deadpool_postgres::Pool;
 use orders::{
+    closing::{self, Closer},
+    http::Api,
     idempotency::Key,
     intake::{self, Door, Placed, Refusal},
-    request::Request,
+    request::{Accepts, Request},
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
@@ -32,15 +36,37 @@ pub(crate) struct Trial {
     pub(crate) pool: Pool,
     pub(crate) closing: Trigger,
     pub(crate) task: JoinHandle<bool>,
+    pub(crate) closer: Closer,
+    pub(crate) ending: JoinHandle<bool>,
 }
+
+/// What may be ordered here.
+pub(crate) const ACCEPTS: Accepts = Accepts { test_tokens: false, max_amount_cents: 1_000_000 };
+
+/// An hour in which nothing is over its time.
+pub(crate) const LONG: Duration = Duration::from_secs(3_600);
 
 impl Trial {
     pub(crate) async fn start(outbox_limit: usize) -> Self {
+        Self::with_time_out(outbox_limit, LONG).await
+    }
+
+    /// One in which orders may take so long.
+    pub(crate) async fn with_time_out(outbox_limit: usize, time_out: Duration) -> Self {
         let pool = database().await;
         let (door, intake) = intake::open(pool.clone(), nowhere(), outbox_limit).await.expect("opens");
         let (closing, listener) = trigger();
-        let task = tokio::spawn(intake.run(listener, std::time::Duration::from_millis(100)));
-        Self { door, pool, closing, task }
+        let limit = Duration::from_millis(100);
+        let task = tokio::spawn(intake.run(listener.clone(), limit));
+        let (closer, ending) = closing::open(pool.clone(), nowhere(), time_out).await.expect("opens");
+        let ending = tokio::spawn(ending.run(listener, limit));
+        Self { door, pool, closing, task, closer, ending }
+    }
+
+    /// The routes.
+    pub(crate) fn api(&self) -> Api {
+        let (door, closer) = (self.door.clone(), self.closer.clone());
+        Api { door, closer, pool: self.pool.clone(), accepts: ACCEPTS }
     }
 
     /// Begins to place an order.
@@ -87,6 +113,6 @@ pub(crate) async fn place(door: &Door) -> Result<Uuid, Refusal> {
 
 pub(crate) async fn place_with(door: &Door, key: Option<Key>, body: &[u8]) -> Result<Placed, Refusal> {
     let correlation = Correlation { id: "c-1".into(), traceparent: "00-a-b-01".into() };
-    let request = Request::parse(body, false).expect("sound");
+    let request = Request::parse(body, ACCEPTS).expect("sound");
     door.place(request, key, correlation).await
 }

@@ -74,7 +74,7 @@ fn what_is_asked_of_the_provider() {
     let table = [
         (created(900), [take(), nothing(), nothing(), nothing(), nothing()]),
         (refund(900), [none(), none(), back(), none(), nothing()]),
-        (cancelled(), [nothing(), nothing(), back(), nothing(), nothing()]),
+        (cancelled(), [Ok(Call::Void), nothing(), back(), nothing(), nothing()]),
         (completed(), [nothing(), nothing(), nothing(), nothing(), nothing()]),
     ];
     for (event, expected) in table {
@@ -143,12 +143,24 @@ fn a_refund_follows_its_charge_into_the_ledger() {
 }
 
 #[test]
-fn a_cancelled_order_is_closed_to_charges() {
-    let outcome = decide(&cancelled(), None, Answer::NotAsked, at(1)).expect("decided");
-    assert_eq!(outcome.event, None);
+fn a_cancelled_order_is_closed_to_charges_once_nothing_is_held() {
+    let outcome = decide(&cancelled(), None, Answer::Void(VoidAnswer::Nothing), at(1)).expect("decided");
+    assert_eq!(outcome.event, Some(PaymentVoided { order_id: ORDER, order_version: 3 }.into()));
     let closed = outcome.payment.expect("changed");
     assert_eq!((&closed.status, closed.order_version), (&Status::Closed, 3));
     assert_eq!(decide(&created(900), Some(&closed), Answer::NotAsked, at(2)), Ok(Outcome::NOTHING));
+    assert!(moot(&created(900), Some(&closed)).is_some_and(|why| why.contains("CANCELLED")));
+}
+
+#[test]
+fn of_what_comes_to_nothing_it_is_known_why() {
+    for event in [created(900), refund(900), cancelled()] {
+        for payment in every_status() {
+            let payment = payment.as_ref();
+            let nothing = call(&event, payment) == Ok(Call::Nothing);
+            assert_eq!(moot(&event, payment).is_some(), nothing, "{} at {payment:?}", event.event_type());
+        }
+    }
 }
 
 #[test]
@@ -159,6 +171,8 @@ fn an_answer_to_another_question_is_not_booked() {
         (created(900), None, given_back()),
         (created(900), Some(&charged), approved()),
         (refund(900), Some(&charged), Answer::NotAsked),
+        (cancelled(), None, Answer::NotAsked),
+        (cancelled(), Some(&charged), Answer::Void(VoidAnswer::Nothing)),
     ] {
         let refusal = decide(&event, payment, answer, at(1)).expect_err("not booked");
         assert_eq!(refusal, Refusal::StateMoved);
@@ -189,6 +203,12 @@ proptest! {
                 Ok(Call::Charge { .. }) if approve => approved(),
                 Ok(Call::Charge { .. }) => declined(),
                 Ok(Call::Refund(_)) => given_back(),
+                Ok(Call::Void) if approve => Answer::Void(VoidAnswer::Nothing),
+                Ok(Call::Void) => Answer::Void(VoidAnswer::Returned {
+                    amount_cents: 900,
+                    charge: Reference::new("ch_1"),
+                    refund: Reference::new("re_1"),
+                }),
             };
             if answer != Answer::NotAsked {
                 calls.push(format!("{answer:?}"));
@@ -205,7 +225,8 @@ proptest! {
         prop_assert_eq!(of(Kind::Refund), usize::from(refunded));
         prop_assert!(calls.len() <= 2, "asked {:?}", calls);
         let said = |name| events.iter().filter(|event| **event == name).count();
-        prop_assert_eq!(said("PAYMENT_SUCCESS"), usize::from(charged));
+        let voided = said("PAYMENT_SUCCESS") == 0 && refunded;
+        prop_assert_eq!(said("PAYMENT_SUCCESS"), usize::from(charged && !voided));
         prop_assert_eq!(said("PAYMENT_REFUNDED"), usize::from(refunded));
     }
 }

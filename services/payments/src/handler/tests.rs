@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     domain::Charge,
     provider::{
-        Reference,
+        ListedCharge, Reference,
         simulated::{Simulated, SimulatedSettings},
     },
 };
@@ -21,7 +21,7 @@ const CAUSE: Uuid = Uuid::from_u128(1);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn simulated() -> Simulated {
-    Simulated::new(SimulatedSettings {
+    let settings = SimulatedSettings {
         decline_rate: 0.0,
         transient_rate: 0.0,
         latency: Duration::ZERO,
@@ -29,7 +29,8 @@ fn simulated() -> Simulated {
         seed: 0,
         max_amount_cents: 1_000,
         test_tokens: true,
-    })
+    };
+    Simulated::new(settings, None)
 }
 
 /// Counts how often it is asked.
@@ -49,6 +50,15 @@ impl PaymentProvider for Counting {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.inner.refund(request).await
     }
+
+    async fn void(&self, request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.inner.void(request).await
+    }
+
+    async fn charges(&self, after: &str, limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
+        self.inner.charges(after, limit).await
+    }
 }
 
 /// Never answers.
@@ -60,6 +70,14 @@ impl PaymentProvider for Silent {
     }
 
     async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
+        std::future::pending().await
+    }
+
+    async fn void(&self, _request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
+        std::future::pending().await
+    }
+
+    async fn charges(&self, _after: &str, _limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
         std::future::pending().await
     }
 }
@@ -138,6 +156,17 @@ async fn run<P: PaymentProvider>(
     handler.decide(&attempt(0, 0), body, payment, &mut (), Some(&answer))
 }
 
+/// The types of what is said.
+fn types(decision: &Decision<Payment>) -> Vec<String> {
+    let parsed = decision.emit.iter().map(|emit| Envelope::parse(emit.value.as_deref().expect("a body")));
+    parsed
+        .map(|parsed| match parsed.expect("an envelope") {
+            contracts::Parsed::Event(envelope) => envelope.event.event_type().to_owned(),
+            contracts::Parsed::Unknown(known) => known.event_type,
+        })
+        .collect()
+}
+
 fn code(failure: Failure) -> (&'static str, String) {
     match failure {
         Failure::Unreachable(cause) => ("unreachable", cause.code.into_owned()),
@@ -209,12 +238,91 @@ async fn money_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_cancelled_order_is_not_charged() {
+async fn a_cancelled_order_is_voided_and_not_charged_any_more() {
     let (handler, asked) = handler();
-    let closed = run(&handler, &cancelled(), None).await.expect("closed").state.saved().expect("changed");
+    let decision = run(&handler, &cancelled(), None).await.expect("closed");
+    assert_eq!(types(&decision), ["PAYMENT_VOIDED"]);
+    let closed = decision.state.saved().expect("changed");
+    assert_eq!((&closed.status, asked.load(Ordering::Relaxed)), (&Status::Closed, 1));
+    // As when its dead letter is put back: nothing happens, and that is said.
     let late = run(&handler, &created("tok_ok"), Some(&closed)).await.expect("nothing to do");
-    assert!(late.emit.is_empty());
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert!(late.emit.is_empty() && late.state.saved().is_none());
+    assert_eq!(late.moot.as_deref(), Some("the order is CANCELLED: it is closed to charges"));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+/// Has charged, and its answer was lost.
+struct Forgotten;
+
+impl PaymentProvider for Forgotten {
+    async fn charge(&self, _request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
+        std::future::pending().await
+    }
+
+    async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
+        std::future::pending().await
+    }
+
+    async fn void(&self, request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
+        assert_eq!(
+            (request.charge, request.refund),
+            (&*format!("charge:{ORDER}"), &*format!("refund:{ORDER}"))
+        );
+        let (charge, refund) = (Reference::new("ch_1"), Reference::new("re_1"));
+        Ok(VoidAnswer::Returned { amount_cents: 900, charge, refund })
+    }
+
+    async fn charges(&self, _after: &str, _limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn what_was_charged_without_an_answer_goes_back_and_both_are_booked() {
+    let handler = Payments::new(Forgotten, Duration::from_secs(1));
+    let decision = run(&handler, &cancelled(), None).await.expect("voided");
+    assert_eq!(types(&decision), ["PAYMENT_REFUNDED"]);
+    let payment = decision.state.saved().expect("changed");
+    let booked: Vec<_> = payment.unsaved.iter().map(|entry| (entry.kind, entry.amount_cents)).collect();
+    assert_eq!(booked, [(Kind::Charge, 900), (Kind::Refund, 900)]);
+    assert!(matches!(payment.status, Status::Refunded(_)), "{payment:?}");
+}
+
+#[test]
+fn what_has_to_go_back_is_never_given_up() {
+    let (handler, _) = handler();
+    assert!(handler.gives_up(&created("tok_ok")));
+    assert!(!handler.gives_up(&refund()) && !handler.gives_up(&cancelled()));
+}
+
+#[test]
+fn a_death_is_told_with_its_letter() {
+    let (handler, _) = handler();
+    let dead_letter_id = Uuid::from_u128(9);
+    let death = Death { dead_letter_id, class: actors::Class::Crash, code: "panic", generation: 2 };
+    for body in [created("tok_crash"), refund(), cancelled()] {
+        let said = handler.buried(&body, &death);
+        let [emit] = &said[..] else { panic!("one event: {said:?}") };
+        let parsed = Envelope::parse(emit.value.as_deref().expect("a body")).expect("an envelope");
+        let contracts::Parsed::Event(envelope) = parsed else { panic!("a known event") };
+        let expected = PaymentStalled {
+            order_id: ORDER,
+            order_version: body.envelope.event.order_version(),
+            dead_letter_id,
+            event_type: body.envelope.event.event_type().into(),
+            code: "panic".into(),
+            generation: 2,
+        };
+        assert_eq!(envelope.event, expected.into());
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_pays_is_told_nobody() {
+    let (handler, _) = handler();
+    let decision = run(&handler, &created("card-4242424242424242"), None).await.expect("charged");
+    let said = String::from_utf8(decision.emit[0].value.clone().expect("a body")).expect("UTF-8");
+    assert!(!said.contains("4242") && !said.contains("payment_token"), "{said}");
 }
 
 #[tokio::test]
@@ -271,6 +379,14 @@ impl PaymentProvider for Broken {
 
     async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
         self.answer()
+    }
+
+    async fn void(&self, _request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
+        self.answer().map(|_| VoidAnswer::Nothing)
+    }
+
+    async fn charges(&self, _after: &str, _limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
+        self.answer().map(|_| Vec::new())
     }
 }
 

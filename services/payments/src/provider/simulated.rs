@@ -5,9 +5,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::{
-    ChargeAnswer, ChargeRequest, PaymentProvider, ProviderError, Reference, RefundRequest, Try,
-    token::TestToken,
+    ChargeAnswer, ChargeRequest, ListedCharge, PaymentProvider, ProviderError, Reference, RefundRequest, Try,
+    VoidAnswer, VoidRequest, book::Book, token::TestToken,
 };
+
+/// How the names of charges begin whose refunds fail so often as the number behind it says.
+const FLAKY_REFUND: &str = "ch_refund_flaky";
 
 /// How the simulation behaves.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,17 +33,19 @@ pub struct SimulatedSettings {
 
 /// The simulated provider.
 ///
-/// It remembers nothing and needs no memory: the same request gets the same answer, in every process and after every
-/// restart. What differs from try to try, as failures do, depends on the try's number.
+/// What it answers needs no memory: the same request gets the same answer, in every process and after every restart. What differs from
+/// try to try, as failures do, depends on the try's number. What it holds is in its [`Book`], if it has one: then it charges before it
+/// answers, as providers do whose answers are late or lost. Without one there is never anything to void.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     settings: SimulatedSettings,
+    book: Option<Book>,
 }
 
 impl Simulated {
     /// A provider that behaves as told.
-    pub fn new(settings: SimulatedSettings) -> Self {
-        Self { settings }
+    pub fn new(settings: SimulatedSettings, book: Option<Book>) -> Self {
+        Self { settings, book }
     }
 
     /// The answer to a charge, at once.
@@ -90,9 +95,15 @@ impl Simulated {
             TestToken::CrashOnce if request.attempt.crashed == 0 => {
                 panic!("test token tok_crash_once: the first try of {} panics", request.key)
             }
-            TestToken::Ok | TestToken::Flaky(_) | TestToken::CrashOnce | TestToken::NoCourier => {
-                Ok(self.approved(request.key))
+            // How its refund will go is written into its name: whoever asks for that has nothing else.
+            TestToken::RefundFlaky(failures) => {
+                Ok(ChargeAnswer::Approved(self.reference(&format!("{FLAKY_REFUND}{failures}"), request.key)))
             }
+            TestToken::Ok
+            | TestToken::Late
+            | TestToken::Flaky(_)
+            | TestToken::CrashOnce
+            | TestToken::NoCourier => Ok(self.approved(request.key)),
         }
     }
 
@@ -144,14 +155,54 @@ impl Simulated {
 
 impl PaymentProvider for Simulated {
     async fn charge(&self, request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
+        let answer = self.charge_now(request);
+        if let (Ok(ChargeAnswer::Approved(reference)), Some(book)) = (&answer, &self.book)
+            && !book.charge(request.key, request.amount_cents, reference).await?
+        {
+            let message = "the charge was voided before it was made".to_owned();
+            return Err(ProviderError::Permanent { code: "charge-voided", message });
+        }
         self.latency(request.key).await;
-        self.charge_now(request)
+        if request.token.and_then(TestToken::parse) == Some(Ok(TestToken::Late)) {
+            std::future::pending::<()>().await;
+        }
+        answer
     }
 
     async fn refund(&self, request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
-        self.latency(request.key).await;
+        let flaky = request.charge.as_str().strip_prefix(FLAKY_REFUND).and_then(|rest| rest.split_once('_'));
+        let failures = flaky.and_then(|(failures, _)| failures.parse().ok()).unwrap_or(0);
+        if request.attempt.failed < failures {
+            return Err(unavailable(request.attempt));
+        }
         self.chance_of_failure(request.key, request.attempt)?;
-        Ok(self.reference("re", request.key))
+        let refund = self.reference("re", request.key);
+        if let Some(book) = &self.book {
+            book.refund(request.charge_key, request.amount_cents, request.charge, &refund).await?;
+        }
+        self.latency(request.key).await;
+        Ok(refund)
+    }
+
+    async fn void(&self, request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
+        self.chance_of_failure(request.refund, request.attempt)?;
+        let answer = match &self.book {
+            Some(book) => book.void(request.charge, &self.reference("re", request.refund)).await?,
+            None => VoidAnswer::Nothing,
+        };
+        self.latency(request.refund).await;
+        Ok(answer)
+    }
+
+    async fn charges(&self, after: &str, limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
+        match &self.book {
+            Some(book) => book.list(after, limit).await,
+            None => {
+                let message =
+                    "the simulated provider keeps no list of charges: set PROVIDER_BOOK=true".to_owned();
+                Err(ProviderError::Permanent { code: "no-charge-list", message })
+            }
+        }
     }
 }
 

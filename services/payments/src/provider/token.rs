@@ -22,6 +22,10 @@ pub enum TestToken {
     Crash,
     /// `tok_crash_once`: takes the actor down on the first try, then approved.
     CrashOnce,
+    /// `tok_late`: charged, and never answered in time.
+    Late,
+    /// `tok_refund_flaky_N`: approved; giving it back fails N times before it succeeds.
+    RefundFlaky(u32),
     /// `tok_no_courier`: approved here; delivery will find nobody.
     NoCourier,
 }
@@ -49,10 +53,12 @@ impl FromStr for TestToken {
             "crash" => Self::Crash,
             "crash_once" => Self::CrashOnce,
             "no_courier" => Self::NoCourier,
-            other => match other.strip_prefix("flaky_").map(str::parse) {
-                Some(Ok(failures)) => Self::Flaky(failures),
-                _ => return Err(UnknownTestToken),
-            },
+            "late" => Self::Late,
+            other => {
+                let number = |prefix| other.strip_prefix(prefix).and_then(|digits| digits.parse().ok());
+                let flaky = number("flaky_").map(Self::Flaky);
+                flaky.or_else(|| number("refund_flaky_").map(Self::RefundFlaky)).ok_or(UnknownTestToken)?
+            }
         })
     }
 }

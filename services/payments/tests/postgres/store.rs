@@ -9,11 +9,11 @@ use payments::{
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-async fn database() -> Pool {
+pub(crate) async fn database() -> Pool {
     chassis::testing::migrated("payments", payments::migrations()).await
 }
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000 + seconds, 0).expect("in range")
 }
 

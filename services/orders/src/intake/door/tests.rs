@@ -1,7 +1,8 @@
 use super::*;
+use crate::request::Accepts;
 
 fn request() -> Request {
-    Request::parse(b"", false).expect("the default order")
+    Request::parse(b"", Accepts { test_tokens: false, max_amount_cents: 5_000 }).expect("the default order")
 }
 
 fn correlation() -> Correlation {

@@ -11,7 +11,7 @@ fn provider(change: impl FnOnce(&mut SimulatedSettings)) -> Simulated {
         test_tokens: true,
     };
     change(&mut settings);
-    Simulated::new(settings)
+    Simulated::new(settings, None)
 }
 
 fn request<'a>(key: &'a str, token: Option<&'a str>, failed: u32) -> ChargeRequest<'a> {
@@ -92,6 +92,8 @@ fn test_tokens_force_their_path_whatever_the_rates() {
     assert_eq!(code(charge("tok_down", 1_000)), "provider-unavailable");
     assert_eq!(code(charge("tok_poison", 0)), "payment-method-unusable");
     assert_eq!(code(charge("tok_unheard_of", 0)), "unknown-test-token");
+    assert!(is_approved(&charge("tok_late", 0)), "it is charged, and the answer does not come");
+    assert!(is_approved(&charge("tok_refund_flaky_3", 0)));
 }
 
 #[test]
@@ -132,8 +134,38 @@ async fn answers_take_as_long_as_told() {
     let started = tokio::time::Instant::now();
     let charge = Reference::new("ch_1");
     assert!(provider.charge(request("charge:1", None, 0)).await.is_ok());
-    let refund = RefundRequest { key: "refund:1", amount_cents: 5, charge: &charge, attempt: Try::default() };
+    let refund = RefundRequest {
+        key: "refund:1",
+        charge_key: "charge:1",
+        amount_cents: 5,
+        charge: &charge,
+        attempt: Try::default(),
+    };
     let reference = provider.refund(refund).await.expect("refunds succeed");
     assert!(reference.as_str().starts_with("re_"));
     assert_eq!(started.elapsed(), Duration::from_millis(160));
+}
+
+#[tokio::test]
+async fn a_refund_fails_as_often_as_the_token_of_its_charge_says() {
+    let provider = provider(|_| ());
+    let charged = provider.charge(request("charge:1", Some("tok_refund_flaky_2"), 0)).await;
+    let Ok(ChargeAnswer::Approved(charge)) = charged else { panic!("{charged:?}") };
+    let refund = async |failed| {
+        let attempt = Try { failed, crashed: 0 };
+        let (key, charge_key) = ("refund:1", "charge:1");
+        provider
+            .refund(RefundRequest { key, charge_key, amount_cents: 1_000, charge: &charge, attempt })
+            .await
+    };
+    assert!(matches!(refund(0).await, Err(ProviderError::Transient { .. })));
+    assert!(matches!(refund(1).await, Err(ProviderError::Transient { .. })));
+    assert!(refund(2).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_never_comes() {
+    let provider = provider(|_| ());
+    let charge = provider.charge(request("charge:1", Some("tok_late"), 0));
+    assert!(tokio::time::timeout(Duration::from_secs(3_600), charge).await.is_err());
 }

@@ -1,0 +1,314 @@
+//! Ends orders before they are delivered: those that a customer cancels, and those whose time is over.
+//!
+//! One task does both, many orders in a transaction: it locks them, decides, and writes with each the event that says so. Lanes that
+//! bring news of the same orders, and other instances that look for the same overdue ones, wait for those locks or pass them by: so that
+//! of a cancel, a time-out and a delivery one is first and the others find what it has made of the order. Nothing about a deadline is
+//! kept in memory: it follows from when an order was placed.
+
+use std::{collections::HashSet, time::Duration};
+
+use actors::{Cause, Emit, Loaded, Lock, Publisher};
+use chassis::{Correlation, events, shutdown::Listener};
+use chrono::Utc;
+use contracts::Envelope;
+use deadpool_postgres::{Pool, Transaction};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::{
+    domain::{self, Close, Order, TooLate},
+    metrics, store,
+    timeline::TimelineEntry,
+    transact::{Failed, Transactor, Work},
+};
+
+/// Requests that may wait.
+const QUEUE: usize = 1_024;
+/// Orders ended together.
+const BATCH: usize = 200;
+/// How often orders are looked for whose time is over.
+const LOOK: Duration = Duration::from_secs(1);
+/// A request that has waited for this long is answered that its outcome is not known.
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
+/// Time spent on finding out whether a commit happened.
+const FIND_OUT_LIMIT: Duration = Duration::from_secs(5);
+/// Names the outbox lanes of the closers of all instances.
+const LANE_PREFIX: &str = "orders-closing";
+
+/// An order was not cancelled, as far as is known.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody has placed it.
+    #[error("there is no order of this id")]
+    NoOrder,
+    /// It is delivered.
+    #[error(transparent)]
+    TooLate(#[from] TooLate),
+    /// Nothing was done.
+    #[error("{0}, this request has done nothing")]
+    Unavailable(&'static str),
+    /// It may have been.
+    #[error(
+        "it is not known whether the order was cancelled: look at it, or send the request again, which cancels it once \
+         however often it is sent"
+    )]
+    Unknown,
+}
+
+/// A customer's wish.
+#[derive(Debug)]
+pub struct Job {
+    /// Which order is not wanted any more.
+    pub order_id: Uuid,
+    /// By which request.
+    pub correlation: Correlation,
+    /// Whom to tell.
+    pub reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Where cancels come in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Closer(mpsc::Sender<Job>);
+
+/// A way in, and what comes by it.
+pub fn closer(capacity: usize) -> (Closer, mpsc::Receiver<Job>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (Closer(sender), receiver)
+}
+
+impl Closer {
+    /// Cancels an order; one that is cancelled, or about to be, stays so. Answers once it is durable.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn cancel(&self, order_id: Uuid, correlation: Correlation) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Job { order_id, correlation, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::Unavailable("too many cancels are waiting"),
+            mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable("this instance is shutting down"),
+        })?;
+        match timeout(ANSWER_LIMIT, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Refusal::Unknown),
+        }
+    }
+}
+
+/// Opens the way in and the outbox behind it. Orders that have not ended within `time_out` are ended.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached.
+pub async fn open(pool: Pool, publisher: Publisher, time_out: Duration) -> Result<(Closer, Closing), Cause> {
+    let (closer, jobs) = closer(QUEUE);
+    let transactor = Transactor::open(pool, publisher, LANE_PREFIX).await?;
+    Ok((closer, Closing { jobs, transactor, time_out, unreadable: HashSet::new() }))
+}
+
+/// The task behind it.
+#[derive(Debug)]
+pub struct Closing {
+    jobs: mpsc::Receiver<Job>,
+    transactor: Transactor,
+    time_out: Duration,
+    /// Overdue orders whose rows cannot be read, as they were said.
+    unreadable: HashSet<Uuid>,
+}
+
+impl Closing {
+    /// Works until `closing` fires and what had come in by then is answered; then waits, at most `limit`, for Kafka to have all of it.
+    /// True when Kafka has; else another instance will publish the rest.
+    pub async fn run(mut self, closing: Listener, limit: Duration) -> bool {
+        let mut jobs = Vec::with_capacity(BATCH);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                received = self.jobs.recv_many(&mut jobs, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    self.serve(std::mem::take(&mut jobs)).await;
+                }
+                () = self.transactor.ended() => {
+                    tracing::error!("nobody keeps the outbox instance any more; orders are not ended any more");
+                    return false;
+                }
+                () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
+                _ = look.tick(), if !self.jobs.is_closed() => self.end_overdue().await,
+            }
+        }
+        self.transactor.close(limit).await
+    }
+
+    async fn serve(&mut self, mut jobs: Vec<Job>) {
+        // Whoever hung up while waiting was promised nothing.
+        jobs.retain(|job| !job.reply.is_closed());
+        if jobs.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let answers = loop {
+            let failed = match self.cancel(&jobs).await {
+                Ok(answers) => break answers,
+                Err(failed) => failed,
+            };
+            let refusal = match failed {
+                Failed::Unknown(_) => Refusal::Unknown,
+                Failed::Fenced | Failed::RolledBack(_) => {
+                    Refusal::Unavailable("orders cannot be changed now")
+                }
+            };
+            // Asked again, it finds what was done; but not for longer than the client waits.
+            if refusal == Refusal::Unavailable("orders cannot be changed now")
+                || started.elapsed() > FIND_OUT_LIMIT
+            {
+                tracing::error!(error = %failed, orders = jobs.len(), "orders could not be cancelled");
+                break vec![Err(refusal); jobs.len()];
+            }
+            sleep(Duration::from_millis(200)).await;
+        };
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            // Whoever hung up meanwhile finds the order as it is.
+            let _gone = job.reply.send(answer);
+        }
+    }
+
+    /// One answer for each job.
+    async fn cancel(&mut self, jobs: &[Job]) -> Result<Vec<Result<(), Refusal>>, Failed> {
+        let (ended, answers) = self.transactor.commit(&mut Cancelling(jobs)).await?;
+        said(&ended, "order cancelled by the customer");
+        Ok(answers)
+    }
+
+    /// Ends orders whose time is over, as many as there are.
+    async fn end_overdue(&mut self) {
+        loop {
+            let committed = self.transactor.commit(&mut EndingOverdue(self.time_out)).await;
+            let (ended, unreadable) = match committed {
+                Ok(done) => done,
+                Err(failed) => {
+                    // One look of many: the next one finds them again.
+                    tracing::warn!(error = %failed, "orders whose time is over could not be ended; trying again");
+                    return;
+                }
+            };
+            for order_id in unreadable.difference(&self.unreadable) {
+                tracing::error!(%order_id, "the order is over its time, and its row holds what none may: it is not ended");
+            }
+            self.unreadable = unreadable;
+            said(&ended, "order ended: its time is over");
+            if ended.len() < BATCH {
+                return;
+            }
+        }
+    }
+}
+
+/// What customers wish: an answer for each job.
+struct Cancelling<'a>(&'a [Job]);
+
+impl Work for Cancelling<'_> {
+    type Done = (Vec<Ended>, Vec<Result<(), Refusal>>);
+
+    async fn run(&mut self, tx: &Transaction<'_>) -> Result<(Self::Done, Vec<Emit>), Error> {
+        let mut ids: Vec<Uuid> = self.0.iter().map(|job| job.order_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let Loaded { mut states, unreadable, .. } = store::load(tx, &ids, Lock::ForUpdate).await?;
+        let mut batch = Batch::default();
+        let mut answers = Vec::with_capacity(self.0.len());
+        for Job { order_id, correlation, .. } in self.0 {
+            answers.push(match states.get_mut(order_id) {
+                Some(order) => {
+                    batch.close(*order_id, order, Close::ByCustomer, correlation).map_err(Into::into)
+                }
+                None if unreadable.contains_key(order_id) => {
+                    Err(Refusal::Unavailable("the order's row holds what none may"))
+                }
+                None => Err(Refusal::NoOrder),
+            });
+        }
+        let (ended, emits) = batch.save(tx).await?;
+        Ok(((ended, answers), emits))
+    }
+}
+
+/// Orders whose time is over, and those that cannot be read.
+struct EndingOverdue(Duration);
+
+impl Work for EndingOverdue {
+    type Done = (Vec<Ended>, HashSet<Uuid>);
+
+    async fn run(&mut self, tx: &Transaction<'_>) -> Result<(Self::Done, Vec<Emit>), Error> {
+        let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        let Loaded { states, unreadable, .. } = store::overdue(tx, self.0, limit).await?;
+        let ids: Vec<Uuid> = states.keys().copied().collect();
+        let mut batch = Batch::default();
+        for (id, mut order, correlation_id) in store::with_correlation(tx, &ids, states).await? {
+            // None of them is delivered: it was asked for those that are not.
+            let _too_late =
+                batch.close(id, &mut order, Close::TimedOut(self.0), &Correlation::of_id(correlation_id));
+        }
+        let (ended, emits) = batch.save(tx).await?;
+        Ok(((ended, unreadable.into_keys().collect()), emits))
+    }
+}
+
+/// An order that was ended, for the log.
+struct Ended {
+    order_id: Uuid,
+    correlation_id: String,
+    status: domain::Status,
+}
+
+fn said(ended: &[Ended], what: &'static str) {
+    for Ended { order_id, correlation_id, status } in ended {
+        tracing::info!(%order_id, correlation_id, %status, "{what}");
+    }
+}
+
+/// What a transaction changes.
+#[derive(Default)]
+struct Batch {
+    changed: Vec<(Uuid, Order)>,
+    emits: Vec<Emit>,
+    ended: Vec<Ended>,
+}
+
+impl Batch {
+    /// Ends `order`, unless it is ending already; of several wishes for one order the first counts.
+    fn close(
+        &mut self,
+        order_id: Uuid,
+        order: &mut Order,
+        why: Close,
+        by: &Correlation,
+    ) -> Result<(), TooLate> {
+        let domain::Outcome { order: closed, event } = domain::close(order_id, order, why)?;
+        *order = closed;
+        let Some(event) = event else { return Ok(()) };
+        let now = Utc::now();
+        let envelope = Envelope {
+            event_id: Uuid::now_v7(),
+            occurred_at: now,
+            correlation_id: by.id.clone(),
+            causation_id: None,
+            event,
+        };
+        order.unsaved.push(TimelineEntry::new(&envelope, now, order.version));
+        self.emits.push(events::emit(&envelope, Some(&by.traceparent)));
+        self.ended.push(Ended { order_id, correlation_id: by.id.clone(), status: order.status });
+        self.changed.push((order_id, order.clone()));
+        Ok(())
+    }
+
+    async fn save(self, tx: &Transaction<'_>) -> Result<(Vec<Ended>, Vec<Emit>), Error> {
+        store::save(tx, &self.changed).await?;
+        metrics::ended(&self.changed);
+        Ok((self.ended, self.emits))
+    }
+}

@@ -1,0 +1,156 @@
+//! Orders as they are shown.
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
+use serde::Serialize;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::{courier, stalled, status};
+use crate::domain::{Courier, Stalled, Status};
+
+/// An order as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// Its id.
+    pub order_id: Uuid,
+    /// Where it is.
+    pub status: Status,
+    /// Counts its changes.
+    pub version: i64,
+    /// Who ordered.
+    pub customer_id: String,
+    /// What.
+    pub item: String,
+    /// How many.
+    pub quantity: i32,
+    /// The whole price, in cents.
+    pub amount_cents: i64,
+    /// Why it is being refunded or was cancelled.
+    pub reason: Option<String>,
+    /// Who delivers.
+    pub courier: Option<Courier>,
+    /// The dead letter that keeps it from going on, until that is put back or its time is over.
+    pub stalled: Option<Stalled>,
+    /// What a person has to see to.
+    pub attention: Option<Attention>,
+    /// The conversation it started.
+    pub correlation_id: String,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When an event last changed it.
+    pub updated_at: DateTime<Utc>,
+    /// Its events, in the order in which they became known here; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<serde_json::Value>,
+}
+
+/// What does not end by itself, or has not ended for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attention {
+    /// A dead letter has to be put back: until then nothing more comes of it.
+    DeadLetter,
+    /// The money has not gone back for longer than ten minutes; it is tried for ever.
+    RefundOverdue,
+}
+
+fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, Error> {
+    let order_id = row.try_get("order_id")?;
+    let (Some(status), Ok(stalled)) = (status(row)?, stalled(row)?) else {
+        tracing::error!(%order_id, "an order's row holds what none may");
+        return Ok(None);
+    };
+    let attention = match (&stalled, row.try_get("overdue")?) {
+        (Some(_), _) => Some(Attention::DeadLetter),
+        (None, true) => Some(Attention::RefundOverdue),
+        (None, false) => None,
+    };
+    Ok(Some(View {
+        order_id,
+        status,
+        version: row.try_get("version")?,
+        customer_id: row.try_get("customer_id")?,
+        item: row.try_get("item")?,
+        quantity: row.try_get("quantity")?,
+        amount_cents: row.try_get("amount_cents")?,
+        reason: row.try_get("reason")?,
+        courier: courier(row)?,
+        stalled,
+        attention,
+        correlation_id: row.try_get("correlation_id")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        timeline,
+    }))
+}
+
+/// Of every question: `overdue` compares with the database's clock, by which the change was dated.
+macro_rules! select {
+    ($more:literal, $rest:literal) => {
+        concat!(
+            "select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier, stalled,
+                    state = 'REFUNDING' and updated_at < now() - interval '10 minutes' as overdue,
+                    correlation_id, created_at, updated_at",
+            $more,
+            " from orders ",
+            $rest
+        )
+    };
+}
+
+const GET: &str = select!(", timeline", "where order_id = $1");
+
+/// One order with its timeline.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn get<C: GenericClient>(client: &C, id: Uuid) -> Result<Option<View>, Error> {
+    let statement = client.prepare_cached(GET).await?;
+    let row = client.query_opt(&statement, &[&id]).await?;
+    match row {
+        Some(row) => view(&row, Some(row.try_get("timeline")?)),
+        None => Ok(None),
+    }
+}
+
+/// Which orders to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those in this state.
+    pub status: Option<Status>,
+    /// Those that wait for a dead letter, or those that do not.
+    pub stalled: Option<bool>,
+    /// Those placed before this one.
+    pub after: Option<Uuid>,
+}
+
+const LIST: &str = select!(
+    "",
+    "where ($1::text is null or state = $1) and ($2::uuid is null or order_id < $2) and ($4::boolean is null or stalled is null)
+     order by order_id desc limit $3"
+);
+/// A statement of its own, for the few that have an index of their own.
+const LIST_STALLED: &str = select!(
+    "",
+    "where stalled is not null and ($1::text is null or state = $1) and ($2::uuid is null or order_id < $2)
+     order by order_id desc limit $3"
+);
+
+/// The latest orders that `filter` lets through, at most `limit`.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn list<C: GenericClient>(client: &C, filter: Filter, limit: i64) -> Result<Vec<View>, Error> {
+    let Filter { status, stalled, after } = filter;
+    let status = status.map(Status::as_str);
+    let rows = if stalled == Some(true) {
+        let statement = client.prepare_cached(LIST_STALLED).await?;
+        client.query(&statement, &[&status, &after, &limit]).await?
+    } else {
+        let statement = client.prepare_cached(LIST).await?;
+        client.query(&statement, &[&status, &after, &limit, &stalled]).await?
+    };
+    // One that cannot be shown hides no others.
+    rows.iter().filter_map(|row| view(row, None).transpose()).collect()
+}
