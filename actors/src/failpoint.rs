@@ -102,12 +102,13 @@ impl Failpoint {
 pub const VARIABLE: &str = "FAILPOINT";
 
 /// Arms what the variable `FAILPOINT` says: `NAME`, `NAME:HIT` or `NAME:HIT:ACTION`, where `HIT` counts from 1 and
-/// `ACTION` is `abort` (the default), `freeze`, or `panic`, which takes down the actor alone. Does nothing without the variable.
+/// `ACTION` is `abort` (the default), `freeze`, or `panic`, which takes down the actor alone. Does nothing where the variable is empty or
+/// not set.
 ///
 /// # Errors
 /// When the variable cannot be understood.
 pub fn arm_from_environment() -> Result<(), String> {
-    let Ok(text) = std::env::var(VARIABLE) else { return Ok(()) };
+    let Some(text) = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) else { return Ok(()) };
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or_default();
     let point = Failpoint::parse(name).ok_or_else(|| format!("there is no failpoint {name:?}"))?;

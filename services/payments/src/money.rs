@@ -8,6 +8,7 @@ use actors::{
     Cause,
     connection::{Connection, Limits, Trouble},
 };
+use chassis::database::{Database, DatabaseError, TlsFiles};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Pool;
 use serde::Serialize;
@@ -16,7 +17,11 @@ use uuid::Uuid;
 pub use self::watch::watch;
 use crate::{
     domain::Kind,
-    provider::{ListedCharge, PaymentProvider, ProviderError, Reference},
+    provider::{
+        ListedCharge, PaymentProvider, ProviderError, Reference,
+        book::Book,
+        simulated::{Simulated, SimulatedSettings},
+    },
     store,
 };
 
@@ -131,6 +136,25 @@ impl fmt::Display for Difference {
             Self::Reference => "ledger and provider have different names for the same money",
         })
     }
+}
+
+/// The simulated provider's list and the ledger beside it, in the database at `url`, for whoever looks at them from outside.
+///
+/// # Errors
+/// When the URL is malformed.
+pub fn open(url: &str) -> Result<(Simulated, Pool), DatabaseError> {
+    let pool = Database::new(url, "money-audit", &TlsFiles::default())?.pool(2)?;
+    // It is not asked for anything but its list.
+    let settings = SimulatedSettings {
+        decline_rate: 0.0,
+        transient_rate: 0.0,
+        latency: Duration::ZERO,
+        silent_rate: 0.0,
+        seed: 0,
+        max_amount_cents: 0,
+        test_tokens: false,
+    };
+    Ok((Simulated::new(settings, Some(Book::new(pool.clone()))), pool))
 }
 
 /// Some orders with all that both know of them.

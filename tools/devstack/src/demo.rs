@@ -10,17 +10,22 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use self::{letters::LIMIT_CENTS, stage::Demo};
+use self::{
+    letters::{LIMIT_CENTS, RAISED},
+    stage::Demo,
+};
 use crate::{
     stack::{GatewayPort, Stack, Up},
     topology::Role,
 };
 
 /// Retries far enough apart to be followed with the eye.
-const RETRY: [(Role, &str, &str); 3] = [
+const RETRY: [(Role, &str, &str); 4] = [
     (Role::Payments, "RETRY_INITIAL_MS", "1500"),
     (Role::Payments, "RETRY_MULTIPLIER", "2"),
+    // As if the provider had lowered what it takes since orders was told.
     (Role::Payments, "PROVIDER_MAX_AMOUNT_CENTS", LIMIT_CENTS),
+    (Role::Orders, "PROVIDER_MAX_AMOUNT_CENTS", RAISED),
 ];
 
 /// Starts a private stack, shows everything, ends it. An error names the step that did not show what it should.

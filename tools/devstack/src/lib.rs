@@ -6,6 +6,7 @@
 //! - [`servers`]: how Kafka, PostgreSQL and Redis are prepared and started.
 //! - [`clients`]: the system as a customer, an operator and a stranger with a Kafka client use it.
 //! - [`reconcile`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
+//!   [`money`]: the same of every cent.
 //! - [`demo`], [`bench`]: what is shown and measured on it.
 //! - [`testing`]: what tests on a whole stack share.
 //! - [`os`]: processes, ports, paths and logs, on which that stands. [`progress`], [`errors`]: what is said of what takes long, and of
@@ -15,6 +16,7 @@ pub mod audit;
 pub mod bench;
 pub mod clients;
 pub mod demo;
+pub mod money;
 pub mod os;
 pub mod progress;
 pub mod reconcile;

@@ -99,7 +99,7 @@ pub const SERVICES: [Service; 4] = [
         http_port: Some(8081),
         admin_port: 9101,
         reads: &[KAFKA_BROKERS, REDIS_URL, TEST_TOKENS],
-        settings: &[],
+        settings: &["ORDER_TIMEOUT_S", "PROVIDER_MAX_AMOUNT_CENTS"],
     },
     Service {
         role: Role::Payments,

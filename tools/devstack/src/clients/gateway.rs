@@ -201,6 +201,27 @@ impl Gateway {
         }
     }
 
+    /// Cancels an order: what is answered, and its status.
+    pub async fn cancel(&self, id: Uuid) -> Result<(u16, Value)> {
+        let answer = self.http.post(format!("{}/orders/{id}/cancel", self.url)).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
+    /// Waits until the order waits for a dead letter.
+    pub async fn stalled(&self, id: Uuid, limit: Duration) -> Result<Value> {
+        let start = Instant::now();
+        loop {
+            let order = self.get(&format!("/orders/{id}")).await?;
+            if !order["stalled"].is_null() {
+                return Ok(order);
+            }
+            if start.elapsed() > limit {
+                bail!("order {id} is not stalled after {limit:?}: {order}");
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
     /// Any other resource, as JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let answer = self.http.get(format!("{}{path}", self.url)).send().await?.error_for_status()?;

@@ -18,7 +18,7 @@ use crate::{
 pub(super) const LIMIT_CENTS: &str = "1000000";
 /// Above the provider's limit until that is raised to [`RAISED`].
 const LARGE: i64 = 2_500_000;
-const RAISED: &str = "5000000";
+pub(super) const RAISED: &str = "5000000";
 const NO_JSON: &[u8] = b"\x00 this is no JSON";
 
 impl Demo {
@@ -49,9 +49,18 @@ impl Demo {
     pub(super) async fn requeue(&mut self) -> Result<()> {
         self.heading("A dead letter put back, once its cause is gone");
         let id = self.gateway.place("tok_ok", LARGE).await?;
-        println!("   placed order {id} of {LARGE} cents; the provider takes at most {LIMIT_CENTS}");
+        println!(
+            "   placed order {id} of {LARGE} cents; the provider has begun to take at most {LIMIT_CENTS}"
+        );
         let letter = self.dead(&id.to_string(), &["--state", "open"]).await?;
         println!("   dead: {} ({})", letter.class, letter.error);
+        let order = self.gateway.stalled(id, SOON).await?;
+        ensure!(
+            order["stalled"]["dead_letter_id"] == letter.id.as_str(),
+            "the order shows {}",
+            order["stalled"]
+        );
+        println!("   GET /orders/{id} says: \"stalled\": {}", order["stalled"]);
         println!("   payments is restarted with PROVIDER_MAX_AMOUNT_CENTS={RAISED}");
         self.stack.restart_with(Role::Payments, 1, &[("PROVIDER_MAX_AMOUNT_CENTS", RAISED)]).await?;
 

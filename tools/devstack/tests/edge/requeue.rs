@@ -28,6 +28,8 @@ async fn requeue(trial: &Trial, id: &str) -> Result<()> {
 #[test]
 fn a_requeued_payment_is_applied_once_and_then_already_applied() -> Result<()> {
     testing::run(SETTINGS, async |trial| {
+        // As if the provider had lowered what it takes since orders was told.
+        trial.stack.restart_with(Role::Orders, 1, &[(LIMIT, "5000000")]).await?;
         let id = trial.gateway.place("tok_ok", 2_000_000).await?;
         let letter = trial.dead(PAYMENTS_GROUP, &id.to_string()).await?;
         ensure!(letter.class == "permanent" && letter.state == "open", "{letter:?}");
