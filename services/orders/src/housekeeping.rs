@@ -1,4 +1,4 @@
-//! What keeps the tables small, beside what the runtime does for its own.
+//! What is done beside the orders, now and then: old keys are forgotten, and what waits for too long is shown.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,10 +7,34 @@ use chrono::Utc;
 use deadpool_postgres::Pool;
 use tokio::time::sleep;
 
-use crate::store::keys;
+use crate::{
+    metrics,
+    store::{self, keys},
+};
 
 /// Old keys are looked for this often.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// Orders that wait are counted this often.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Shows how many orders wait for a dead letter, and for how long the oldest of each state has not moved. Never ends by itself.
+pub async fn watch_orders(pool: Pool) -> Infallible {
+    loop {
+        let looked = async {
+            let connection = Connection::get(&pool).await?;
+            connection.read(&Limits::default(), store::standing(&*connection)).await
+        };
+        match looked.await {
+            Ok(standing) => metrics::show(standing),
+            Err(trouble) => {
+                let trouble: Trouble = trouble;
+                tracing::warn!(error = %trouble.cause(), "orders that wait cannot be counted; trying again");
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
 
 /// Forgets keys of requests that are not known any more. Never ends by itself; what does not work now is done later.
 pub async fn forget_keys(pool: Pool) -> Infallible {

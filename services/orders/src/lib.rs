@@ -5,7 +5,7 @@
 //! - [`idempotency`]: requests that are sent again.
 //! - [`closing`]: ends orders that are cancelled, or over their time.
 //! - [`intake`]: commits the orders that come in, together, with the events that announce them.
-//! - [`housekeeping`]: what keeps the tables small.
+//! - [`housekeeping`]: what keeps the tables small, and shows what waits.
 //! - [`transact`]: what is changed outside the lanes, with the events that say so.
 //! - [`store`]: all SQL. [`timeline`]: what it remembers of an order's events.
 //! - [`settings`]: its settings. [`metrics`]: what it measures.
@@ -89,6 +89,8 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     service.health.task("what ends orders", ending.abort_handle());
     let forgetting = tokio::spawn(housekeeping::forget_keys(service.pools.housekeeping.clone()));
     service.health.task("the forgetting of old keys", forgetting.abort_handle());
+    let watching = tokio::spawn(housekeeping::watch_orders(service.pools.housekeeping.clone()));
+    service.health.task("the counting of orders that wait", watching.abort_handle());
 
     let api = Api {
         door,

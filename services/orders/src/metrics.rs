@@ -1,9 +1,9 @@
 //! What the orders service measures, beside what the runtime does.
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use uuid::Uuid;
 
-use crate::domain::Order;
+use crate::{domain::Order, store::Standing};
 
 /// Orders accepted.
 pub const CREATED: &str = "backburner_orders_created_total";
@@ -15,18 +15,35 @@ pub const PROCESSING: &str = "backburner_order_processing_seconds";
 /// Transactions in which orders were accepted: orders divided by this is the size of a batch.
 pub const INTAKE_BATCHES: &str = "backburner_orders_intake_batches_total";
 
+/// Orders that wait for a dead letter. As all of these, of the whole table: every instance shows the same.
+pub const STALLED: &str = "backburner_orders_stalled";
+/// Since when the oldest order has been in a state that is no end, seconds; 0 without one. Label: state.
+pub const OLDEST: &str = "backburner_orders_oldest_seconds";
+
 /// Describes all of them.
 pub fn describe() {
     describe_counter!(CREATED, "Orders accepted");
     describe_counter!(TERMINAL, "Orders that reached an end, by state");
     describe_histogram!(PROCESSING, Unit::Seconds, "Time from acceptance to the end, by state");
     describe_counter!(INTAKE_BATCHES, "Transactions in which orders were accepted");
+    describe_gauge!(STALLED, "Orders that wait for a dead letter");
+    describe_gauge!(OLDEST, Unit::Seconds, "Since when the oldest order has not ended, by state");
+    show(Standing::default());
     // A series that is born with its first event has no increase that an alert could see.
     for counter in [CREATED, INTAKE_BATCHES] {
         counter!(counter).increment(0);
     }
     for state in ["COMPLETED", "CANCELLED"] {
         counter!(TERMINAL, "state" => state).increment(0);
+    }
+}
+
+/// Shows the orders that wait.
+pub fn show(standing: Standing) {
+    let Standing { stalled, pending, paid, refunding } = standing;
+    gauge!(STALLED).set(stalled as f64);
+    for (state, seconds) in [("PENDING", pending), ("PAID", paid), ("REFUNDING", refunding)] {
+        gauge!(OLDEST, "state" => state).set(seconds);
     }
 }
 

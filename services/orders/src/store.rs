@@ -13,7 +13,7 @@ use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
 pub use self::{
-    closing::{overdue, with_correlation},
+    closing::{Standing, overdue, standing, with_correlation},
     shown::{Filter, View, get, list},
 };
 use crate::{

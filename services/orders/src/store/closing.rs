@@ -1,4 +1,4 @@
-//! Orders whose time is over.
+//! Orders that wait, and orders whose time is over.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -58,4 +58,43 @@ pub async fn with_correlation<C: GenericClient>(
         found.extend(orders.remove(&id).map(|order| (id, order, correlation_id)));
     }
     Ok(found)
+}
+
+/// Orders that have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// How many wait for a dead letter; those that have ended and whose money has not gone back, too.
+    pub stalled: i64,
+    /// Seconds since the oldest one that is PENDING was placed; 0 without one.
+    pub pending: f64,
+    /// The same of those that are PAID.
+    pub paid: f64,
+    /// Seconds since the first one that is REFUNDING became so.
+    pub refunding: f64,
+}
+
+/// Those that wait just now.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn standing<C: GenericClient>(client: &C) -> Result<Standing, Error> {
+    // Of the first two the index has the oldest; of the third there are few.
+    const SQL: &str = "
+        with since as (
+            select (select created_at from orders where state = 'PENDING' order by order_id limit 1) as pending,
+                   (select created_at from orders where state = 'PAID' order by order_id limit 1) as paid,
+                   (select min(updated_at) from orders where state = 'REFUNDING') as refunding)
+        select (select count(*) from orders where stalled is not null),
+               coalesce(greatest(extract(epoch from now() - pending)::float8, 0), 0),
+               coalesce(greatest(extract(epoch from now() - paid)::float8, 0), 0),
+               coalesce(greatest(extract(epoch from now() - refunding)::float8, 0), 0)
+        from since";
+    let statement = client.prepare_cached(SQL).await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(Standing {
+        stalled: row.try_get(0)?,
+        pending: row.try_get(1)?,
+        paid: row.try_get(2)?,
+        refunding: row.try_get(3)?,
+    })
 }
