@@ -3,9 +3,16 @@
 //! A real provider keeps this list on servers of its own, and its requests are what payments sees of it. Here it is a schema of its own,
 //! reached by connections of its own, outside all transactions of the service.
 
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
 use actors::connection::{Connection, Limits, Trouble};
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Pool;
+use parking_lot::Mutex;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use super::{ProviderError, Reference, VoidAnswer};
@@ -25,14 +32,35 @@ pub struct ListedCharge {
     pub refund: Option<Reference>,
 }
 
+/// Charges noted together.
+const BATCH: usize = 500;
+
 /// The list. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Book(Pool);
+pub struct Book {
+    pool: Pool,
+    charges: Arc<Charges>,
+}
+
+/// Charges that are to be noted. Whoever has the turn notes what all of them wait for, in one statement.
+#[derive(Debug, Default)]
+struct Charges {
+    waiting: Mutex<VecDeque<Asked>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    key: String,
+    amount_cents: i64,
+    reference: String,
+    reply: oneshot::Sender<Result<bool, ProviderError>>,
+}
 
 impl Book {
     /// A list in this database, which has the service's migrations.
     pub fn new(pool: Pool) -> Self {
-        Self(pool)
+        Self { pool, charges: Arc::default() }
     }
 
     /// Notes a charge; false where its key was voided before. A charge that is there already stays as it is.
@@ -42,21 +70,67 @@ impl Book {
         amount_cents: i64,
         reference: &Reference,
     ) -> Result<bool, ProviderError> {
-        const SQL: &str = "
-            with new as (
-                insert into provider.charges (key, amount_cents, reference, charged_at) values ($1, $2, $3, clock_timestamp())
-                on conflict (key) do nothing returning true as charged)
-            select charged from new
-            union all select amount_cents is not null from provider.charges where key = $1";
-        let rows = self.ask(SQL, &[&key, &amount_cents, &reference.as_str()]).await?;
-        match rows.first() {
-            Some(row) => row.try_get(0).map_err(|error| gone(&error)),
-            // Another request with the same key is being answered just now.
-            None => Err(ProviderError::Transient {
-                code: "request-in-progress",
-                message: "the provider is answering another request with the same key".to_owned(),
-            }),
+        let (reply, mut answer) = oneshot::channel();
+        let (key, reference) = (key.to_owned(), reference.to_string());
+        self.charges.waiting.lock().push_back(Asked { key, amount_cents, reference, reply });
+        loop {
+            let _turn = self.charges.turn.lock().await;
+            match answer.try_recv() {
+                Ok(answered) => return answered,
+                // Whoever had it in hand was not waited for.
+                Err(TryRecvError::Closed) => return Err(gone(&"the request was given up")),
+                Err(TryRecvError::Empty) => {
+                    let asked: Vec<Asked> = {
+                        let mut waiting = self.charges.waiting.lock();
+                        let some = waiting.len().min(BATCH);
+                        waiting.drain(..some).collect()
+                    };
+                    self.note(asked).await;
+                }
+            }
         }
+    }
+
+    /// Notes charges, and tells everybody.
+    async fn note(&self, mut asked: Vec<Asked>) {
+        // In one order, so that two processes do not lock each other out.
+        asked.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let noted = self.noted(&asked).await;
+        for Asked { key, reply, .. } in asked {
+            let answer = noted.as_ref().map(|voided| !voided.contains(&key)).map_err(Clone::clone);
+            // Whoever has gone meanwhile asks again.
+            let _gone = reply.send(answer);
+        }
+    }
+
+    /// The keys among them that were voided before.
+    async fn noted(&self, asked: &[Asked]) -> Result<HashSet<String>, ProviderError> {
+        const NOTE: &str = "
+            insert into provider.charges (key, amount_cents, reference, charged_at)
+            select key, amount_cents, reference, clock_timestamp()
+            from unnest($1::text[], $2::bigint[], $3::text[]) as new (key, amount_cents, reference)
+            on conflict (key) do nothing";
+        // A statement of its own, which sees what the one before has waited for.
+        const VOIDED: &str = "select key from provider.charges where key = any($1) and amount_cents is null";
+        let keys: Vec<&str> = asked.iter().map(|asked| asked.key.as_str()).collect();
+        let amounts: Vec<i64> = asked.iter().map(|asked| asked.amount_cents).collect();
+        let references: Vec<&str> = asked.iter().map(|asked| asked.reference.as_str()).collect();
+        let noting = async {
+            let connection = Connection::get(&self.pool).await?;
+            let noted = async {
+                let statement = connection.prepare_cached(NOTE).await?;
+                let noted = connection.execute(&statement, &[&keys, &amounts, &references]).await?;
+                if usize::try_from(noted) == Ok(asked.len()) {
+                    // Nearly always.
+                    return Ok(HashSet::new());
+                }
+                let statement = connection.prepare_cached(VOIDED).await?;
+                let rows = connection.query(&statement, &[&keys]).await?;
+                rows.iter().map(|row| row.try_get(0)).collect()
+            };
+            connection.write(&Limits::default(), noted).await
+        };
+        noting.await.map_err(|trouble: Trouble| gone(&trouble.cause()))
     }
 
     /// Notes that a charge went back. One of which nothing is known was made before there was a list: it is noted, too.
@@ -125,7 +199,7 @@ impl Book {
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, ProviderError> {
         let asked = async {
-            let connection = Connection::get(&self.0).await?;
+            let connection = Connection::get(&self.pool).await?;
             let answer = async {
                 let statement = connection.prepare_cached(sql).await?;
                 connection.query(&statement, values).await

@@ -98,10 +98,6 @@ async fn a_void_that_races_its_charge_leaves_nothing_held() {
         match (charged, voided) {
             (Ok(_), VoidAnswer::Returned { .. }) => {}
             (Err(ProviderError::Permanent { code: "charge-voided", .. }), VoidAnswer::Nothing) => {}
-            // The charge did not see yet what the void is doing; asked again it is refused.
-            (Err(ProviderError::Transient { .. }), VoidAnswer::Nothing) => {
-                assert!(charge(&provider, order, "tok_ok").await.is_err());
-            }
             other => panic!("{other:?}"),
         }
     }
