@@ -20,6 +20,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
 use self::accounts::UNACCOUNTED;
+pub use self::progress::caught_up;
 pub(crate) use self::{
     admin::{place, reset, set_paused},
     claim::{ClaimError, ClaimRequest, Claimed, Intent, RecordAt, claim, remember, write_intent},

@@ -59,7 +59,7 @@ pub use self::{
     group::{Consent, Deps, Group, OperateError, ResetTo, StartError},
     handler::{Handler, LoadResult, Loaded, Lock, SaveError, SaveResult},
     kafka::{TopicSpec, ensure_topics, group_topics},
-    lease::{accounts, journal},
+    lease::{accounts, caught_up, journal},
     one_by_one::HandleError,
     outbox::{MAX_RECORD, OutboxWriter, Publisher, PublisherError, WriteError, Written},
     record::Record,

@@ -13,3 +13,9 @@ create table provider.charges (
     check ((refund_reference is null) = (refunded_at is null)),
     check (refunded_at is null or charged_at is not null)
 );
+
+-- What was charged before there was a list.
+insert into provider.charges (key, amount_cents, reference, charged_at, refund_reference, refunded_at)
+select charge.provider_key, charge.amount_cents, charge.provider_reference, charge.at, refund.provider_reference, refund.at
+from charges as charge left join charges as refund on refund.order_id = charge.order_id and refund.kind = 'refund'
+where charge.kind = 'charge';

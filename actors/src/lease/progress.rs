@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use dead_letters::TopicPartition;
+use deadpool_postgres::GenericClient;
 use tokio_postgres::Error;
 
 /// Where the log ends is known so late at the most.
@@ -92,6 +94,22 @@ impl Marks {
             }
         }
     }
+}
+
+/// Up to when `group` has handled everything that was written to `topics`: what is older than that has been heard, by whichever process.
+/// Noted every ten seconds; `None` where no partition was ever claimed.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn caught_up<C: GenericClient>(
+    client: &C,
+    group: &str,
+    topics: &[&str],
+) -> Result<Option<DateTime<Utc>>, Error> {
+    const SQL: &str =
+        "SELECT min(caught_up_at) FROM partition_lease WHERE consumer = $1 AND topic = ANY ($2)";
+    let statement = client.prepare_cached(SQL).await?;
+    client.query_one(&statement, &[&group, &topics]).await?.try_get(0)
 }
 
 /// Writes it down, of leases that nobody holds at this moment: a lane must not wait for another's batch. Of which it was.

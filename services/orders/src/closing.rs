@@ -10,7 +10,7 @@ use std::{collections::HashSet, time::Duration};
 use actors::{Cause, Emit, Loaded, Lock, Publisher};
 use chassis::{Correlation, events, shutdown::Listener};
 use chrono::Utc;
-use contracts::Envelope;
+use contracts::{Envelope, topics};
 use deadpool_postgres::{Pool, Transaction};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,8 +20,9 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::{
-    domain::{self, Close, Order, TooLate},
-    metrics, store,
+    domain::{self, Close, Order, Status, TooLate},
+    intake, metrics,
+    store::{self, Overdue},
     timeline::TimelineEntry,
     transact::{Failed, Transactor, Work},
 };
@@ -30,14 +31,18 @@ use crate::{
 const QUEUE: usize = 1_024;
 /// Orders ended together.
 const BATCH: usize = 200;
+/// Rows that cannot be read, of which so many are passed by.
+const MAX_UNREADABLE: usize = 10_000;
 /// How often orders are looked for whose time is over.
 const LOOK: Duration = Duration::from_secs(1);
 /// A request that has waited for this long is answered that its outcome is not known.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// Time spent on finding out whether a commit happened.
 const FIND_OUT_LIMIT: Duration = Duration::from_secs(5);
-/// Names the outbox lanes of the closers of all instances.
-const LANE_PREFIX: &str = "orders-closing";
+/// As the intake's: what this process leaves is published by the heirs of either, whichever version of the service they are of.
+const LANE_PREFIX: &str = intake::LANE_PREFIX;
+/// How long an order's deadline waits for what lies unread.
+const UNREAD_GRACE: Duration = Duration::from_secs(600);
 
 /// An order was not cancelled, as far as is known.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -67,7 +72,7 @@ pub struct Job {
     /// By which request.
     pub correlation: Correlation,
     /// Whom to tell.
-    pub reply: oneshot::Sender<Result<(), Refusal>>,
+    pub reply: oneshot::Sender<Result<Status, Refusal>>,
 }
 
 /// Where cancels come in. Cheap to clone.
@@ -81,11 +86,11 @@ pub fn closer(capacity: usize) -> (Closer, mpsc::Receiver<Job>) {
 }
 
 impl Closer {
-    /// Cancels an order; one that is cancelled, or about to be, stays so. Answers once it is durable.
+    /// Cancels an order; one that is cancelled, or about to be, stays so. Answers once it is durable, with where the order is then.
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn cancel(&self, order_id: Uuid, correlation: Correlation) -> Result<(), Refusal> {
+    pub async fn cancel(&self, order_id: Uuid, correlation: Correlation) -> Result<Status, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Job { order_id, correlation, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Unavailable("too many cancels are waiting"),
@@ -127,19 +132,24 @@ impl Closing {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                received = self.jobs.recv_many(&mut jobs, BATCH) => {
-                    if received == 0 {
-                        break;
-                    }
-                    self.serve(std::mem::take(&mut jobs)).await;
-                }
-                () = self.transactor.ended() => {
-                    tracing::error!("nobody keeps the outbox instance any more; orders are not ended any more");
-                    return false;
-                }
-                () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
-                _ = look.tick(), if !self.jobs.is_closed() => self.end_overdue().await,
-            }
+                            received = self.jobs.recv_many(&mut jobs, BATCH) => {
+                                if received == 0 {
+                                    break;
+                                }
+                                self.serve(std::mem::take(&mut jobs)).await;
+                            }
+                            () = self.transactor.ended() => {
+                                tracing::error!("nobody keeps the outbox instance any more; orders are not ended any more");
+                                return false;
+                            }
+                            () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
+            _ = look.tick(), if !self.jobs.is_closed() => {
+                                // A batch at a time: whoever cancels does not wait for all that are late.
+                                if self.end_overdue().await {
+                                    look.reset_immediately();
+                                }
+                            }
+                        }
         }
         self.transactor.close(limit).await
     }
@@ -150,23 +160,22 @@ impl Closing {
         if jobs.is_empty() {
             return;
         }
-        let started = Instant::now();
+        let (started, mut unknown) = (Instant::now(), false);
         let answers = loop {
             let failed = match self.cancel(&jobs).await {
                 Ok(answers) => break answers,
                 Err(failed) => failed,
             };
-            let refusal = match failed {
-                Failed::Unknown(_) => Refusal::Unknown,
-                Failed::Fenced | Failed::RolledBack(_) => {
-                    Refusal::Unavailable("orders cannot be changed now")
-                }
-            };
+            unknown |= matches!(failed, Failed::Unknown(_));
             // Asked again, it finds what was done; but not for longer than the client waits.
-            if refusal == Refusal::Unavailable("orders cannot be changed now")
-                || started.elapsed() > FIND_OUT_LIMIT
-            {
+            if !unknown || started.elapsed() > FIND_OUT_LIMIT {
                 tracing::error!(error = %failed, orders = jobs.len(), "orders could not be cancelled");
+                // What may have been done is not undone by a try that came to nothing.
+                let refusal = if unknown {
+                    Refusal::Unknown
+                } else {
+                    Refusal::Unavailable("orders cannot be changed now")
+                };
                 break vec![Err(refusal); jobs.len()];
             }
             sleep(Duration::from_millis(200)).await;
@@ -178,33 +187,36 @@ impl Closing {
     }
 
     /// One answer for each job.
-    async fn cancel(&mut self, jobs: &[Job]) -> Result<Vec<Result<(), Refusal>>, Failed> {
+    async fn cancel(&mut self, jobs: &[Job]) -> Result<Vec<Result<Status, Refusal>>, Failed> {
         let (ended, answers) = self.transactor.commit(&mut Cancelling(jobs)).await?;
         said(&ended, "order cancelled by the customer");
         Ok(answers)
     }
 
-    /// Ends orders whose time is over, as many as there are.
-    async fn end_overdue(&mut self) {
-        loop {
-            let committed = self.transactor.commit(&mut EndingOverdue(self.time_out)).await;
-            let (ended, unreadable) = match committed {
+    /// Ends some of the orders whose time is over; whether there may be more.
+    async fn end_overdue(&mut self) -> bool {
+        let mut more = false;
+        for state in [Status::Pending, Status::Paid] {
+            let without: Vec<Uuid> = self.unreadable.iter().copied().collect();
+            let mut ending = EndingOverdue { state, time_out: self.time_out, without: &without };
+            let (ended, unreadable) = match self.transactor.commit(&mut ending).await {
                 Ok(done) => done,
                 Err(failed) => {
                     // One look of many: the next one finds them again.
                     tracing::warn!(error = %failed, "orders whose time is over could not be ended; trying again");
-                    return;
+                    return false;
                 }
             };
-            for order_id in unreadable.difference(&self.unreadable) {
+            for order_id in &unreadable {
                 tracing::error!(%order_id, "the order is over its time, and its row holds what none may: it is not ended");
             }
-            self.unreadable = unreadable;
-            said(&ended, "order ended: its time is over");
-            if ended.len() < BATCH {
-                return;
+            more |= ended.len() + unreadable.len() >= BATCH;
+            if self.unreadable.len() < MAX_UNREADABLE {
+                self.unreadable.extend(unreadable);
             }
+            said(&ended, "order ended: its time is over");
         }
+        more
     }
 }
 
@@ -212,7 +224,7 @@ impl Closing {
 struct Cancelling<'a>(&'a [Job]);
 
 impl Work for Cancelling<'_> {
-    type Done = (Vec<Ended>, Vec<Result<(), Refusal>>);
+    type Done = (Vec<Ended>, Vec<Result<Status, Refusal>>);
 
     async fn run(&mut self, tx: &Transaction<'_>) -> Result<(Self::Done, Vec<Emit>), Error> {
         let mut ids: Vec<Uuid> = self.0.iter().map(|job| job.order_id).collect();
@@ -238,20 +250,27 @@ impl Work for Cancelling<'_> {
 }
 
 /// Orders whose time is over, and those that cannot be read.
-struct EndingOverdue(Duration);
+struct EndingOverdue<'a> {
+    state: Status,
+    time_out: Duration,
+    without: &'a [Uuid],
+}
 
-impl Work for EndingOverdue {
-    type Done = (Vec<Ended>, HashSet<Uuid>);
+impl Work for EndingOverdue<'_> {
+    type Done = (Vec<Ended>, Vec<Uuid>);
 
     async fn run(&mut self, tx: &Transaction<'_>) -> Result<(Self::Done, Vec<Emit>), Error> {
         let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-        let Loaded { states, unreadable, .. } = store::overdue(tx, self.0, limit).await?;
+        let Self { state, time_out, without } = *self;
+        let heard = actors::caught_up(tx, topics::ORDERS_GROUP, &crate::READS).await?;
+        let overdue = Overdue { state, time_out, heard, grace: UNREAD_GRACE, without };
+        let Loaded { states, unreadable, .. } = store::overdue(tx, overdue, limit).await?;
         let ids: Vec<Uuid> = states.keys().copied().collect();
         let mut batch = Batch::default();
         for (id, mut order, correlation_id) in store::with_correlation(tx, &ids, states).await? {
+            let by = Correlation::of_id(correlation_id);
             // None of them is delivered: it was asked for those that are not.
-            let _too_late =
-                batch.close(id, &mut order, Close::TimedOut(self.0), &Correlation::of_id(correlation_id));
+            let _too_late = batch.close(id, &mut order, Close::TimedOut(time_out), &by);
         }
         let (ended, emits) = batch.save(tx).await?;
         Ok(((ended, unreadable.into_keys().collect()), emits))
@@ -262,7 +281,7 @@ impl Work for EndingOverdue {
 struct Ended {
     order_id: Uuid,
     correlation_id: String,
-    status: domain::Status,
+    status: Status,
 }
 
 fn said(ended: &[Ended], what: &'static str) {
@@ -287,11 +306,11 @@ impl Batch {
         order: &mut Order,
         why: Close,
         by: &Correlation,
-    ) -> Result<(), TooLate> {
-        let domain::Outcome { order: closed, event } = domain::close(order_id, order, why)?;
-        *order = closed;
-        let Some(event) = event else { return Ok(()) };
+    ) -> Result<Status, TooLate> {
         let now = Utc::now();
+        let domain::Outcome { order: closed, event } = domain::close(order_id, order, why, now)?;
+        *order = closed;
+        let Some(event) = event else { return Ok(order.status) };
         let envelope = Envelope {
             event_id: Uuid::now_v7(),
             occurred_at: now,
@@ -303,7 +322,7 @@ impl Batch {
         self.emits.push(events::emit(&envelope, Some(&by.traceparent)));
         self.ended.push(Ended { order_id, correlation_id: by.id.clone(), status: order.status });
         self.changed.push((order_id, order.clone()));
-        Ok(())
+        Ok(order.status)
     }
 
     async fn save(self, tx: &Transaction<'_>) -> Result<(Vec<Ended>, Vec<Emit>), Error> {

@@ -33,6 +33,9 @@ pub struct Order {
     pub created_at: DateTime<Utc>,
     /// What keeps it from going on; of an order that has ended, what keeps its money from going back.
     pub stalled: Option<Stalled>,
+    /// Since when money may have to go back, until it has, or it is known that there was none: also of an order that has ended, which
+    /// may have been charged while it was cancelled.
+    pub owed_since: Option<DateTime<Utc>>,
     /// Entries of its timeline that are not saved yet, oldest first.
     pub unsaved: Vec<TimelineEntry>,
     /// It has ended, and that is not saved yet.
@@ -49,6 +52,7 @@ impl Order {
             facts: Facts::default(),
             created_at,
             stalled: None,
+            owed_since: None,
             unsaved: Vec::new(),
             ended: false,
         }
@@ -57,17 +61,19 @@ impl Order {
 
 impl Order {
     /// Draws the status from facts that have changed; the event to emit, if the status has changed.
-    fn conclude(&mut self, order_id: Uuid) -> Option<Event> {
+    fn conclude(&mut self, order_id: Uuid, now: DateTime<Utc>) -> Option<Event> {
         self.version += 1;
         let before = self.status;
         (self.status, self.reason) = self.facts.status();
         self.ended = self.status.is_final();
+        if self.status == Status::Refunding {
+            self.owed_since.get_or_insert(now);
+        }
         if self.status == before { None } else { said(order_id, self) }
     }
 
     fn drop_what_is_moot(&mut self) {
-        let (status, facts) = (self.status, &self.facts);
-        self.stalled.take_if(|stalled| stalled.is_moot(status, facts));
+        self.stalled = self.stalled.take().filter(|stalled| !stalled.is_moot(self));
     }
 }
 
@@ -167,6 +173,15 @@ impl Facts {
         }
     }
 
+    /// Whether `event` says that nothing is held of the order: it went back, or there was nothing.
+    fn is_settled_by(&self, event: &Event) -> bool {
+        match event {
+            Event::PaymentRefunded(_) | Event::PaymentVoided(_) => true,
+            Event::PaymentFailed(_) => self.paid.is_none(),
+            _ => false,
+        }
+    }
+
     /// The status these facts amount to, and why it is so where the customer would ask.
     pub fn status(&self) -> (Status, Option<String>) {
         let undelivered = || {
@@ -260,14 +275,21 @@ pub fn decide(event: &Event, order: Option<&Order>, now: DateTime<Utc>) -> Resul
     let (event_type, order_id) = (event.event_type(), event.order_id());
     let mut order = order.cloned().ok_or(Refusal::UnknownOrder { event_type, order_id })?;
     let stalled = order.stalled.clone();
-    order.stalled = Stalled::of(event, now).or(order.stalled).filter(|stalled| !stalled.is_over_by(event));
+    if order.facts.is_settled_by(event) {
+        order.owed_since = None;
+    }
     let learned = !order.status.is_final() && order.facts.learn(event);
-    let event = if learned { order.conclude(order_id) } else { None };
+    let event_to_emit = if learned { order.conclude(order_id, now) } else { None };
+    order.stalled.take_if(|stalled| stalled.is_over_by(event));
     order.drop_what_is_moot();
+    // One that is moot itself does not take the place of one that is not.
+    if let Some(dead) = Stalled::of(event, now).filter(|dead| !dead.is_moot(&order)) {
+        order.stalled = Some(dead);
+    }
     if !learned && order.stalled != stalled && !order.status.is_final() {
         order.version += 1;
     }
-    Ok(Outcome { order, event })
+    Ok(Outcome { order, event: event_to_emit })
 }
 
 /// Ends `order` before it is delivered, if it has not ended: what the provider holds goes back. One that is ending already goes on as it
@@ -275,7 +297,7 @@ pub fn decide(event: &Event, order: Option<&Order>, now: DateTime<Utc>) -> Resul
 ///
 /// # Errors
 /// [`TooLate`] for one that is delivered.
-pub fn close(order_id: Uuid, order: &Order, why: Close) -> Result<Outcome, TooLate> {
+pub fn close(order_id: Uuid, order: &Order, why: Close, now: DateTime<Utc>) -> Result<Outcome, TooLate> {
     let mut order = order.clone();
     match order.status {
         Status::Completed => return Err(TooLate),
@@ -286,7 +308,9 @@ pub fn close(order_id: Uuid, order: &Order, why: Close) -> Result<Outcome, TooLa
             order.facts.delivery_failed.get_or_insert_with(|| why.to_string());
         }
     }
-    let event = order.conclude(order_id);
+    let event = order.conclude(order_id, now);
+    // It may be charged at this moment: payments says so, or that nothing is held.
+    order.owed_since.get_or_insert(now);
     order.drop_what_is_moot();
     Ok(Outcome { order, event })
 }

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use ::metrics::gauge;
 use actors::connection::{Connection, Limits, Trouble};
 use chrono::Utc;
 use deadpool_postgres::Pool;
@@ -26,7 +27,10 @@ pub async fn watch_orders(pool: Pool) -> Infallible {
             connection.read(&Limits::default(), store::standing(&*connection)).await
         };
         match looked.await {
-            Ok(standing) => metrics::show(standing),
+            Ok(standing) => {
+                metrics::show(standing);
+                gauge!(metrics::COUNTED).set(Utc::now().timestamp() as f64);
+            }
             Err(trouble) => {
                 let trouble: Trouble = trouble;
                 tracing::warn!(error = %trouble.cause(), "orders that wait cannot be counted; trying again");

@@ -110,13 +110,17 @@ async fn cancel(
     Path(id): Path<String>,
     correlation: Correlation,
     Body(body): Body,
-) -> Result<Json<View>, Problem> {
+) -> Result<Response, Problem> {
     let id = Uuid::try_parse(&id).map_err(|_| missing())?;
     if !matches!(body.trim_ascii(), b"" | b"{}") {
         return Err(Problem::invalid("body", "must be empty: a cancel has no fields"));
     }
-    api.closer.cancel(id, correlation).await?;
-    order(&api, id).await
+    let status = api.closer.cancel(id, correlation).await?;
+    // It is done, and that is the answer, whether or not the rest of the order can be read just now.
+    Ok(match order(&api, id).await {
+        Ok(view) => view.into_response(),
+        Err(_) => Json(Accepted { order_id: id, status }).into_response(),
+    })
 }
 
 impl From<closing::Refusal> for Problem {

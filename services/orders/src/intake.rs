@@ -37,7 +37,7 @@ const FIND_OUT_LIMIT: Duration = Duration::from_secs(5);
 /// How often an outcome that was not found out by then is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Names the outbox lanes of the intakes of all instances.
-const LANE_PREFIX: &str = "orders-http";
+pub(crate) const LANE_PREFIX: &str = "orders-http";
 
 /// Opens the door and the outbox behind it.
 ///

@@ -44,6 +44,9 @@ mod own {
 /// The service's name.
 pub const NAME: &str = "orders";
 
+/// What others say of orders.
+pub(crate) const READS: [&str; 2] = [topics::PAYMENTS, topics::DELIVERIES];
+
 /// Requests in hand are given this long to be answered when the service stops.
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
 /// The intake is given this long to hand its last events to Kafka; another instance publishes what it could not.
@@ -60,11 +63,12 @@ pub fn migrations() -> refinery::Runner {
 /// When a server it needs cannot be used, a port is taken, or the drain does not finish in time.
 pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError> {
     metrics::describe();
+    ::metrics::gauge!(metrics::TIMEOUT).set(settings.order_timeout().as_secs_f64());
     let spec = Spec {
         name: NAME,
         build: env!("CARGO_PKG_VERSION"),
         group: topics::ORDERS_GROUP,
-        reads: &[topics::PAYMENTS, topics::DELIVERIES],
+        reads: &READS,
         writes: &[topics::ORDERS],
         database_url: &settings.orders_database_url,
         admin_listen: settings.admin_listen,

@@ -17,8 +17,15 @@ pub const INTAKE_BATCHES: &str = "backburner_orders_intake_batches_total";
 
 /// Orders that wait for a dead letter. As all of these, of the whole table: every instance shows the same.
 pub const STALLED: &str = "backburner_orders_stalled";
-/// Since when the oldest order has been in a state that is no end, seconds; 0 without one. Label: state.
+/// Since when the oldest PENDING or PAID order was placed, seconds; 0 without one. Label: state.
 pub const OLDEST: &str = "backburner_orders_oldest_seconds";
+
+/// For how long money may have to go back already, of the order of which that has been so for longest, seconds; 0 without one.
+pub const OWED: &str = "backburner_orders_owed_oldest_seconds";
+/// How long an order may take, seconds.
+pub const TIMEOUT: &str = "backburner_orders_timeout_seconds";
+/// When those were last counted, seconds since the Unix epoch; 0 before the first time.
+pub const COUNTED: &str = "backburner_orders_counted_timestamp_seconds";
 
 /// Describes all of them.
 pub fn describe() {
@@ -28,6 +35,12 @@ pub fn describe() {
     describe_counter!(INTAKE_BATCHES, "Transactions in which orders were accepted");
     describe_gauge!(STALLED, "Orders that wait for a dead letter");
     describe_gauge!(OLDEST, Unit::Seconds, "Since when the oldest order has not ended, by state");
+    describe_gauge!(OWED, Unit::Seconds, "For how long money may have to go back already");
+    describe_gauge!(TIMEOUT, Unit::Seconds, "How long an order may take");
+    describe_gauge!(COUNTED, "When orders that wait were last counted, seconds since the Unix epoch");
+    for gauge in [TIMEOUT, COUNTED] {
+        gauge!(gauge).set(0.0);
+    }
     show(Standing::default());
     // A series that is born with its first event has no increase that an alert could see.
     for counter in [CREATED, INTAKE_BATCHES] {
@@ -40,9 +53,10 @@ pub fn describe() {
 
 /// Shows the orders that wait.
 pub fn show(standing: Standing) {
-    let Standing { stalled, pending, paid, refunding } = standing;
+    let Standing { stalled, pending, paid, owed } = standing;
     gauge!(STALLED).set(stalled as f64);
-    for (state, seconds) in [("PENDING", pending), ("PAID", paid), ("REFUNDING", refunding)] {
+    gauge!(OWED).set(owed);
+    for (state, seconds) in [("PENDING", pending), ("PAID", paid)] {
         gauge!(OLDEST, "state" => state).set(seconds);
     }
 }

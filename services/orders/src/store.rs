@@ -13,7 +13,7 @@ use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
 pub use self::{
-    closing::{Standing, overdue, standing, with_correlation},
+    closing::{Overdue, Standing, overdue, standing, with_correlation},
     shown::{Filter, View, get, list},
 };
 use crate::{
@@ -99,11 +99,11 @@ pub async fn existing<C: GenericClient>(client: &C, ids: &[Uuid]) -> Result<Hash
 
 const LOAD: &str = "
     select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-           refunded_cents, cancelled, stalled, created_at
+           refunded_cents, cancelled, stalled, owed_since, created_at
     from orders where order_id = any($1) order by order_id";
 const LOAD_LOCKED: &str = "
     select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-           refunded_cents, cancelled, stalled, created_at
+           refunded_cents, cancelled, stalled, owed_since, created_at
     from orders where order_id = any($1) order by order_id for update";
 
 /// The orders that exist among `ids`; locked in the order of their ids for an update.
@@ -159,6 +159,7 @@ fn order(row: &Row) -> Result<Result<Order, Cause>, Error> {
         facts,
         created_at: row.try_get("created_at")?,
         stalled,
+        owed_since: row.try_get("owed_since")?,
         unsaved: Vec::new(),
         ended: false,
     }))
@@ -185,11 +186,12 @@ const SAVE: &str = "
     set state = n.state, version = n.version, reason = n.reason, paid_cents = n.paid_cents,
         payment_failed = n.payment_failed, courier_id = n.courier_id, courier = n.courier,
         delivery_failed = n.delivery_failed, refunded_cents = n.refunded_cents, cancelled = n.cancelled,
-        stalled = n.stalled, timeline = o.timeline || n.news, updated_at = n.updated_at
+        stalled = n.stalled, owed_since = n.owed_since, timeline = o.timeline || n.news, updated_at = n.updated_at
     from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::text[],
-                $9::text[], $10::bigint[], $11::text[], $12::jsonb[], $13::jsonb[], $14::timestamptz[])
+                $9::text[], $10::bigint[], $11::text[], $12::jsonb[], $13::timestamptz[],
+                $14::jsonb[], $15::timestamptz[])
       as n (order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-            refunded_cents, cancelled, stalled, news, updated_at)
+            refunded_cents, cancelled, stalled, owed_since, news, updated_at)
     where o.order_id = n.order_id";
 
 /// Writes back orders that were loaded with a lock in the same transaction.
@@ -215,6 +217,7 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
     let cancelled: Vec<Option<&str>> = facts().map(|facts| facts.cancelled.as_deref()).collect();
     let stalled: Vec<Option<Json<&Stalled>>> =
         orders().map(|order| order.stalled.as_ref().map(Json)).collect();
+    let owed: Vec<Option<DateTime<Utc>>> = orders().map(|order| order.owed_since).collect();
     let news: Vec<Json<&[TimelineEntry]>> = orders().map(|order| Json(&order.unsaved[..])).collect();
     let updated = |order: &Order| order.unsaved.last().map_or(order.created_at, |entry| entry.recorded_at);
     let times: Vec<DateTime<Utc>> = orders().map(updated).collect();
@@ -235,6 +238,7 @@ pub async fn save<C: GenericClient>(client: &C, changed: &[(Uuid, Order)]) -> Re
                 &refunded,
                 &cancelled,
                 &stalled,
+                &owed,
                 &news,
                 &times,
             ],

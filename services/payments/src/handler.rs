@@ -28,12 +28,15 @@ pub struct Payments<P> {
     time_out: Duration,
     /// Whether the provider answers is asked once, for all partitions.
     breaker: Breaker,
+    /// The same of what undoes a charge: where refunds do not work, charges may.
+    undoing: Breaker,
 }
 
 impl<P: PaymentProvider> Payments<P> {
     /// A handler that waits for each of the provider's answers at most `time_out`.
     pub fn new(provider: P, time_out: Duration) -> Self {
-        Self { provider, time_out, breaker: Breaker::new("payment-provider") }
+        let undoing = Breaker::new("payment-provider-refunds");
+        Self { provider, time_out, breaker: Breaker::new("payment-provider"), undoing }
     }
 
     async fn ask(&self, attempt: &Attempt, event: &Event, call: Call) -> Result<Answer, ProviderError> {
@@ -104,7 +107,11 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         if call == Call::Nothing {
             return Ok(Answer::NotAsked);
         }
-        let calling = self.breaker.enter(attempt)?;
+        let breaker = match call {
+            Call::Nothing | Call::Charge { .. } => &self.breaker,
+            Call::Refund(_) | Call::Void => &self.undoing,
+        };
+        let calling = breaker.enter(attempt)?;
         let asked = tokio::time::timeout(self.time_out, self.ask(attempt, event, call)).await;
         let answer = match asked {
             Ok(Ok(answer)) => {

@@ -53,13 +53,13 @@ impl Money {
         listed.map_or(0, |listed| listed.amount_cents)
     }
 
-    /// Where the two differ, if they do. A charge that the provider has made after `settled` may be booked in a moment.
+    /// Where the two differ, if they do. What the provider has done after `settled` may be booked in a moment.
     pub fn difference(&self, settled: DateTime<Utc>) -> Option<Difference> {
         let Booked { charge, refund } = &self.booked;
         match (charge, refund, &self.listed) {
             (None, Some(_), _) => Some(Difference::RefundWithoutCharge),
             (None, None, None) => None,
-            (None, None, Some(listed)) if listed.refund.is_none() && listed.charged_at > settled => None,
+            (None, None, Some(listed)) if listed.changed_at > settled => None,
             (None, None, Some(_)) => Some(Difference::UnbookedCharge),
             (Some(_), _, None) => Some(Difference::UnknownCharge),
             (Some((cents, reference)), refund, Some(listed)) => {
@@ -68,6 +68,7 @@ impl Money {
                     _ if *cents != listed.amount_cents => Some(Difference::Amount),
                     _ if refund.as_ref().is_some_and(|(back, _)| back != cents) => Some(Difference::Amount),
                     _ if *reference != listed.reference => Some(Difference::Reference),
+                    (None, Some(_)) if listed.changed_at > settled => None,
                     (None, Some(_)) => Some(Difference::UnbookedRefund),
                     (Some(_), None) => Some(Difference::UnknownRefund),
                     (ours, theirs) if ours != theirs => Some(Difference::Reference),
@@ -171,13 +172,14 @@ pub struct Page {
 /// # Errors
 /// When the database or the provider does not answer, or the provider keeps no list.
 pub async fn page<P: PaymentProvider>(provider: &P, pool: &Pool, after: Uuid) -> Result<Page, Cause> {
-    let listed = provider.charges(&Kind::Charge.provider_key(after), PAGE).await.map_err(unlisted)?;
-    let more_listed = i64::try_from(listed.len()).is_ok_and(|listed| listed >= PAGE);
+    // The ledger first: what is booked was listed before. What is listed meanwhile is young.
     let booked = async {
         let connection = Connection::get(pool).await?;
         connection.read(&Limits::default(), store::ledger(&*connection, after, PAGE)).await
     };
     let (booked, more_booked) = booked.await.map_err(|trouble: Trouble| trouble.cause())?;
+    let listed = provider.charges(&Kind::Charge.provider_key(after), PAGE).await.map_err(unlisted)?;
+    let more_listed = i64::try_from(listed.len()).is_ok_and(|listed| listed >= PAGE);
     // What is under another key is nobody's order here.
     let listed: Vec<_> =
         listed.into_iter().filter_map(|charge| Some((Kind::Charge.order_of(&charge.key)?, charge))).collect();

@@ -5,7 +5,7 @@ use contracts::{DeliveryStalled, Event, PaymentStalled};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Facts, Status};
+use super::{Order, Status};
 
 /// A service that has buried an event of the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,33 +51,35 @@ impl Stalled {
     }
 
     /// Whether nothing waits for it any more: what would have come of it is known, or not wanted.
-    pub(super) fn is_moot(&self, status: Status, facts: &Facts) -> bool {
+    pub(super) fn is_moot(&self, order: &Order) -> bool {
+        let Order { status, facts, owed_since, .. } = order;
         match self.by {
             Service::Delivery => {
-                status != Status::Paid && status != Status::Pending
+                !matches!(status, Status::Paid | Status::Pending)
                     || facts.courier.is_some()
                     || facts.delivery_failed.is_some()
             }
             // The end of the order, or what undoes it, is an event of its own.
-            Service::Payments if self.event_type == "ORDER_CREATED" => {
-                status != Status::Pending || facts.paid.is_some()
+            Service::Payments if self.is_of_the_charge() => {
+                *status != Status::Pending || facts.paid.is_some()
             }
             // Money may be held: whatever has become of the order.
-            Service::Payments => facts.refunded.is_some(),
+            Service::Payments => owed_since.is_none(),
         }
     }
 
     /// Whether `event` is what the dead letter was waited for: it was put back and has succeeded.
     pub(super) fn is_over_by(&self, event: &Event) -> bool {
         match self.by {
-            Service::Payments => matches!(
-                event,
-                Event::PaymentSuccess(_)
-                    | Event::PaymentFailed(_)
-                    | Event::PaymentRefunded(_)
-                    | Event::PaymentVoided(_)
-            ),
+            // What has to go back has its own sign: that nothing is owed any more.
+            Service::Payments => {
+                self.is_of_the_charge() && matches!(event, Event::PaymentSuccess(_) | Event::PaymentFailed(_))
+            }
             Service::Delivery => matches!(event, Event::DeliveryAssigned(_) | Event::DeliveryFailed(_)),
         }
+    }
+
+    fn is_of_the_charge(&self) -> bool {
+        self.event_type == "ORDER_CREATED"
     }
 }

@@ -134,7 +134,7 @@ fn each_step_of_a_saga_and_what_is_said_at_it() {
 
 /// Ends the order, if it can be; what there is to say.
 fn end(order: &mut Order, why: Close) -> Result<Option<Event>, TooLate> {
-    let outcome = close(ORDER, order, why)?;
+    let outcome = close(ORDER, order, why, now())?;
     *order = outcome.order;
     Ok(outcome.event)
 }
@@ -203,12 +203,15 @@ fn a_dead_letter_is_shown_until_it_was_put_back_or_the_order_ends() {
         vec![(assigned(), false), (delivery_stalled(), false)],
         vec![(paid(), false), (undeliverable(), false), (back(), true), (refunded(), false)],
         vec![(paid(), false), (undeliverable(), false), (refunded(), false), (back(), false)],
-        // Of an order that has ended: its money is not back yet.
+        vec![(declined(), false), (created(), false), (payment_stalled("ORDER_CANCELLED", 1), false)],
+        // Neither what was waited for nor another one that is moot takes its place.
         vec![
-            (declined(), false),
-            (created(), false),
-            (payment_stalled("ORDER_CANCELLED", 1), true),
-            (voided(), false),
+            (paid(), false),
+            (undeliverable(), false),
+            (back(), true),
+            (delivery_stalled(), true),
+            (created(), true),
+            (paid(), true),
         ],
     ];
     for line in table {
@@ -220,6 +223,43 @@ fn a_dead_letter_is_shown_until_it_was_put_back_or_the_order_ends() {
             let changed = (&order.facts, &order.stalled) != (&before.facts, &before.stalled);
             let raised = order.version - before.version;
             assert_eq!(raised, i64::from(changed && !before.status.is_final()), "step {step} of {line:?}");
+        }
+    }
+}
+
+#[test]
+fn what_may_be_owed_is_known_until_it_went_back_or_there_was_nothing() {
+    let stalled = || payment_stalled("ORDER_CANCELLED", 1);
+    // What came before the cancel, what comes after, and whether money may be owed and a dead letter is waited for then.
+    type Line = (Vec<Event>, Vec<(Event, bool, bool)>);
+    let table: Vec<Line> = vec![
+        (vec![], vec![(paid(), true, false), (assigned(), true, false), (refunded(), false, false)]),
+        (vec![], vec![(voided(), false, false)]),
+        (vec![], vec![(declined(), false, false)]),
+        (vec![], vec![(stalled(), true, true), (paid(), true, true), (refunded(), false, false)]),
+        (
+            vec![],
+            vec![
+                (payment_stalled("ORDER_CREATED", 1), true, false),
+                (voided(), false, false),
+                (stalled(), false, false),
+            ],
+        ),
+        (vec![paid()], vec![(assigned(), true, false), (refunded(), false, false)]),
+    ];
+    for (before, after) in table {
+        let mut order = order();
+        before.iter().for_each(|event| drop(hear(&mut order, event)));
+        assert_eq!(order.owed_since, None);
+        end(&mut order, Close::ByCustomer).expect("not delivered");
+        assert_eq!(order.owed_since, Some(now()), "{before:?}");
+        for (event, owed, waits) in after {
+            hear(&mut order, &event);
+            assert_eq!(
+                (order.owed_since.is_some(), order.stalled.is_some()),
+                (owed, waits),
+                "{before:?}, {event:?}"
+            );
         }
     }
 }
@@ -339,7 +379,8 @@ proptest! {
             said.extend(hear(&mut order, event));
             prop_assert!(order.version - before.version <= 1);
             if before.status.is_final() {
-                prop_assert_eq!(&Order { stalled: before.stalled.clone(), ..order.clone() }, &before);
+                let (stalled, owed_since) = (before.stalled.clone(), before.owed_since);
+                prop_assert_eq!(&Order { stalled, owed_since, ..order.clone() }, &before);
             } else {
                 prop_assert_eq!((order.status, order.reason.clone()), order.facts.status());
             }

@@ -3,37 +3,61 @@
 use std::{collections::HashMap, time::Duration};
 
 use actors::Loaded;
+use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, types::ToSql};
 use uuid::Uuid;
 
 use super::loaded;
-use crate::domain::Order;
+use crate::domain::{Order, Status};
 
-/// The oldest orders that have not ended within `time_out` and are not ending, at most `limit`: locked, without those that another
-/// instance has locked for the same purpose, or an event just now.
+/// Orders whose time is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue<'a> {
+    /// PENDING or PAID.
+    pub state: Status,
+    /// How long an order may take.
+    pub time_out: Duration,
+    /// Up to when everything was heard that others say of orders. What lies unread may say that an order is delivered: so the time of
+    /// one stands still while nobody reads, though not for longer than `grace`. `None` where nobody has read anything yet.
+    pub heard: Option<DateTime<Utc>>,
+    /// For so long at the most.
+    pub grace: Duration,
+    /// Those whose rows cannot be read.
+    pub without: &'a [Uuid],
+}
+
+/// The oldest orders that have not ended in time and are not ending, at most `limit`: locked, without those that another instance has
+/// locked for the same purpose, or an event just now.
 ///
-/// They are found by their ids, in which the time of creation comes first: there is an index for states and ids as it is.
+/// They are found by their ids, in which the time of creation comes first: the index of states and ids has them in this order.
 ///
 /// # Errors
 /// Of PostgreSQL.
 pub async fn overdue<C: GenericClient>(
     client: &C,
-    time_out: Duration,
+    overdue: Overdue<'_>,
     limit: i64,
 ) -> Result<Loaded<Uuid, Order, ()>, Error> {
     const SQL: &str = "
         select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-               refunded_cents, cancelled, stalled, created_at
+               refunded_cents, cancelled, stalled, owed_since, created_at
         from orders
-        where state in ('PENDING', 'PAID') and created_at < now() - $1::double precision * interval '1 second'
-          -- The first 48 bits are milliseconds; a second more, for clocks that disagree.
-          and order_id < (lpad(to_hex(((extract(epoch from now()) - $1::double precision + 1) * 1000)::bigint), 12, '0')
-                          || repeat('0', 20))::uuid
-        order by order_id limit $2 for update skip locked";
+        where state = $1 and order_id < $2 and created_at < $3 and order_id <> all ($4::uuid[])
+        order by order_id limit $5 for update skip locked";
+    // By the database's clock.
+    const BEFORE: &str = "
+        select greatest(least(now(), coalesce($1::timestamptz, now())), now() - $3::float8 * interval '1 second')
+               - $2::float8 * interval '1 second'";
+    let Overdue { state, time_out, heard, grace, without } = overdue;
+    let statement = client.prepare_cached(BEFORE).await?;
+    let values: [&(dyn ToSql + Sync); 3] = [&heard, &time_out.as_secs_f64(), &grace.as_secs_f64()];
+    let before: DateTime<Utc> = client.query_one(&statement, &values).await?.try_get(0)?;
+    // The first 48 bits are milliseconds; a second more, for clocks that disagree.
+    let millis = u64::try_from(before.timestamp_millis().saturating_add(1_000)).unwrap_or(0);
+    let least = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
     let statement = client.prepare_cached(SQL).await?;
-    let rows = client.query(&statement, &[&time_out.as_secs_f64(), &limit]).await?;
-    loaded(&rows)
+    loaded(&client.query(&statement, &[&state.as_str(), &least, &before, &without, &limit]).await?)
 }
 
 /// Orders in the order of their ids, each with the conversation that it began.
@@ -69,8 +93,8 @@ pub struct Standing {
     pub pending: f64,
     /// The same of those that are PAID.
     pub paid: f64,
-    /// Seconds since the first one that is REFUNDING became so.
-    pub refunding: f64,
+    /// Seconds for which money may have to go back, of the order of which that has been so for longest.
+    pub owed: f64,
 }
 
 /// Those that wait just now.
@@ -78,16 +102,16 @@ pub struct Standing {
 /// # Errors
 /// Of PostgreSQL.
 pub async fn standing<C: GenericClient>(client: &C) -> Result<Standing, Error> {
-    // Of the first two the index has the oldest; of the third there are few.
+    // Each is the first entry of an index.
     const SQL: &str = "
         with since as (
             select (select created_at from orders where state = 'PENDING' order by order_id limit 1) as pending,
                    (select created_at from orders where state = 'PAID' order by order_id limit 1) as paid,
-                   (select min(updated_at) from orders where state = 'REFUNDING') as refunding)
+                   (select min(owed_since) from orders where owed_since is not null) as owed)
         select (select count(*) from orders where stalled is not null),
                coalesce(greatest(extract(epoch from now() - pending)::float8, 0), 0),
                coalesce(greatest(extract(epoch from now() - paid)::float8, 0), 0),
-               coalesce(greatest(extract(epoch from now() - refunding)::float8, 0), 0)
+               coalesce(greatest(extract(epoch from now() - owed)::float8, 0), 0)
         from since";
     let statement = client.prepare_cached(SQL).await?;
     let row = client.query_one(&statement, &[]).await?;
@@ -95,6 +119,6 @@ pub async fn standing<C: GenericClient>(client: &C) -> Result<Standing, Error> {
         stalled: row.try_get(0)?,
         pending: row.try_get(1)?,
         paid: row.try_get(2)?,
-        refunding: row.try_get(3)?,
+        owed: row.try_get(3)?,
     })
 }

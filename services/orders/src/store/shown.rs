@@ -32,6 +32,8 @@ pub struct View {
     pub courier: Option<Courier>,
     /// The dead letter that keeps it from going on, until that is put back or its time is over.
     pub stalled: Option<Stalled>,
+    /// Since when money may have to go back: null once it has, or where there was none.
+    pub owed_since: Option<DateTime<Utc>>,
     /// What a person has to see to.
     pub attention: Option<Attention>,
     /// The conversation it started.
@@ -77,6 +79,7 @@ fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, 
         reason: row.try_get("reason")?,
         courier: courier(row)?,
         stalled,
+        owed_since: row.try_get("owed_since")?,
         attention,
         correlation_id: row.try_get("correlation_id")?,
         created_at: row.try_get("created_at")?,
@@ -85,12 +88,12 @@ fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, 
     }))
 }
 
-/// Of every question: `overdue` compares with the database's clock, by which the change was dated.
+/// Of every question: `overdue` compares with the database's clock.
 macro_rules! select {
     ($more:literal, $rest:literal) => {
         concat!(
             "select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier, stalled,
-                    state = 'REFUNDING' and updated_at < now() - interval '10 minutes' as overdue,
+                    owed_since, coalesce(owed_since < now() - interval '10 minutes', false) as overdue,
                     correlation_id, created_at, updated_at",
             $more,
             " from orders ",

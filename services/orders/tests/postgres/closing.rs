@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chassis::{Correlation, shutdown::trigger};
 use contracts::{DeliveryAssigned, PaymentStalled, PaymentSuccess};
-use orders::closing::{self, Refusal};
+use orders::{
+    closing::{self, Refusal},
+    domain::Status,
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -33,9 +36,22 @@ fn paid(order_id: Uuid) -> PaymentSuccess {
 async fn said(trial: &Trial, order: Uuid) -> Vec<String> {
     let client = trial.pool.get().await.expect("a connection");
     let sql = "select convert_from(value, 'UTF8')::jsonb ->> 'event_type' from outbox
-               where convert_from(key, 'UTF8') = $1::text and lane not like 'orders-http%' order by 1";
+               where convert_from(key, 'UTF8') = $1::text and convert_from(value, 'UTF8')::jsonb ->> 'event_type' <> 'ORDER_CREATED' order by 1";
     let rows = client.query(sql, &[&order.to_string()]).await.expect("a query");
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Where an order is, asked on as many connections as were cut.
+async fn state(trial: &Trial, order: Uuid) -> String {
+    let mut tries = 0;
+    loop {
+        let client = trial.pool.get().await.expect("a connection");
+        match client.query_one("select state from orders where order_id = $1", &[&order]).await {
+            Ok(row) => return row.get(0),
+            Err(error) if tries < 32 => drop((error, tries += 1)),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Waits until an order is in a state.
@@ -66,7 +82,7 @@ async fn a_cancel_ends_an_order_once_and_says_what_has_to_be_done() {
     // As many at once as may be: each is answered, and the order is ended once.
     let cancels = (0..20).map(|_| trial.closer.cancel(pending, by_customer()));
     for answer in futures_util::future::join_all(cancels).await {
-        assert_eq!(answer, Ok(()));
+        assert_eq!(answer, Ok(Status::Cancelled));
     }
     let (status, order) = post(&trial, &format!("/orders/{pending}/cancel")).await;
     assert_eq!((status, &order["status"]), (200, &json!("CANCELLED")));
@@ -123,9 +139,9 @@ async fn what_is_over_its_time_is_ended_once_and_the_rest_goes_on() {
     for (_closer, task) in tasks {
         task.await.expect("no panic");
     }
-    let twice = "select count(*) from (select 1 from outbox where lane like 'orders-closing%' group by key having count(*) > 1) as twice";
+    let twice = "select count(*) from (select 1 from outbox where convert_from(value, 'UTF8')::jsonb ->> 'event_type' <> 'ORDER_CREATED' group by key having count(*) > 1) as twice";
     assert_eq!(trial.number(twice).await, 0);
-    assert_eq!(trial.number("select count(*) from outbox where lane like 'orders-closing%'").await, 450);
+    assert_eq!(trial.number("select count(*) from outbox where convert_from(value, 'UTF8')::jsonb ->> 'event_type' <> 'ORDER_CREATED'").await, 450);
     assert_eq!(
         trial
             .number("select count(*) from orders where state = 'REFUNDING' and cancelled like 'timed out%'")
@@ -139,7 +155,7 @@ async fn what_is_over_its_time_is_ended_once_and_the_rest_goes_on() {
         300
     );
     assert_eq!(get(&trial, &format!("/orders/{young}")).await.1["status"], "PENDING");
-    let own = "select count(*) from outbox where lane like 'orders-closing%'
+    let own = "select count(*) from outbox where convert_from(value, 'UTF8')::jsonb ->> 'event_type' <> 'ORDER_CREATED'
                and convert_from(value, 'UTF8')::jsonb ->> 'correlation_id' <> 'c-1'";
     assert_eq!(trial.number(own).await, 0, "what ends an order belongs to its conversation");
 }
@@ -178,8 +194,12 @@ async fn a_cancel_is_answered_whatever_becomes_of_its_connection() {
         };
         let (mut answer, ()) = tokio::join!(cancel, kill);
         let started = Instant::now();
-        while !matches!(answer, Ok(())) {
+        while !matches!(answer, Ok(Status::Cancelled)) {
             assert!(matches!(answer, Err(Refusal::Unavailable(_) | Refusal::Unknown)), "{answer:?}");
+            if matches!(answer, Err(Refusal::Unavailable(_))) {
+                // Which says that nothing was done.
+                assert_eq!(state(&trial, *order).await, "PENDING");
+            }
             assert!(started.elapsed() < Duration::from_secs(20), "{answer:?}");
             sleep(Duration::from_millis(20)).await;
             answer = trial.closer.cancel(*order, by_customer()).await;
@@ -190,7 +210,7 @@ async fn a_cancel_is_answered_whatever_becomes_of_its_connection() {
         let events = loop {
             // As above.
             let client = trial.pool.get().await.expect("a connection");
-            let sql = "select count(*) from outbox where lane like 'orders-closing%' and convert_from(key, 'UTF8') = $1::text";
+            let sql = "select count(*) from outbox where convert_from(value, 'UTF8')::jsonb ->> 'event_type' <> 'ORDER_CREATED' and convert_from(key, 'UTF8') = $1::text";
             match client.query_one(sql, &[&order.to_string()]).await {
                 Ok(row) => break row.get::<_, i64>(0),
                 Err(error) if tries < 32 => drop((error, tries += 1)),
@@ -243,11 +263,66 @@ async fn a_stalled_order_is_shown_and_listed_until_it_goes_on() {
     let client = trial.pool.get().await.expect("a connection");
     client
         .execute(
-            "update orders set updated_at = now() - interval '11 minutes' where order_id = $1",
+            "update orders set owed_since = now() - interval '11 minutes' where order_id = $1",
             &[&order],
         )
         .await
         .expect("aged");
     let (_, shown) = get(&trial, &format!("/orders/{order}")).await;
     assert_eq!((&shown["status"], &shown["attention"]), (&json!("REFUNDING"), &json!("refund-overdue")));
+}
+
+/// Whatever the tables hold: the orders that are late are found by an index, the oldest first, and not by looking at all that have ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_are_late_are_found_among_many_that_have_ended() {
+    let trial = Trial::start(100_000).await;
+    place(&trial.door).await.expect("accepted");
+    let client = trial.pool.get().await.expect("a connection");
+    let many = "insert into orders (order_id, state, version, customer_id, item, quantity, amount_cents, correlation_id,
+                                    timeline, created_at, updated_at)
+        select (lpad(to_hex(n), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid,
+               case when n > 190000 then 'PENDING' else 'COMPLETED' end,
+               1, 'c', 'soup', 1, 1, 'c-2', '[]', now() - interval '1 hour', now() from generate_series(1, 200000) as n";
+    client.execute(many, &[]).await.expect("inserted");
+    client.batch_execute("analyze orders").await.expect("analyzed");
+    let started = Instant::now();
+    let (_closer, closing) =
+        closing::open(trial.pool.clone(), nowhere(), Duration::from_secs(900)).await.expect("opens");
+    let (stop, listener) = trigger();
+    let task = tokio::spawn(closing.run(listener, Duration::ZERO));
+    while trial.number("select count(*) from orders where state = 'PENDING'").await > 1 {
+        assert!(started.elapsed() < Duration::from_secs(60), "10,000 late orders are not ended");
+        sleep(Duration::from_millis(100)).await;
+    }
+    eprintln!("10,000 late orders among 190,000 ended ones: {:.1} s", started.elapsed().as_secs_f64());
+    stop.fire();
+    task.await.expect("no panic");
+}
+
+/// What lies unread may say that the order is delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_an_order_stands_still_while_nobody_reads_what_is_said_of_it_though_not_for_ever() {
+    let trial = Trial::start(10_000).await;
+    let (late, very_late) =
+        (place(&trial.door).await.expect("accepted"), place(&trial.door).await.expect("accepted"));
+    let client = trial.pool.get().await.expect("a connection");
+    let aged = "update orders set created_at = now() - make_interval(mins => $2),
+                                  order_id = ('0000' || substr(replace(order_id::text, '-', ''), 5))::uuid
+                where order_id = $1 returning order_id";
+    let late: Uuid = client.query_one(aged, &[&late, &18]).await.expect("aged").get(0);
+    let very_late: Uuid = client.query_one(aged, &[&very_late, &40]).await.expect("aged").get(0);
+    let lease = "insert into partition_lease (consumer, topic, partition, epoch, owner, first_offset, next_offset, cluster_id,
+                                              clean, claimed_at, caught_up_at)
+                 values ('orders-service', 'payments', 0, 1, 'x', 0, 0, 'c', true, now(), now() - interval '17 minutes')";
+    client.execute(lease, &[]).await.expect("a lease");
+    let (_closer, closing) =
+        closing::open(trial.pool.clone(), nowhere(), Duration::from_secs(900)).await.expect("opens");
+    let (_stop, listener) = trigger();
+    let task = tokio::spawn(closing.run(listener, Duration::ZERO));
+    until(&trial, very_late, "CANCELLED").await;
+    // Looked at as often as the other one.
+    assert_eq!(get(&trial, &format!("/orders/{late}")).await.1["status"], "PENDING");
+    client.execute("update partition_lease set caught_up_at = now()", &[]).await.expect("caught up");
+    until(&trial, late, "CANCELLED").await;
+    task.abort();
 }

@@ -16,7 +16,7 @@ fn listed(cents: i64, refund: Option<&str>) -> Option<ListedCharge> {
         key: "charge:1".into(),
         amount_cents: cents,
         reference: reference("ch"),
-        charged_at: DateTime::UNIX_EPOCH,
+        changed_at: DateTime::UNIX_EPOCH,
         refund: refund.map(reference),
     })
 }
@@ -55,11 +55,12 @@ fn a_charge_of_a_moment_ago_may_be_booked_in_a_moment_and_what_went_back_is_not_
     let fresh = Money { booked: Booked::default(), listed: listed(5, None) };
     assert_eq!(fresh.difference(DateTime::UNIX_EPOCH - Duration::from_secs(1)), None);
     assert_eq!(fresh.held(), 5);
+    let before = DateTime::UNIX_EPOCH - Duration::from_secs(1);
     let back = Money { booked: Booked::default(), listed: listed(5, Some("re")) };
-    assert_eq!(
-        back.difference(DateTime::UNIX_EPOCH - Duration::from_secs(1)),
-        Some(Difference::UnbookedCharge)
-    );
+    assert_eq!(back.difference(before), None);
+    assert_eq!(back.difference(DateTime::UNIX_EPOCH), Some(Difference::UnbookedCharge));
+    let half = Money { booked: booked(Some(5), None), listed: listed(5, Some("re")) };
+    assert_eq!(half.difference(before), None);
     assert_eq!((back.held(), Money::default().held()), (0, 0));
 }
 

@@ -26,8 +26,8 @@ pub struct ListedCharge {
     pub amount_cents: i64,
     /// The provider's name for it.
     pub reference: Reference,
-    /// When it was made.
-    pub charged_at: DateTime<Utc>,
+    /// When it was made, or given back.
+    pub changed_at: DateTime<Utc>,
     /// The provider's name for the refund, if it was given back, all of it.
     pub refund: Option<Reference>,
 }
@@ -178,7 +178,7 @@ impl Book {
     /// Charges whose keys come after `after`, in the order of their keys.
     pub(super) async fn list(&self, after: &str, limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
         const SQL: &str = "
-            select key, amount_cents, reference, charged_at, refund_reference from provider.charges
+            select key, amount_cents, reference, coalesce(refunded_at, charged_at), refund_reference from provider.charges
             where key > $1 and amount_cents is not null order by key limit $2";
         let rows = self.ask(SQL, &[&after, &limit]).await?;
         let listed = |row: &Row| {
@@ -186,7 +186,7 @@ impl Book {
                 key: row.try_get(0)?,
                 amount_cents: row.try_get(1)?,
                 reference: Reference::new(row.try_get::<_, String>(2)?),
-                charged_at: row.try_get(3)?,
+                changed_at: row.try_get(3)?,
                 refund: row.try_get::<_, Option<String>>(4)?.map(Reference::new),
             })
         };
