@@ -12,6 +12,9 @@ use serde::Serialize;
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
+/// What the `type` of every problem begins with; its code follows.
+pub const TYPE: &str = "urn:backburner:problem:";
+
 /// A problem names no more fields than these.
 pub const MAX_FIELDS: usize = 16;
 
@@ -22,6 +25,18 @@ pub struct FieldError {
     pub field: Cow<'static, str>,
     /// What it must be, and what it is not.
     pub reason: String,
+    /// Where it is in the body, as a JSON pointer (RFC 6901); none for a header or a parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+impl FieldError {
+    /// Of a field of the body's object.
+    pub fn in_body(field: impl Into<Cow<'static, str>>, reason: impl Into<String>) -> Self {
+        let field = field.into();
+        let pointer = format!("/{}", field.replace('~', "~0").replace('/', "~1"));
+        Self { field, reason: reason.into(), pointer: Some(pointer) }
+    }
 }
 
 /// A problem; its correlation id is filled in by the layer that gives each request one.
@@ -29,6 +44,8 @@ pub struct FieldError {
 pub struct Problem {
     /// The response's status.
     pub status: StatusCode,
+    /// The kind of problem, for programs: the same each time it occurs, in all versions. `docs/problems.md` has them.
+    pub code: &'static str,
     /// The kind of problem, the same each time it occurs.
     pub title: Cow<'static, str>,
     /// This occurrence: what, why, what to do.
@@ -42,7 +59,8 @@ pub struct Problem {
 #[derive(Serialize)]
 struct Wire<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
+    code: &'static str,
     title: &'a str,
     status: u16,
     detail: &'a str,
@@ -56,7 +74,14 @@ impl Problem {
     /// A problem with the status's own name as its title.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
-        Self { status, title: title.into(), detail: detail.into(), errors: Vec::new(), retry_after: None }
+        let (code, detail) = (code_of(status), detail.into());
+        Self { status, code, title: title.into(), detail, errors: Vec::new(), retry_after: None }
+    }
+
+    /// The same problem under a code of its own.
+    #[must_use]
+    pub fn coded(self, code: &'static str) -> Self {
+        Self { code, ..self }
     }
 
     /// 422, naming the field.
@@ -75,14 +100,17 @@ impl Problem {
         field: impl Into<Cow<'static, str>>,
         reason: impl Into<String>,
     ) -> Self {
-        Self::of_fields(status, vec![FieldError { field: field.into(), reason: reason.into() }])
+        Self::of_fields(
+            status,
+            vec![FieldError { field: field.into(), reason: reason.into(), pointer: None }],
+        )
     }
 
     fn of_fields(status: StatusCode, mut errors: Vec<FieldError>) -> Self {
         let more = errors.len().saturating_sub(MAX_FIELDS);
         errors.truncate(MAX_FIELDS);
         let mut detail: Vec<_> =
-            errors.iter().map(|FieldError { field, reason }| format!("{field}: {reason}")).collect();
+            errors.iter().map(|FieldError { field, reason, .. }| format!("{field}: {reason}")).collect();
         if more > 0 {
             detail.push(format!("{more} more"));
         }
@@ -97,7 +125,8 @@ impl Problem {
     /// The response, with the correlation id in its body.
     pub fn render(&self, correlation_id: Option<&str>) -> Response {
         let wire = Wire {
-            kind: "about:blank",
+            kind: &format!("{TYPE}{}", self.code),
+            code: self.code,
             title: &self.title,
             status: self.status.as_u16(),
             detail: &self.detail,
@@ -113,6 +142,26 @@ impl Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// The code of problems that have none of their own.
+fn code_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "not-found",
+        405 => "method-not-allowed",
+        408 => "request-timeout",
+        409 => "conflict",
+        413 => "payload-too-large",
+        415 => "unsupported-media-type",
+        422 => "invalid-fields",
+        429 => "too-many-requests",
+        503 => "unavailable",
+        504 => "no-answer",
+        500.. => "internal-error",
+        _ => "bad-request",
     }
 }
 

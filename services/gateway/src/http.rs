@@ -34,10 +34,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Headers of a request that orders should see, beside those of the correlation.
 const PASSED_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, IDEMPOTENCY_KEY];
 /// Headers of an answer that the caller should see, beside the correlation id.
-const PASSED_DOWN: [HeaderName; 5] = [
+const PASSED_DOWN: [HeaderName; 6] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::LOCATION,
+    header::LINK,
     header::RETRY_AFTER,
     HeaderName::from_static("idempotent-replayed"),
 ];
@@ -200,12 +201,12 @@ fn problem(error: UpstreamError, asked: Asked<'_>) -> Problem {
             let detail = format!(
                 "{error}: {unknown}. Send it again with the header `Idempotency-Key: {key}`, which it had"
             );
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).coded("outcome-unknown")
         }
         (error, Asked::Cancel) => {
             let unknown = "it is not known whether the order was cancelled";
             let detail = format!("{error}: {unknown}. Look at it, or send this again: it is cancelled once");
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).coded("outcome-unknown")
         }
         (error @ UpstreamError::Broken(_), Asked::Read) => {
             Problem::unavailable(error.to_string(), RETRY_AFTER)

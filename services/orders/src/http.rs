@@ -59,6 +59,22 @@ pub fn app(api: Api) -> Router {
 struct Accepted {
     order_id: Uuid,
     status: Status,
+    links: Links,
+}
+
+/// What can be asked about an order.
+#[derive(Debug, Serialize)]
+struct Links {
+    #[serde(rename = "self")]
+    itself: String,
+    cancel: String,
+}
+
+impl Accepted {
+    fn new(order_id: Uuid, status: Status) -> Self {
+        let itself = format!("/orders/{order_id}");
+        Self { order_id, status, links: Links { cancel: format!("{itself}/cancel"), itself } }
+    }
 }
 
 async fn place(
@@ -71,8 +87,7 @@ async fn place(
     let request = Request::parse(&body, api.accepts)?;
     // The first answer again, whatever has become of the order meanwhile.
     let Placed { order_id, replayed } = api.door.place(request, key, correlation).await?;
-    let mut response =
-        (StatusCode::ACCEPTED, Json(Accepted { order_id, status: Status::Pending })).into_response();
+    let mut response = (StatusCode::ACCEPTED, Json(Accepted::new(order_id, Status::Pending))).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/orders/{order_id}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -88,14 +103,16 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Busy(_) | Refusal::Unavailable => Self::unavailable(said, RETRY_AFTER),
             // Whoever is told to come back would place it twice.
-            Refusal::Unknown(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, said),
-            Refusal::KeyReused => Self::invalid("Idempotency-Key", said),
+            Refusal::Unknown(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, said).coded("outcome-unknown")
+            }
+            Refusal::KeyReused => Self::invalid("Idempotency-Key", said).coded("idempotency-key-reused"),
         }
     }
 }
 
 fn missing() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, closing::Refusal::NoOrder.to_string())
+    Problem::new(StatusCode::NOT_FOUND, closing::Refusal::NoOrder.to_string()).coded("no-order")
 }
 
 async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
@@ -119,7 +136,7 @@ async fn cancel(
     // It is done, and that is the answer, whether or not the rest of the order can be read just now.
     Ok(match order(&api, id).await {
         Ok(view) => view.into_response(),
-        Err(_) => Json(Accepted { order_id: id, status }).into_response(),
+        Err(_) => Json(Accepted::new(id, status)).into_response(),
     })
 }
 
@@ -128,9 +145,11 @@ impl From<closing::Refusal> for Problem {
         let said = refusal.to_string();
         match refusal {
             closing::Refusal::NoOrder => missing(),
-            closing::Refusal::TooLate(_) => Self::new(StatusCode::CONFLICT, said),
+            closing::Refusal::TooLate(_) => Self::new(StatusCode::CONFLICT, said).coded("order-completed"),
             closing::Refusal::Unavailable(_) => Self::unavailable(said, RETRY_AFTER),
-            closing::Refusal::Unknown => Self::new(StatusCode::INTERNAL_SERVER_ERROR, said),
+            closing::Refusal::Unknown => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, said).coded("outcome-unknown")
+            }
         }
     }
 }
@@ -153,11 +172,11 @@ async fn order(api: &Api, id: Uuid) -> Result<Json<View>, Problem> {
 #[derive(Debug, Serialize)]
 struct Listing {
     orders: Vec<View>,
-    /// To be given as `after` for the next page; null on the last.
-    next: Option<Uuid>,
+    /// Where the next page is; null on the last.
+    next: Option<String>,
 }
 
-async fn list(State(api): State<Api>, params: Params) -> Result<Json<Listing>, Problem> {
+async fn list(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
     params.only(&["status", "stalled", "limit", "after"])?;
     let status: Option<String> = params.read("status", "a text")?;
     let status = status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
@@ -167,7 +186,7 @@ async fn list(State(api): State<Api>, params: Params) -> Result<Json<Listing>, P
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
     }
-    let after: Option<Uuid> = params.read("after", "an order's id: the `next` of the page before")?;
+    let after: Option<Uuid> = params.read("after", "an order's id, as in the `next` of the page before")?;
     let filter = Filter { status, stalled, after };
     let mut tries = Tries::default();
     let mut orders = loop {
@@ -185,8 +204,21 @@ async fn list(State(api): State<Api>, params: Params) -> Result<Json<Listing>, P
     if more {
         orders.pop();
     }
-    let next = if more { orders.last().map(|order| order.order_id) } else { None };
-    Ok(Json(Listing { orders, next }))
+    let last = if more { orders.last().map(|order| order.order_id) } else { None };
+    let next = last.map(|after| page_after(Filter { after: Some(after), ..filter }, limit));
+    let link = next.as_ref().and_then(|next| HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")).ok());
+    let mut response = Json(Listing { orders, next }).into_response();
+    response.headers_mut().extend(link.map(|link| (header::LINK, link)));
+    Ok(response)
+}
+
+/// Where a page of orders is. None of its parts has a character that a URL would not.
+fn page_after(filter: Filter, limit: i64) -> String {
+    let Filter { status, stalled, after } = filter;
+    let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
+    let stalled = stalled.map(|stalled| format!("&stalled={stalled}")).unwrap_or_default();
+    let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+    format!("/orders?limit={limit}{status}{stalled}{after}")
 }
 
 fn unknown_status() -> Problem {

@@ -66,7 +66,7 @@ impl Request {
                 let detail = format!(
                     "the body is not JSON ({error}): send an object such as {{\"item\":\"Margherita pizza\"}}"
                 );
-                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+                Err(Problem::new(StatusCode::BAD_REQUEST, detail).coded("not-json"))
             }
         }
     }
@@ -95,7 +95,7 @@ impl Request {
             // Without a price of its own: so many of them cost more.
             let most = accepts.max_amount_cents;
             let reason = format!("costs {amount_cents} cents, and an order may cost at most {most}");
-            return Err(Problem::invalid("quantity", reason));
+            return Err(Problem::invalid_fields(vec![FieldError::in_body("quantity", reason)]));
         }
         Ok(Self {
             item,
@@ -109,14 +109,11 @@ impl Request {
 
 fn no_field(name: &str) -> FieldError {
     let shown: String = name.chars().take(MAX_NAME).collect();
-    FieldError {
-        field: shown.into(),
-        reason: format!("is no field of an order: those are {}", FIELDS.join(", ")),
-    }
+    FieldError::in_body(shown, format!("is no field of an order: those are {}", FIELDS.join(", ")))
 }
 
 fn wrong(field: &'static str, reason: impl Into<String>) -> FieldError {
-    FieldError { field: field.into(), reason: reason.into() }
+    FieldError::in_body(field, reason)
 }
 
 fn required<T>(name: &'static str, given: Result<Option<T>, FieldError>) -> Result<T, FieldError> {

@@ -12,7 +12,7 @@ async fn a_problem_says_what_the_standard_asks_for() {
     assert_eq!(
         body,
         serde_json::json!({
-            "type": "about:blank", "title": "Unprocessable Entity", "status": 422,
+            "type": "urn:backburner:problem:invalid-fields", "code": "invalid-fields", "title": "Unprocessable Entity", "status": 422,
             "detail": "quantity: must be at least 1", "correlation_id": "c-1",
             "errors": [{"field": "quantity", "reason": "must be at least 1"}],
         })
@@ -29,10 +29,18 @@ fn retry_after_is_never_zero() {
 
 #[test]
 fn however_much_is_wrong_a_problem_is_bounded() {
-    let wrong = |n: usize| FieldError { field: format!("field-{n}").into(), reason: "is not known".into() };
+    let wrong = |n: usize| FieldError::in_body(format!("field-{n}"), "is not known");
     let two = Problem::invalid_fields((0..2).map(wrong).collect());
     assert_eq!(two.detail, "field-0: is not known; field-1: is not known");
     let many = Problem::invalid_fields((0..100).map(wrong).collect());
     assert_eq!(many.errors.len(), MAX_FIELDS);
     assert!(many.detail.ends_with("; 84 more"), "{}", many.detail);
+}
+
+#[test]
+fn a_field_of_the_body_is_pointed_at() {
+    let pointer = |name: &'static str| FieldError::in_body(name, "is wrong").pointer;
+    assert_eq!(pointer("quantity").as_deref(), Some("/quantity"));
+    assert_eq!(pointer("a/b~c").as_deref(), Some("/a~1b~0c"));
+    assert_eq!(Problem::invalid("limit", "is wrong").errors[0].pointer, None);
 }

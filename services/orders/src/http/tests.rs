@@ -58,7 +58,9 @@ async fn an_order_is_accepted_once_it_is_stored() {
     assert!(!headers.contains_key("idempotent-replayed"));
     let order = intake.await.expect("no panic");
     assert_eq!(status, 202);
-    assert_eq!(body, json!({"order_id": order.order_id, "status": "PENDING"}));
+    let (id, path) = (order.order_id, format!("/orders/{}", order.order_id));
+    let links = json!({"self": path, "cancel": format!("{path}/cancel")});
+    assert_eq!(body, json!({"order_id": id, "status": "PENDING", "links": links}));
     assert_eq!(headers["location"], format!("/orders/{}", order.order_id).as_str());
     assert_eq!(headers["x-correlation-id"], "c-9");
     assert_eq!((order.correlation_id.as_str(), order.item.as_str(), order.quantity), ("c-9", "soup", 2));
@@ -78,7 +80,7 @@ async fn a_request_that_was_sent_before_gets_its_answer_again_and_says_so() {
     let (status, headers, body) = send(app, request).await;
     let key = intake.await.expect("no panic").expect("it has one");
     assert_eq!((status, key.key.as_str(), key.subject.as_str()), (StatusCode::ACCEPTED, "k-1", ""));
-    assert_eq!(body, json!({"order_id": placed.order_id, "status": "PENDING"}));
+    assert_eq!((&body["order_id"], &body["status"]), (&json!(placed.order_id), &json!("PENDING")));
     assert_eq!(headers["idempotent-replayed"], "true");
     assert_eq!(headers["location"], format!("/orders/{}", placed.order_id).as_str());
 }
@@ -222,11 +224,11 @@ fn cancel_of(id: &str, body: &'static str) -> axum::http::Request<RequestBody> {
 async fn a_cancel_that_does_not_succeed_says_why() {
     use closing::Refusal::{NoOrder, TooLate, Unavailable, Unknown};
     let id = Uuid::from_u128(7);
-    for (refusal, expected, retry) in [
-        (NoOrder, 404, false),
-        (TooLate(crate::domain::TooLate), 409, false),
-        (Unavailable("too many cancels are waiting"), 503, true),
-        (Unknown, 500, false),
+    for (refusal, expected, code, retry) in [
+        (NoOrder, 404, "no-order", false),
+        (TooLate(crate::domain::TooLate), 409, "order-completed", false),
+        (Unavailable("too many cancels are waiting"), 503, "unavailable", true),
+        (Unknown, 500, "outcome-unknown", false),
     ] {
         let (app, _jobs, mut cancels) = whole(false);
         let answer = refusal.clone();
@@ -239,6 +241,10 @@ async fn a_cancel_that_does_not_succeed_says_why() {
         assert_eq!(closing.await.expect("no panic"), id);
         assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (expected, retry), "{problem}");
         assert_eq!(problem["detail"], refusal.to_string());
+        assert_eq!(
+            (&problem["code"], &problem["type"]),
+            (&json!(code), &json!(format!("urn:backburner:problem:{code}")))
+        );
     }
 }
 

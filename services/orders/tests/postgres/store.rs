@@ -135,7 +135,7 @@ async fn a_list_is_read_page_by_page_latest_first() {
         let orders = page["orders"].as_array().expect("a list");
         seen.extend(orders.iter().map(|order| order["order_id"].as_str().expect("an id").to_owned()));
         match page["next"].as_str() {
-            Some(next) => path = format!("/orders?status=PENDING&limit=2&after={next}"),
+            Some(next) => path = next.to_owned(),
             None => break,
         }
     }
