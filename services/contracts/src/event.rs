@@ -182,7 +182,7 @@ events! {
         /// Who delivers.
         courier_id: i32,
     }
-    /// Ended without delivery; whatever was paid has been given back.
+    /// Ended without delivery; what was paid has been given back, or is to be.
     OrderCancelled = "ORDER_CANCELLED" on topics::ORDERS {
         /// Why, for people.
         reason: String,

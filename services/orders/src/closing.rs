@@ -132,24 +132,22 @@ impl Closing {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                            received = self.jobs.recv_many(&mut jobs, BATCH) => {
-                                if received == 0 {
-                                    break;
-                                }
-                                self.serve(std::mem::take(&mut jobs)).await;
-                            }
-                            () = self.transactor.ended() => {
-                                tracing::error!("nobody keeps the outbox instance any more; orders are not ended any more");
-                                return false;
-                            }
-                            () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
-            _ = look.tick(), if !self.jobs.is_closed() => {
-                                // A batch at a time: whoever cancels does not wait for all that are late.
-                                if self.end_overdue().await {
-                                    look.reset_immediately();
-                                }
-                            }
-                        }
+                received = self.jobs.recv_many(&mut jobs, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    self.serve(std::mem::take(&mut jobs)).await;
+                }
+                () = self.transactor.ended() => {
+                    tracing::error!("nobody keeps the outbox instance any more; orders are not ended any more");
+                    return false;
+                }
+                () = closing.clone().fired(), if !self.jobs.is_closed() => self.jobs.close(),
+                // A batch at a time: whoever cancels does not wait for all that are late.
+                _ = look.tick(), if !self.jobs.is_closed() => if self.end_overdue().await {
+                    look.reset_immediately();
+                },
+            }
         }
         self.transactor.close(limit).await
     }

@@ -89,7 +89,7 @@ pub enum Status {
     Refunding,
     /// Paid and with a courier. Final.
     Completed,
-    /// Ended without delivery; nothing is owed. Final.
+    /// Ended without delivery. Final; what was paid meanwhile goes back ([`Order::owed_since`]).
     Cancelled,
 }
 

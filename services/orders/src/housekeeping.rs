@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Orders that wait are counted this often.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Shows how many orders wait for a dead letter, and for how long the oldest of each state has not moved. Never ends by itself.
+/// Shows how many orders wait for a dead letter, since when the oldest has not ended, and for how long money is owed. Never ends by itself.
 pub async fn watch_orders(pool: Pool) -> Infallible {
     loop {
         let looked = async {

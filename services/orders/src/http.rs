@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::connection::{Connection, Limits, Trouble};
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -24,7 +24,7 @@ use crate::{
     idempotency::{Key, REPLAYED},
     intake::{Door, Placed, Refusal},
     request::{Accepts, Request},
-    store::{self, Filter, View},
+    store::{self, Filter, Page, View},
 };
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -115,20 +115,27 @@ fn missing() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, closing::Refusal::NoOrder.to_string()).coded("no-order")
 }
 
-async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
-    let id = Uuid::try_parse(&id).map_err(|_| missing())?;
-    order(&api, id).await
+/// The order that a path names. What is no id is none that there is.
+fn id_of(path: Result<Path<String>, PathRejection>) -> Result<Uuid, Problem> {
+    path.ok().and_then(|Path(id)| Uuid::try_parse(&id).ok()).ok_or_else(missing)
+}
+
+async fn show(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<View>, Problem> {
+    order(&api, id_of(path)?).await
 }
 
 /// Cancels an order, and answers with what has become of it: CANCELLED, or REFUNDING while what was paid goes back. However often it is
 /// asked, it is cancelled once, so it needs no key.
 async fn cancel(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     correlation: Correlation,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let id = Uuid::try_parse(&id).map_err(|_| missing())?;
+    let id = id_of(path)?;
     if !matches!(body.trim_ascii(), b"" | b"{}") {
         return Err(Problem::invalid("body", "must be empty: a cancel has no fields"));
     }
@@ -189,22 +196,16 @@ async fn list(State(api): State<Api>, params: Params) -> Result<Response, Proble
     let after: Option<Uuid> = params.read("after", "an order's id, as in the `next` of the page before")?;
     let filter = Filter { status, stalled, after };
     let mut tries = Tries::default();
-    let mut orders = loop {
+    let Page { orders, last } = loop {
         let asked = async {
             let connection = Connection::get(&api.pool).await?;
-            let list = store::list(&*connection, filter, limit + 1);
-            connection.read(&Limits::default(), list).await
+            connection.read(&Limits::default(), store::list(&*connection, filter, limit)).await
         };
         match asked.await {
-            Ok(orders) => break orders,
+            Ok(page) => break page,
             Err(trouble) => tries.failed(&trouble)?,
         }
     };
-    let more = orders.len() > usize::try_from(limit).expect("1 to 500");
-    if more {
-        orders.pop();
-    }
-    let last = if more { orders.last().map(|order| order.order_id) } else { None };
     let next = last.map(|after| page_after(Filter { after: Some(after), ..filter }, limit));
     let link = next.as_ref().and_then(|next| HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")).ok());
     let mut response = Json(Listing { orders, next }).into_response();
@@ -212,7 +213,7 @@ async fn list(State(api): State<Api>, params: Params) -> Result<Response, Proble
     Ok(response)
 }
 
-/// Where a page of orders is. None of its parts has a character that a URL would not.
+/// Where a page of orders is. No part of it needs to be escaped.
 fn page_after(filter: Filter, limit: i64) -> String {
     let Filter { status, stalled, after } = filter;
     let status = status.map(|status| format!("&status={status}")).unwrap_or_default();

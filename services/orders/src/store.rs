@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use self::{
     closing::{Overdue, Standing, overdue, standing, with_correlation},
-    shown::{Filter, View, get, list},
+    shown::{Filter, Page, View, get, list},
 };
 use crate::{
     domain::{Courier, Facts, Order, Stalled, Status},

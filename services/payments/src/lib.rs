@@ -1,4 +1,5 @@
-//! The payments service: charges an order when it is created, gives the charge back when the order cannot be delivered.
+//! The payments service: charges an order when it is created, gives the charge back when the order is not delivered, cancelled or over
+//! its time.
 //!
 //! - [`domain`]: what becomes of the payment of an order, pure.
 //! - [`handler`]: joins what orders says to the domain. [`provider`]: who holds the money.
@@ -65,14 +66,10 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     };
     let mut service = Service::open(spec, &mut shutdown).await?;
     let simulated = settings.simulated();
-    let provider = if settings.provider.provider_book {
-        let provider = Simulated::new(simulated, Some(book(&settings)?));
-        let comparing = tokio::spawn(money::watch(provider.clone(), service.pools.housekeeping.clone()));
-        service.health.task("the comparison with the provider", comparing.abort_handle());
-        provider
-    } else {
-        Simulated::new(simulated, None)
-    };
+    let book = if settings.provider.provider_book { Some(book(&settings)?) } else { None };
+    let provider = Simulated::new(simulated, book);
+    let comparing = tokio::spawn(money::watch(provider.clone(), service.pools.housekeeping.clone()));
+    service.health.task("the comparison with the provider", comparing.abort_handle());
     service.start_group(Payments::new(provider, settings.provider_timeout())).await?;
     service.run(shutdown, async { true }).await
 }

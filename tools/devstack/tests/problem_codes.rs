@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 fn sources(directory: &Path, texts: &mut Vec<String>) {
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("tests") {
             sources(&path, texts);
         } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             texts.push(fs::read_to_string(path).expect("readable"));

@@ -254,6 +254,7 @@ async fn a_cancel_has_no_fields_and_is_of_an_order() {
         ("00000000-0000-0000-0000-000000000007", "{\"reason\":\"late\"}", 422),
         ("00000000-0000-0000-0000-000000000007", "why", 422),
         ("not-an-id", "", 404),
+        ("%FF", "", 404),
     ] {
         let (app, _jobs, mut cancels) = whole(false);
         let (status, ..) = send(app, cancel_of(id, body)).await;

@@ -140,20 +140,34 @@ const LIST_STALLED: &str = select!(
      order by order_id desc limit $3"
 );
 
+/// Some orders.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// They, the latest first.
+    pub orders: Vec<View>,
+    /// The last one that was looked at, where there are others after it.
+    pub last: Option<Uuid>,
+}
+
 /// The latest orders that `filter` lets through, at most `limit`.
 ///
 /// # Errors
 /// Of PostgreSQL.
-pub async fn list<C: GenericClient>(client: &C, filter: Filter, limit: i64) -> Result<Vec<View>, Error> {
+pub async fn list<C: GenericClient>(client: &C, filter: Filter, limit: i64) -> Result<Page, Error> {
     let Filter { status, stalled, after } = filter;
-    let status = status.map(Status::as_str);
-    let rows = if stalled == Some(true) {
+    let (status, one_more) = (status.map(Status::as_str), limit.saturating_add(1));
+    let mut rows = if stalled == Some(true) {
         let statement = client.prepare_cached(LIST_STALLED).await?;
-        client.query(&statement, &[&status, &after, &limit]).await?
+        client.query(&statement, &[&status, &after, &one_more]).await?
     } else {
         let statement = client.prepare_cached(LIST).await?;
-        client.query(&statement, &[&status, &after, &limit, &stalled]).await?
+        client.query(&statement, &[&status, &after, &one_more, &stalled]).await?
     };
-    // One that cannot be shown hides no others.
-    rows.iter().filter_map(|row| view(row, None).transpose()).collect()
+    let kept = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > kept;
+    rows.truncate(kept);
+    let last = rows.last().filter(|_| more).map(|row| row.try_get("order_id")).transpose()?;
+    // One that cannot be shown hides no others, nor those behind it.
+    let orders = rows.iter().filter_map(|row| view(row, None).transpose()).collect::<Result<_, _>>()?;
+    Ok(Page { orders, last })
 }

@@ -175,3 +175,28 @@ async fn a_column_that_changes_its_type_fails_no_request() {
     let (status, listed) = get(&trial, "/orders").await;
     assert_eq!((status, listed["orders"].as_array().map(Vec::len)), (200, Some(1)));
 }
+
+#[tokio::test]
+async fn an_order_that_cannot_be_shown_hides_none_of_those_behind_it() {
+    let trial = Trial::start(10_000).await;
+    let mut placed = Vec::new();
+    for _ in 0..5 {
+        placed.push(place(&trial.door).await.expect("accepted").to_string());
+    }
+    let client = trial.pool.get().await.expect("a connection");
+    let bad = "update orders set stalled = '\"nobody can read it\"' where order_id::text = $1";
+    client.execute(bad, &[&placed[3]]).await.expect("damaged");
+    let (mut path, mut seen) = ("/orders?limit=1".to_owned(), Vec::new());
+    loop {
+        let (status, page) = get(&trial, &path).await;
+        assert_eq!(status, 200, "{page}");
+        seen.extend(page["orders"].as_array().expect("a list").iter().map(|one| one["order_id"].clone()));
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut path),
+            None => break,
+        }
+    }
+    let expected: Vec<_> =
+        placed.iter().enumerate().rev().filter(|(at, _)| *at != 3).map(|(_, id)| json!(id)).collect();
+    assert_eq!(seen, expected);
+}

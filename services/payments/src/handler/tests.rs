@@ -1,3 +1,5 @@
+mod providers;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -7,11 +9,12 @@ use actors::{Offset, TopicPartition};
 use chrono::{DateTime, Utc};
 use contracts::{Envelope, OrderCancelled, OrderCompleted, OrderCreated, RefundRequested, topics};
 
+use self::providers::{Broken, Counting, Forgotten, Silent};
 use super::*;
 use crate::{
     domain::Charge,
     provider::{
-        ListedCharge, Reference,
+        Reference,
         simulated::{Simulated, SimulatedSettings},
     },
 };
@@ -31,55 +34,6 @@ fn simulated() -> Simulated {
         test_tokens: true,
     };
     Simulated::new(settings, None)
-}
-
-/// Counts how often it is asked.
-#[derive(Clone)]
-struct Counting {
-    inner: Simulated,
-    asked: Arc<AtomicU32>,
-}
-
-impl PaymentProvider for Counting {
-    async fn charge(&self, request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.inner.charge(request).await
-    }
-
-    async fn refund(&self, request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.inner.refund(request).await
-    }
-
-    async fn void(&self, request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.inner.void(request).await
-    }
-
-    async fn charges(&self, after: &str, limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
-        self.inner.charges(after, limit).await
-    }
-}
-
-/// Never answers.
-struct Silent;
-
-impl PaymentProvider for Silent {
-    async fn charge(&self, _request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
-        std::future::pending().await
-    }
-
-    async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
-        std::future::pending().await
-    }
-
-    async fn void(&self, _request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
-        std::future::pending().await
-    }
-
-    async fn charges(&self, _after: &str, _limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
-        std::future::pending().await
-    }
 }
 
 fn handler() -> (Payments<Counting>, Arc<AtomicU32>) {
@@ -251,32 +205,6 @@ async fn a_cancelled_order_is_voided_and_not_charged_any_more() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
-/// Has charged, and its answer was lost.
-struct Forgotten;
-
-impl PaymentProvider for Forgotten {
-    async fn charge(&self, _request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
-        std::future::pending().await
-    }
-
-    async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
-        std::future::pending().await
-    }
-
-    async fn void(&self, request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
-        assert_eq!(
-            (request.charge, request.refund),
-            (&*format!("charge:{ORDER}"), &*format!("refund:{ORDER}"))
-        );
-        let (charge, refund) = (Reference::new("ch_1"), Reference::new("re_1"));
-        Ok(VoidAnswer::Returned { amount_cents: 900, charge, refund })
-    }
-
-    async fn charges(&self, _after: &str, _limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
-        std::future::pending().await
-    }
-}
-
 #[tokio::test]
 async fn what_was_charged_without_an_answer_goes_back_and_both_are_booked() {
     let handler = Payments::new(Forgotten, Duration::from_secs(1));
@@ -357,37 +285,6 @@ async fn a_provider_that_is_silent_is_not_waited_for() {
     let handler = Payments::new(Silent, Duration::from_secs(3));
     let failure = run(&handler, &created("tok_ok"), None).await.expect_err("no answer");
     assert_eq!(code(failure), ("transient", "provider-timeout".into()));
-}
-
-/// Fails as a server does that is there and broken, until it is mended.
-struct Broken(AtomicU32);
-
-impl Broken {
-    fn answer(&self) -> Result<Reference, ProviderError> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Ok(Reference::new("ch_1")),
-            1 => Err(ProviderError::Unavailable { code: "status-500", message: "broken".into() }),
-            _ => Err(ProviderError::Unreachable { code: "connect", message: "gone".into() }),
-        }
-    }
-}
-
-impl PaymentProvider for Broken {
-    async fn charge(&self, _request: ChargeRequest<'_>) -> Result<ChargeAnswer, ProviderError> {
-        self.answer().map(ChargeAnswer::Approved)
-    }
-
-    async fn refund(&self, _request: RefundRequest<'_>) -> Result<Reference, ProviderError> {
-        self.answer()
-    }
-
-    async fn void(&self, _request: VoidRequest<'_>) -> Result<VoidAnswer, ProviderError> {
-        self.answer().map(|_| VoidAnswer::Nothing)
-    }
-
-    async fn charges(&self, _after: &str, _limit: i64) -> Result<Vec<ListedCharge>, ProviderError> {
-        self.answer().map(|_| Vec::new())
-    }
 }
 
 #[tokio::test]

@@ -41,6 +41,11 @@ pub async fn watch<P: PaymentProvider>(provider: P, pool: Pool) -> Infallible {
                     );
                 }
             }
+            // Said once: it will not change while this process runs.
+            Err(Cause { code, message }) if code == "no-charge-list" => {
+                tracing::warn!(%code, error = message, "the ledger is compared with nothing");
+                std::future::pending::<()>().await;
+            }
             Err(Cause { code, message }) => {
                 tracing::warn!(%code, error = message, "the ledger could not be compared with the provider; trying again");
             }

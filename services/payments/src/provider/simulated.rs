@@ -1,4 +1,4 @@
-//! A payment provider without a network: a pure function of idempotency key, seed and try.
+//! A payment provider without a network: its answers are a pure function of idempotency key, seed and try, and a list says what it holds.
 
 use std::time::Duration;
 
