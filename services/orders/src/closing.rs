@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     domain::{self, Close, Order, Status, TooLate},
     intake, metrics,
-    store::{self, Overdue},
+    store::{self, Late, Overdue},
     timeline::TimelineEntry,
     transact::{Failed, Transactor, Work},
 };
@@ -262,16 +262,15 @@ impl Work for EndingOverdue<'_> {
         let Self { state, time_out, without } = *self;
         let heard = actors::caught_up(tx, topics::ORDERS_GROUP, &crate::READS).await?;
         let overdue = Overdue { state, time_out, heard, grace: UNREAD_GRACE, without };
-        let Loaded { states, unreadable, .. } = store::overdue(tx, overdue, limit).await?;
-        let ids: Vec<Uuid> = states.keys().copied().collect();
+        let Late { orders, unreadable } = store::overdue(tx, overdue, limit).await?;
         let mut batch = Batch::default();
-        for (id, mut order, correlation_id) in store::with_correlation(tx, &ids, states).await? {
+        for (id, mut order, correlation_id) in orders {
             let by = Correlation::of_id(correlation_id);
             // None of them is delivered: it was asked for those that are not.
             let _too_late = batch.close(id, &mut order, Close::TimedOut(time_out), &by);
         }
         let (ended, emits) = batch.save(tx).await?;
-        Ok(((ended, unreadable.into_keys().collect()), emits))
+        Ok(((ended, unreadable), emits))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
 pub use self::{
-    closing::{Overdue, Standing, overdue, standing, with_correlation},
+    closing::{Late, Overdue, Standing, overdue, standing},
     shown::{Filter, Page, View, get, list},
 };
 use crate::{
@@ -97,14 +97,20 @@ pub async fn existing<C: GenericClient>(client: &C, ids: &[Uuid]) -> Result<Hash
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-const LOAD: &str = "
-    select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-           refunded_cents, cancelled, stalled, owed_since, created_at
-    from orders where order_id = any($1) order by order_id";
-const LOAD_LOCKED: &str = "
-    select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-           refunded_cents, cancelled, stalled, owed_since, created_at
-    from orders where order_id = any($1) order by order_id for update";
+/// What [`order`] reads, and what else is asked for.
+macro_rules! select_orders {
+    ($more:literal, $rest:literal) => {
+        concat!(
+            "select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
+                    refunded_cents, cancelled, stalled, owed_since, created_at", $more, " from orders ",
+            $rest
+        )
+    };
+}
+use select_orders;
+
+const LOAD: &str = select_orders!("", "where order_id = any($1) order by order_id");
+const LOAD_LOCKED: &str = select_orders!("", "where order_id = any($1) order by order_id for update");
 
 /// The orders that exist among `ids`; locked in the order of their ids for an update.
 ///
@@ -121,12 +127,8 @@ pub async fn load<C: GenericClient>(
     };
     let statement = client.prepare_cached(sql).await?;
     let rows = client.query(&statement, &[&ids]).await?;
-    loaded(&rows)
-}
-
-fn loaded(rows: &[Row]) -> Result<Loaded<Uuid, Order, ()>, Error> {
     let mut loaded = Loaded::new(HashMap::new(), ());
-    for row in rows {
+    for row in &rows {
         let id = row.try_get("order_id")?;
         match order(row)? {
             Ok(order) => drop(loaded.states.insert(id, order)),

@@ -146,15 +146,7 @@ impl fmt::Display for Difference {
 pub fn open(url: &str) -> Result<(Simulated, Pool), DatabaseError> {
     let pool = Database::new(url, "money-audit", &TlsFiles::default())?.pool(2)?;
     // It is not asked for anything but its list.
-    let settings = SimulatedSettings {
-        decline_rate: 0.0,
-        transient_rate: 0.0,
-        latency: Duration::ZERO,
-        silent_rate: 0.0,
-        seed: 0,
-        max_amount_cents: 0,
-        test_tokens: false,
-    };
+    let settings = SimulatedSettings::default();
     Ok((Simulated::new(settings, Some(Book::new(pool.clone()))), pool))
 }
 

@@ -1,4 +1,4 @@
-//! docs/codes.md has each code of a failure once, and none that there is not.
+//! docs/codes.md has each code of a failure once, docs/problems.md each of a problem, and neither one that there is not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -111,4 +111,25 @@ fn every_code_is_in_the_table_once_and_no_other_is() {
     let twice: Vec<_> = documented.iter().filter(|code| !seen.insert(**code)).collect();
     assert!(twice.is_empty(), "more than once: {twice:?}");
     assert!(given.len() > 80, "the sources are read wrongly: {given:?}");
+}
+
+#[test]
+fn every_code_of_a_problem_is_in_its_table_once_and_no_other_is() {
+    let mut texts = Vec::new();
+    for service in ["chassis", "gateway", "orders"] {
+        sources(&root().join("services").join(service).join("src"), &mut texts);
+    }
+    let given = texts.iter().flat_map(|text| behind(text, ".coded("));
+    let mut codes: BTreeSet<&str> = given.filter_map(literal).collect();
+    assert!(codes.len() > 4, "{codes:?}");
+    let problem = fs::read_to_string(root().join("services/chassis/src/problem.rs")).expect("readable");
+    let defaults =
+        problem.split("fn code_of(").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the defaults");
+    codes.extend(behind(defaults, "=> ").into_iter().filter_map(literal));
+    let table = fs::read_to_string(root().join("docs/problems.md")).expect("readable");
+    let mut documented = BTreeSet::new();
+    for code in self::documented(&table) {
+        assert!(documented.insert(code), "{code} is there twice");
+    }
+    assert_eq!(documented, codes);
 }

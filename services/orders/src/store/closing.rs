@@ -1,14 +1,13 @@
 //! Orders that wait, and orders whose time is over.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use actors::Loaded;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::{Error, types::ToSql};
 use uuid::Uuid;
 
-use super::loaded;
+use super::{order, select_orders};
 use crate::domain::{Order, Status};
 
 /// Orders whose time is over.
@@ -27,6 +26,15 @@ pub struct Overdue<'a> {
     pub without: &'a [Uuid],
 }
 
+/// Orders whose time is over, the oldest first.
+#[derive(Debug, Default)]
+pub struct Late {
+    /// They, each with the conversation that it began.
+    pub orders: Vec<(Uuid, Order, String)>,
+    /// Those whose rows hold what none may.
+    pub unreadable: Vec<Uuid>,
+}
+
 /// The oldest orders that have not ended in time and are not ending, at most `limit`: locked, without those that another instance has
 /// locked for the same purpose, or an event just now.
 ///
@@ -34,17 +42,12 @@ pub struct Overdue<'a> {
 ///
 /// # Errors
 /// Of PostgreSQL.
-pub async fn overdue<C: GenericClient>(
-    client: &C,
-    overdue: Overdue<'_>,
-    limit: i64,
-) -> Result<Loaded<Uuid, Order, ()>, Error> {
-    const SQL: &str = "
-        select order_id, state, version, reason, paid_cents, payment_failed, courier_id, courier, delivery_failed,
-               refunded_cents, cancelled, stalled, owed_since, created_at
-        from orders
-        where state = $1 and order_id < $2 and created_at < $3 and order_id <> all ($4::uuid[])
-        order by order_id limit $5 for update skip locked";
+pub async fn overdue<C: GenericClient>(client: &C, overdue: Overdue<'_>, limit: i64) -> Result<Late, Error> {
+    const SQL: &str = select_orders!(
+        ", correlation_id",
+        "where state = $1 and order_id < $2 and created_at < $3 and order_id <> all ($4::uuid[])
+         order by order_id limit $5 for update skip locked"
+    );
     // By the database's clock.
     const BEFORE: &str = "
         select greatest(least(now(), coalesce($1::timestamptz, now())), now() - $3::float8 * interval '1 second')
@@ -57,31 +60,15 @@ pub async fn overdue<C: GenericClient>(
     let millis = u64::try_from(before.timestamp_millis().saturating_add(1_000)).unwrap_or(0);
     let least = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
     let statement = client.prepare_cached(SQL).await?;
-    loaded(&client.query(&statement, &[&state.as_str(), &least, &before, &without, &limit]).await?)
-}
-
-/// Orders in the order of their ids, each with the conversation that it began.
-///
-/// # Errors
-/// Of PostgreSQL.
-pub async fn with_correlation<C: GenericClient>(
-    client: &C,
-    ids: &[Uuid],
-    mut orders: HashMap<Uuid, Order>,
-) -> Result<Vec<(Uuid, Order, String)>, Error> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut late = Late::default();
+    for row in client.query(&statement, &[&state.as_str(), &least, &before, &without, &limit]).await? {
+        let id = row.try_get("order_id")?;
+        match order(&row)? {
+            Ok(order) => late.orders.push((id, order, row.try_get("correlation_id")?)),
+            Err(_cause) => late.unreadable.push(id),
+        }
     }
-    const SQL: &str =
-        "select order_id, correlation_id from orders where order_id = any($1) order by order_id";
-    let statement = client.prepare_cached(SQL).await?;
-    let mut found = Vec::with_capacity(ids.len());
-    for row in client.query(&statement, &[&ids]).await? {
-        let id = row.try_get(0)?;
-        let correlation_id = row.try_get(1)?;
-        found.extend(orders.remove(&id).map(|order| (id, order, correlation_id)));
-    }
-    Ok(found)
+    Ok(late)
 }
 
 /// Orders that have not ended.

@@ -24,15 +24,8 @@ const CAUSE: Uuid = Uuid::from_u128(1);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn simulated() -> Simulated {
-    let settings = SimulatedSettings {
-        decline_rate: 0.0,
-        transient_rate: 0.0,
-        latency: Duration::ZERO,
-        silent_rate: 0.0,
-        seed: 0,
-        max_amount_cents: 1_000,
-        test_tokens: true,
-    };
+    let settings =
+        SimulatedSettings { max_amount_cents: 1_000, test_tokens: true, ..SimulatedSettings::default() };
     Simulated::new(settings, None)
 }
 

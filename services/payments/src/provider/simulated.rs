@@ -31,6 +31,21 @@ pub struct SimulatedSettings {
     pub test_tokens: bool,
 }
 
+/// It takes every charge and answers at once; test tokens are off.
+impl Default for SimulatedSettings {
+    fn default() -> Self {
+        Self {
+            decline_rate: 0.0,
+            transient_rate: 0.0,
+            latency: Duration::ZERO,
+            silent_rate: 0.0,
+            seed: 0,
+            max_amount_cents: i64::MAX,
+            test_tokens: false,
+        }
+    }
+}
+
 /// The simulated provider.
 ///
 /// What it answers needs no memory: the same request gets the same answer, in every process and after every restart. What differs from

@@ -19,15 +19,8 @@ use uuid::Uuid;
 use crate::store::{at, database};
 
 fn provider(pool: &Pool) -> Simulated {
-    let settings = SimulatedSettings {
-        decline_rate: 0.0,
-        transient_rate: 0.0,
-        latency: Duration::ZERO,
-        silent_rate: 0.0,
-        seed: 0,
-        max_amount_cents: 1_000,
-        test_tokens: true,
-    };
+    let settings =
+        SimulatedSettings { max_amount_cents: 1_000, test_tokens: true, ..SimulatedSettings::default() };
     Simulated::new(settings, Some(Book::new(pool.clone())))
 }
 

@@ -2,13 +2,10 @@ use super::*;
 
 fn provider(change: impl FnOnce(&mut SimulatedSettings)) -> Simulated {
     let mut settings = SimulatedSettings {
-        decline_rate: 0.0,
-        transient_rate: 0.0,
-        latency: Duration::ZERO,
-        silent_rate: 0.0,
         seed: 7,
         max_amount_cents: 1_000,
         test_tokens: true,
+        ..SimulatedSettings::default()
     };
     change(&mut settings);
     Simulated::new(settings, None)
