@@ -3,7 +3,7 @@
 //! A service's `main.rs` parses its settings and hands over to [`process::run`], which sets up [`telemetry`], runs the
 //! service until a signal arrives ([`shutdown`]) and turns what it returns into an exit code ([`exit`]). The service's own `run`
 //! opens a [`service::Service`]: database, migrations, topics, producer, admin port. Then it starts its consumer group
-//! and whatever else it does. [`events`] joins the shared contracts to the runtime's records.
+//! and whatever else it does. [`identity`] says who asks. [`events`] joins the shared contracts to the runtime's records.
 
 pub mod admin;
 pub mod correlation;
@@ -11,6 +11,7 @@ pub mod database;
 pub mod events;
 pub mod exit;
 pub mod http;
+pub mod identity;
 pub mod problem;
 pub mod process;
 pub mod service;

@@ -13,7 +13,7 @@ use clap::{Args, Command, Parser, builder::Resettable};
 
 pub use self::{
     database::DatabaseArgs,
-    http::{AdminArgs, HttpArgs},
+    http::{AdminArgs, GatewayTokenArgs, HttpArgs, TokenError},
     kafka::{KafkaArgs, KafkaArgsError},
     runtime::RuntimeArgs,
     telemetry::TelemetryArgs,

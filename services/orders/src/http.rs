@@ -1,35 +1,45 @@
 //! The routes of the orders service.
+//!
+//! `caller`: who asks. `listing`: pages of orders. `following`: one of them as it changes.
 
-use std::time::Duration;
+mod caller;
+mod following;
+mod listing;
+
+use std::{sync::Arc, time::Duration};
 
 use actors::connection::{Connection, Limits, Trouble};
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use chassis::{
     Correlation, Problem,
-    http::{Body, Params, dress, measured},
+    http::{Body, dress, measured},
+    identity::{Secret, only_with},
+    shutdown::Listener,
 };
 use deadpool_postgres::Pool;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::caller::Caller;
 use crate::{
     closing::{self, Closer},
     domain::Status,
     idempotency::{Key, REPLAYED},
     intake::{Door, Placed, Refusal},
     request::{Accepts, Request},
-    store::{self, Filter, Page, View},
+    store::{self, View},
+    watch::Watch,
 };
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-const DEFAULT_PAGE: i64 = 50;
-const MAX_PAGE: i64 = 500;
 
 /// What the routes work with.
 #[derive(Clone, Debug)]
@@ -42,14 +52,25 @@ pub struct Api {
     pub closer: Closer,
     /// What may be ordered.
     pub accepts: Accepts,
+    /// Where they are followed.
+    pub watch: Watch,
+    /// Places for those who follow one.
+    pub followers: Arc<Semaphore>,
+    /// When this instance stops: those who follow an order do so at another one then.
+    pub stop: Listener,
+    /// What the gateway's requests carry; without it nobody else's are told from them.
+    pub token: Option<Secret>,
 }
 
 /// The routes.
 pub fn app(api: Api) -> Router {
+    let token = api.token;
     let router = Router::new()
-        .route("/orders", post(place).get(list))
-        .route("/orders/{id}", get(show))
+        .route("/orders", post(place).get(listing::list))
+        .route("/orders/{id}", get(following::show))
+        .route("/orders/{id}/events", get(following::events))
         .route("/orders/{id}/cancel", post(cancel))
+        .route_layer(middleware::from_fn_with_state(token, only_with))
         .route("/livez", get(async || "alive\n"))
         .with_state(api);
     dress(measured(router))
@@ -67,24 +88,28 @@ struct Accepted {
 struct Links {
     #[serde(rename = "self")]
     itself: String,
+    events: String,
     cancel: String,
 }
 
 impl Accepted {
     fn new(order_id: Uuid, status: Status) -> Self {
         let itself = format!("/orders/{order_id}");
-        Self { order_id, status, links: Links { cancel: format!("{itself}/cancel"), itself } }
+        let (events, cancel) = (format!("{itself}/events"), format!("{itself}/cancel"));
+        Self { order_id, status, links: Links { itself, events, cancel } }
     }
 }
 
 async fn place(
     State(api): State<Api>,
+    caller: Caller,
     correlation: Correlation,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let key = Key::of(&headers, &body)?;
-    let request = Request::parse(&body, api.accepts)?;
+    let key = Key::of(&headers, caller.subject(), &body)?;
+    let mut request = Request::parse(&body, api.accepts)?;
+    request.customer_id = caller.on_behalf_of(request.customer_id)?;
     // The first answer again, whatever has become of the order meanwhile.
     let Placed { order_id, replayed } = api.door.place(request, key, correlation).await?;
     let mut response = (StatusCode::ACCEPTED, Json(Accepted::new(order_id, Status::Pending))).into_response();
@@ -120,18 +145,12 @@ fn id_of(path: Result<Path<String>, PathRejection>) -> Result<Uuid, Problem> {
     path.ok().and_then(|Path(id)| Uuid::try_parse(&id).ok()).ok_or_else(missing)
 }
 
-async fn show(
-    State(api): State<Api>,
-    path: Result<Path<String>, PathRejection>,
-) -> Result<Json<View>, Problem> {
-    order(&api, id_of(path)?).await
-}
-
 /// Cancels an order, and answers with what has become of it: CANCELLED, or REFUNDING while what was paid goes back. However often it is
 /// asked, it is cancelled once, so it needs no key.
 async fn cancel(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
+    caller: Caller,
     correlation: Correlation,
     Body(body): Body,
 ) -> Result<Response, Problem> {
@@ -139,10 +158,14 @@ async fn cancel(
     if !matches!(body.trim_ascii(), b"" | b"{}") {
         return Err(Problem::invalid("body", "must be empty: a cancel has no fields"));
     }
+    if caller.only().is_some() {
+        // Whose it is never changes.
+        order(&api, &caller, id).await?;
+    }
     let status = api.closer.cancel(id, correlation).await?;
     // It is done, and that is the answer, whether or not the rest of the order can be read just now.
-    Ok(match order(&api, id).await {
-        Ok(view) => view.into_response(),
+    Ok(match order(&api, &caller, id).await {
+        Ok(view) => Json(view).into_response(),
         Err(_) => Json(Accepted::new(id, status)).into_response(),
     })
 }
@@ -161,7 +184,8 @@ impl From<closing::Refusal> for Problem {
     }
 }
 
-async fn order(api: &Api, id: Uuid) -> Result<Json<View>, Problem> {
+/// An order as this caller sees it: one of somebody else's is not there.
+async fn order(api: &Api, caller: &Caller, id: Uuid) -> Result<View, Problem> {
     let mut tries = Tries::default();
     loop {
         let asked = async {
@@ -169,62 +193,10 @@ async fn order(api: &Api, id: Uuid) -> Result<Json<View>, Problem> {
             connection.read(&Limits::default(), store::get(&*connection, id)).await
         };
         match asked.await {
-            Ok(view) => return view.map(Json).ok_or_else(missing),
+            Ok(view) => return view.filter(|view| caller.sees(&view.customer_id)).ok_or_else(missing),
             Err(trouble) => tries.failed(&trouble)?,
         }
     }
-}
-
-/// A page of orders, the latest first.
-#[derive(Debug, Serialize)]
-struct Listing {
-    orders: Vec<View>,
-    /// Where the next page is; null on the last.
-    next: Option<String>,
-}
-
-async fn list(State(api): State<Api>, params: Params) -> Result<Response, Problem> {
-    params.only(&["status", "stalled", "limit", "after"])?;
-    let status: Option<String> = params.read("status", "a text")?;
-    let status = status.map(|text| Status::parse(&text).ok_or_else(unknown_status)).transpose()?;
-    let stalled = params.read("stalled", "true or false")?;
-    let limit =
-        params.read("limit", &format!("a whole number from 1 to {MAX_PAGE}"))?.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
-    }
-    let after: Option<Uuid> = params.read("after", "an order's id, as in the `next` of the page before")?;
-    let filter = Filter { status, stalled, after };
-    let mut tries = Tries::default();
-    let Page { orders, last } = loop {
-        let asked = async {
-            let connection = Connection::get(&api.pool).await?;
-            connection.read(&Limits::default(), store::list(&*connection, filter, limit)).await
-        };
-        match asked.await {
-            Ok(page) => break page,
-            Err(trouble) => tries.failed(&trouble)?,
-        }
-    };
-    let next = last.map(|after| page_after(Filter { after: Some(after), ..filter }, limit));
-    let link = next.as_ref().and_then(|next| HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")).ok());
-    let mut response = Json(Listing { orders, next }).into_response();
-    response.headers_mut().extend(link.map(|link| (header::LINK, link)));
-    Ok(response)
-}
-
-/// Where a page of orders is. No part of it needs to be escaped.
-fn page_after(filter: Filter, limit: i64) -> String {
-    let Filter { status, stalled, after } = filter;
-    let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
-    let stalled = stalled.map(|stalled| format!("&stalled={stalled}")).unwrap_or_default();
-    let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-    format!("/orders?limit={limit}{status}{stalled}{after}")
-}
-
-fn unknown_status() -> Problem {
-    let known = Status::ALL.map(Status::as_str).join(", ");
-    Problem::invalid("status", format!("must be one of {known}"))
 }
 
 /// A question is asked once more, on another connection, where the first one was no good any more: it broke, or a table has

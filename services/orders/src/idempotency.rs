@@ -28,11 +28,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a request, if it has one.
+    /// The key of a request of `subject`, if it has one.
     ///
     /// # Errors
     /// 400 for one that is none.
-    pub fn of(headers: &HeaderMap, body: &[u8]) -> Result<Option<Self>, Problem> {
+    pub fn of(headers: &HeaderMap, subject: &str, body: &[u8]) -> Result<Option<Self>, Problem> {
         let refuse = |reason: String| Problem::of_field(StatusCode::BAD_REQUEST, "Idempotency-Key", reason);
         let mut given = headers.get_all(IDEMPOTENCY_KEY).into_iter();
         let key = match (given.next(), given.next()) {
@@ -43,7 +43,7 @@ impl Key {
         let visible = !key.is_empty() && key.iter().all(u8::is_ascii_graphic);
         match std::str::from_utf8(key) {
             Ok(key) if visible && key.len() <= MAX_KEY => Ok(Some(Self {
-                subject: String::new(),
+                subject: subject.to_owned(),
                 key: key.to_owned(),
                 body: Sha256::digest(body).into(),
             })),

@@ -6,6 +6,7 @@
 //! - [`closing`]: ends orders that are cancelled, or over their time.
 //! - [`intake`]: commits the orders that come in, together, with the events that announce them.
 //! - [`housekeeping`]: what keeps the tables small, and shows what waits.
+//! - [`watch`]: who follows which order.
 //! - [`transact`]: what is changed outside the lanes, with the events that say so.
 //! - [`store`]: all SQL. [`timeline`]: what it remembers of an order's events.
 //! - [`settings`]: its settings. [`metrics`]: what it measures.
@@ -23,8 +24,9 @@ pub mod settings;
 pub mod store;
 pub mod timeline;
 pub mod transact;
+pub mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chassis::{
     RunError, Service,
@@ -33,9 +35,10 @@ use chassis::{
     shutdown::{Stop, trigger},
 };
 use contracts::topics;
+use tokio::sync::Semaphore;
 
 pub use self::settings::Settings;
-use self::{handler::Orders, http::Api};
+use self::{handler::Orders, http::Api, watch::Watch};
 
 mod own {
     refinery::embed_migrations!("../../migrations/orders");
@@ -96,6 +99,10 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     let watching = tokio::spawn(housekeeping::watch_orders(service.pools.housekeeping.clone()));
     service.health.task("the counting of orders that wait", watching.abort_handle());
 
+    let watch = Watch::default();
+    let following = tokio::spawn(watch.clone().run(service.pools.housekeeping.clone(), service.listener()));
+    service.health.task("the watch over orders that are followed", following.abort_handle());
+
     let api = Api {
         door,
         closer,
@@ -104,6 +111,10 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
             test_tokens: settings.common.test_tokens,
             max_amount_cents: settings.common.provider_max_amount_cents,
         },
+        watch,
+        followers: Arc::new(Semaphore::new(settings.max_streams.min(Semaphore::MAX_PERMITS))),
+        stop: service.listener(),
+        token: settings.gateway.secret().map_err(RunError::start)?,
     };
     let limits = settings.common.http.limits().within_descriptors(1);
     let http = Server::start(settings.http_listen, http::app(api), limits, service.listener()).await;

@@ -19,7 +19,8 @@ const FIELDS: [&str; 5] = ["item", "quantity", "amount_cents", "customer_id", "p
 const MAX_NAME: usize = 64;
 const MAX_ITEM: usize = 200;
 const MAX_QUANTITY: i64 = 1_000;
-const MAX_CUSTOMER: usize = 100;
+/// Characters of a customer's id.
+pub const MAX_CUSTOMER: usize = 100;
 const MAX_TOKEN: usize = 64;
 
 /// What is accepted, by the settings.
@@ -40,8 +41,8 @@ pub struct Request {
     pub quantity: u32,
     /// 0 to what the payment provider takes.
     pub amount_cents: i64,
-    /// 1 to 100 characters.
-    pub customer_id: String,
+    /// 1 to 100 characters; where nobody is named, the order is a guest's.
+    pub customer_id: Option<String>,
     /// 1 to 64 characters.
     pub payment_token: Option<String>,
 }
@@ -101,7 +102,7 @@ impl Request {
             item,
             quantity: u32::try_from(quantity).expect("checked to be 1 to 1,000"),
             amount_cents,
-            customer_id: customer_id.unwrap_or_else(|| DEFAULT_CUSTOMER.to_owned()),
+            customer_id,
             payment_token,
         })
     }

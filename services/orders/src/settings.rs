@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use chassis::settings::CommonArgs;
+use chassis::settings::{CommonArgs, GatewayTokenArgs};
 use clap::Parser;
 
 /// The orders service: takes orders, follows them through payment and delivery.
@@ -24,6 +24,12 @@ pub struct Settings {
     /// An order that has not ended after this is cancelled, and what was paid goes back, seconds.
     #[arg(long, env, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=31_536_000), help_heading = "Saga")]
     pub order_timeout_s: u64,
+    /// Those who may follow an order at a time, be it until it has ended or for some seconds; further ones are refused, with 503.
+    #[arg(long, env, default_value_t = 2_048, help_heading = "HTTP")]
+    pub max_streams: usize,
+    /// Who may ask here.
+    #[command(flatten)]
+    pub gateway: GatewayTokenArgs,
     /// What services have in common.
     #[command(flatten)]
     pub common: CommonArgs,

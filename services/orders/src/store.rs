@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use self::{
     closing::{Late, Overdue, Standing, overdue, standing},
-    shown::{Filter, Page, View, get, list},
+    shown::{Filter, Page, View, get, list, versions},
 };
 use crate::{
     domain::{Courier, Facts, Order, Stalled, Status},

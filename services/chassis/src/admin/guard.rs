@@ -4,17 +4,17 @@
 //! the port must not be able to ask: it cannot send our header and type of content to another origin without being refused first,
 //! and where it makes the port look like its own (by a name of its own that leads here), the browser still says that it is a page.
 
-use std::fmt;
-
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use openssl::sha::sha256;
 
-use crate::problem::Problem;
+use crate::{
+    identity::{self, Secret},
+    problem::Problem,
+};
 
 /// The header that each POST must have, whatever it says.
 pub const ADMIN: HeaderName = HeaderName::from_static("x-backburner-admin");
@@ -23,22 +23,16 @@ pub const ADMIN: HeaderName = HeaderName::from_static("x-backburner-admin");
 const PAGES: [HeaderName; 2] = [header::ORIGIN, HeaderName::from_static("sec-fetch-site")];
 
 /// What is asked of a POST to the admin port.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// Digest of the token that it must carry.
-    token: Option<[u8; 32]>,
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("asks_for_a_token", &self.token.is_some()).finish()
-    }
+    /// The token that it must carry.
+    token: Option<Secret>,
 }
 
 impl Guard {
     /// One that also asks for a token.
     pub fn with_token(token: &str) -> Self {
-        Self { token: Some(sha256(token.as_bytes())) }
+        Self { token: Some(Secret::new(token)) }
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -66,11 +60,7 @@ impl Guard {
             );
         }
         let Some(token) = &self.token else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let given = given.and_then(|value| value.split_at_checked("Bearer ".len()));
-        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
-        // Of digests, which are of one length and cannot be guessed letter by letter.
-        if given.is_some_and(|(_, given)| openssl::memcmp::eq(&sha256(given), token)) {
+        if token.is_in(headers) {
             return Ok(());
         }
         let detail = "this admin port has a token (ADMIN_TOKEN): send the header Authorization: Bearer TOKEN";
@@ -85,11 +75,10 @@ pub(super) async fn layer(State(guard): State<Guard>, request: Request, next: Ne
     {
         let status = refused.status;
         tracing::warn!(status = status.as_u16(), "a request to the admin port was refused");
-        let mut refused = refused.into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        return refused;
+        return match status {
+            StatusCode::UNAUTHORIZED => identity::unauthorized(refused, "Bearer"),
+            _ => refused.into_response(),
+        };
     }
     next.run(request).await
 }

@@ -25,7 +25,10 @@ impl Params {
         let unknown = self.0.iter().find(|(name, _)| !names.contains(&name.as_str()));
         let Some((name, _)) = unknown else { return Ok(()) };
         let shown: String = name.chars().take(MAX_NAME).collect();
-        let reason = format!("is no parameter here: those are {}", names.join(", "));
+        let reason = match names {
+            [] => "is no parameter here: there are none".to_owned(),
+            _ => format!("is no parameter here: those are {}", names.join(", ")),
+        };
         Err(Problem::of_field(StatusCode::BAD_REQUEST, shown, reason))
     }
 

@@ -1,12 +1,16 @@
 //! What those who call over HTTP may take, and who may use the admin port.
 
-use std::{fmt, fs, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, value_parser};
 use thiserror::Error;
 
 use super::values::positive;
-use crate::{admin::Guard, http::Limits};
+use crate::{admin::Guard, http::Limits, identity::Secret};
 
 /// What callers may take, on every port of the process.
 #[derive(Args, Clone, Debug)]
@@ -61,16 +65,21 @@ impl fmt::Debug for AdminArgs {
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error("cannot read ADMIN_TOKEN_FILE at {}", path.display())]
+    #[error("cannot read {variable} at {}", path.display())]
     Read {
+        /// The setting that names it.
+        variable: &'static str,
         /// The file.
         path: PathBuf,
         /// What failed.
         source: std::io::Error,
     },
     /// Nothing, or what no header can hold.
-    #[error("the admin token must be visible ASCII characters, at least one and without spaces")]
-    Unusable,
+    #[error("what {variable} is or names must be visible ASCII characters, at least one and without spaces")]
+    Unusable {
+        /// The setting.
+        variable: &'static str,
+    },
 }
 
 impl AdminArgs {
@@ -79,18 +88,72 @@ impl AdminArgs {
     /// # Errors
     /// When the file cannot be read or the token cannot be sent in a header.
     pub fn guard(&self) -> Result<Guard, TokenError> {
-        let token = match (&self.admin_token, &self.admin_token_file) {
-            (None, None) => return Ok(Guard::default()),
-            (Some(token), _) => token.clone(),
-            (None, Some(path)) => fs::read_to_string(path)
-                .map_err(|source| TokenError::Read { path: path.clone(), source })?
-                .trim()
-                .to_owned(),
-        };
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(TokenError::Unusable);
+        let token = token(self.admin_token.as_deref(), self.admin_token_file.as_deref(), ADMIN)?;
+        Ok(token.map_or_else(Guard::default, |token| Guard::with_token(&token)))
+    }
+}
+
+/// Settings that hold a token, or name a file with one.
+type Names = [&'static str; 2];
+const ADMIN: Names = ["ADMIN_TOKEN", "ADMIN_TOKEN_FILE"];
+const GATEWAY: Names = ["GATEWAY_TOKEN", "GATEWAY_TOKEN_FILE"];
+
+/// A token, itself or out of its file; `None` where neither is set.
+fn token(
+    itself: Option<&str>,
+    file: Option<&Path>,
+    [value, name]: Names,
+) -> Result<Option<String>, TokenError> {
+    let (token, variable) = match (itself, file) {
+        (None, None) => return Ok(None),
+        (Some(token), _) => (token.to_owned(), value),
+        (None, Some(path)) => {
+            let read = fs::read_to_string(path);
+            let refuse = |source| TokenError::Read { variable: name, path: path.to_owned(), source };
+            (read.map_err(refuse)?.trim().to_owned(), name)
         }
-        Ok(Guard::with_token(&token))
+    };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TokenError::Unusable { variable });
+    }
+    Ok(Some(token))
+}
+
+/// By what the services behind the gateway know it.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "HTTP")]
+pub struct GatewayTokenArgs {
+    /// Token that the gateway's requests carry, and without which the services behind it take none; none is asked for if unset.
+    #[arg(long, env, hide_env_values = true, conflicts_with = "gateway_token_file")]
+    pub gateway_token: Option<String>,
+    /// File with that token.
+    #[arg(long, env)]
+    pub gateway_token_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for GatewayTokenArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayTokenArgs")
+            .field("gateway_token_file", &self.gateway_token_file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GatewayTokenArgs {
+    /// The token itself, for whoever sends it.
+    ///
+    /// # Errors
+    /// As of [`AdminArgs::guard`].
+    pub fn token(&self) -> Result<Option<String>, TokenError> {
+        token(self.gateway_token.as_deref(), self.gateway_token_file.as_deref(), GATEWAY)
+    }
+
+    /// For whoever asks for it.
+    ///
+    /// # Errors
+    /// As of [`AdminArgs::guard`].
+    pub fn secret(&self) -> Result<Option<Secret>, TokenError> {
+        Ok(self.token()?.as_deref().map(Secret::new))
     }
 }
 

@@ -21,7 +21,9 @@ fn whole(test_tokens: bool) -> (Router, Receiver<Job>, Receiver<closing::Job>) {
     let nowhere = Database::new("postgres://nobody@127.0.0.1:1/nowhere", "trial", &TlsFiles::default());
     let pool = nowhere.expect("a sound URL").pool(1).expect("a pool");
     let accepts = Accepts { test_tokens, max_amount_cents: 1_000_000 };
-    (app(Api { door, closer, pool, accepts }), jobs, cancels)
+    let (watch, followers) = (Watch::default(), Arc::new(Semaphore::new(1)));
+    let (_, stop) = chassis::shutdown::trigger();
+    (app(Api { door, closer, pool, accepts, watch, followers, stop, token: None }), jobs, cancels)
 }
 
 async fn send(
@@ -59,7 +61,7 @@ async fn an_order_is_accepted_once_it_is_stored() {
     let order = intake.await.expect("no panic");
     assert_eq!(status, 202);
     let (id, path) = (order.order_id, format!("/orders/{}", order.order_id));
-    let links = json!({"self": path, "cancel": format!("{path}/cancel")});
+    let links = json!({"self": path, "events": format!("{path}/events"), "cancel": format!("{path}/cancel")});
     assert_eq!(body, json!({"order_id": id, "status": "PENDING", "links": links}));
     assert_eq!(headers["location"], format!("/orders/{}", order.order_id).as_str());
     assert_eq!(headers["x-correlation-id"], "c-9");

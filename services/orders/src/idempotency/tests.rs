@@ -13,7 +13,7 @@ fn a_key_is_taken_or_refused_as_what_it_is() {
         for key in keys {
             headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(key).expect("a header"));
         }
-        Key::of(&headers, b"{}")
+        Key::of(&headers, "", b"{}")
     };
     assert_eq!(of(&[]), Ok(None));
     assert_eq!(of(&[b"k-1"]), Ok(Some(key("k-1", b"{}"))));

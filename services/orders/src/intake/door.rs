@@ -13,7 +13,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{idempotency::Key, request::Request, store::NewOrder, timeline::TimelineEntry};
+use crate::{
+    idempotency::Key,
+    request::{DEFAULT_CUSTOMER, Request},
+    store::NewOrder,
+    timeline::TimelineEntry,
+};
 
 /// A request that has waited for this long is answered that its outcome is not known.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
@@ -104,10 +109,11 @@ fn created(
     request: Request,
     by: Correlation,
 ) -> (NewOrder, Emit) {
+    let customer_id = request.customer_id.unwrap_or_else(|| DEFAULT_CUSTOMER.to_owned());
     let event = OrderCreated {
         order_id: id,
         order_version: 1,
-        customer_id: request.customer_id.clone(),
+        customer_id: customer_id.clone(),
         item: request.item.clone(),
         quantity: request.quantity,
         amount_cents: request.amount_cents,
@@ -122,7 +128,7 @@ fn created(
     };
     let order = NewOrder {
         order_id: id,
-        customer_id: request.customer_id,
+        customer_id,
         item: request.item,
         quantity: request.quantity,
         amount_cents: request.amount_cents,

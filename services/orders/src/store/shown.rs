@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use serde::Serialize;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{courier, stalled, status};
@@ -90,14 +90,14 @@ fn view(row: &Row, timeline: Option<serde_json::Value>) -> Result<Option<View>, 
 
 /// Of every question: `overdue` compares with the database's clock.
 macro_rules! select {
-    ($more:literal, $rest:literal) => {
+    ($more:literal, $($rest:tt)+) => {
         concat!(
             "select order_id, state, version, customer_id, item, quantity, amount_cents, reason, courier_id, courier, stalled,
                     owed_since, coalesce(owed_since < now() - interval '10 minutes', false) as overdue,
                     correlation_id, created_at, updated_at",
             $more,
             " from orders ",
-            $rest
+            $($rest)+
         )
     };
 }
@@ -118,26 +118,48 @@ pub async fn get<C: GenericClient>(client: &C, id: Uuid) -> Result<Option<View>,
 }
 
 /// Which orders to show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those in this state.
     pub status: Option<Status>,
     /// Those that wait for a dead letter, or those that do not.
     pub stalled: Option<bool>,
+    /// Those of this customer.
+    pub customer_id: Option<String>,
+    /// Those of this conversation.
+    pub correlation_id: Option<String>,
     /// Those placed before this one.
     pub after: Option<Uuid>,
 }
 
-const LIST: &str = select!(
-    "",
-    "where ($1::text is null or state = $1) and ($2::uuid is null or order_id < $2) and ($4::boolean is null or stalled is null)
-     order by order_id desc limit $3"
+/// What every list asks for.
+macro_rules! list {
+    ($of:literal, $order:literal) => {
+        select!(
+            "",
+            concat!(
+                $of,
+                "($1::text is null or state = $1) and ($2::uuid is null or order_id < $2)
+                 and ($4::boolean is null or (stalled is not null) = $4) order by ",
+                $order,
+                " desc limit $3"
+            )
+        )
+    };
+}
+
+const LIST: &str = list!("where ", "order_id");
+// Statements of their own, for which there are indexes of their own.
+const LIST_STALLED: &str = list!("where stalled is not null and ", "order_id");
+const LIST_OF_CUSTOMER: &str = list!(
+    "join (select order_id as found from orders_by_customer where customer_id = $5) as f on f.found = order_id
+     where ($2::uuid is null or found < $2) and ",
+    "found"
 );
-/// A statement of its own, for the few that have an index of their own.
-const LIST_STALLED: &str = select!(
-    "",
-    "where stalled is not null and ($1::text is null or state = $1) and ($2::uuid is null or order_id < $2)
-     order by order_id desc limit $3"
+const LIST_OF_CORRELATION: &str = list!(
+    "join (select order_id as found from orders_by_correlation where correlation_id = $5) as f on f.found = order_id
+     where ($2::uuid is null or found < $2) and ($6::text is null or customer_id = $6) and ",
+    "found"
 );
 
 /// Some orders.
@@ -153,16 +175,24 @@ pub struct Page {
 ///
 /// # Errors
 /// Of PostgreSQL.
-pub async fn list<C: GenericClient>(client: &C, filter: Filter, limit: i64) -> Result<Page, Error> {
-    let Filter { status, stalled, after } = filter;
+pub async fn list<C: GenericClient>(client: &C, filter: &Filter, limit: i64) -> Result<Page, Error> {
+    let Filter { status, stalled, customer_id, correlation_id, after } = filter;
     let (status, one_more) = (status.map(Status::as_str), limit.saturating_add(1));
-    let mut rows = if stalled == Some(true) {
-        let statement = client.prepare_cached(LIST_STALLED).await?;
-        client.query(&statement, &[&status, &after, &one_more]).await?
-    } else {
-        let statement = client.prepare_cached(LIST).await?;
-        client.query(&statement, &[&status, &after, &one_more, &stalled]).await?
+    let mut asked: Vec<&(dyn ToSql + Sync)> = vec![&status, after, &one_more, stalled];
+    let sql = match (correlation_id, customer_id, stalled) {
+        (Some(correlation_id), ..) => {
+            asked.extend([correlation_id as &(dyn ToSql + Sync), customer_id]);
+            LIST_OF_CORRELATION
+        }
+        (None, Some(customer_id), _) => {
+            asked.push(customer_id);
+            LIST_OF_CUSTOMER
+        }
+        (None, None, Some(true)) => LIST_STALLED,
+        (None, None, _) => LIST,
     };
+    let statement = client.prepare_cached(sql).await?;
+    let mut rows = client.query(&statement, &asked).await?;
     let kept = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > kept;
     rows.truncate(kept);
@@ -170,4 +200,15 @@ pub async fn list<C: GenericClient>(client: &C, filter: Filter, limit: i64) -> R
     // One that cannot be shown hides no others, nor those behind it.
     let orders = rows.iter().filter_map(|row| view(row, None).transpose()).collect::<Result<_, _>>()?;
     Ok(Page { orders, last })
+}
+
+/// The versions of those of `ids` that exist.
+///
+/// # Errors
+/// Of PostgreSQL.
+pub async fn versions<C: GenericClient>(client: &C, ids: &[Uuid]) -> Result<Vec<(Uuid, i64)>, Error> {
+    let statement =
+        client.prepare_cached("select order_id, version from orders where order_id = any($1)").await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

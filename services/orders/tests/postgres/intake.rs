@@ -8,13 +8,10 @@ use chassis::{
     shutdown::trigger,
     testing::{empty_database, reach},
 };
-use orders::{
-    http::{Api, app},
-    intake::Refusal,
-};
+use orders::{http::app, intake::Refusal};
 use tower::ServiceExt;
 
-use crate::support::{ACCEPTS, Trial, nowhere, place};
+use crate::support::{Trial, api, nowhere, place};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_are_committed_together_each_with_its_event() {
@@ -149,7 +146,7 @@ async fn a_crowd_of_readers_holds_no_order_up() {
     let (closing, listener) = trigger();
     let intake = tokio::spawn(intake.run(listener, Duration::ZERO));
     let (closer, _cancels) = orders::closing::closer(1);
-    let api = Api { door, closer, pool: pools.reads.clone(), accepts: ACCEPTS };
+    let api = api(door, closer, pools.reads.clone());
     let mut readers = Vec::new();
     for _ in 0..pools.reads.status().max_size {
         readers.push(pools.reads.get().await.expect("a connection"));

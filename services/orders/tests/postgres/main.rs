@@ -1,6 +1,8 @@
 //! The orders service against a real PostgreSQL.
 
 mod closing;
+mod following;
+mod found;
 mod idempotency;
 mod intake;
 mod store;

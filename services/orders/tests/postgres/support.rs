@@ -1,11 +1,11 @@
 //! A database of its own for each test, on the server that the test run provides.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actors::{KafkaSettings, Publisher};
 use chassis::{
     Correlation,
-    shutdown::{Trigger, trigger},
+    shutdown::{Listener, Trigger, trigger},
 };
 use deadpool_postgres::Pool;
 use orders::{
@@ -14,8 +14,9 @@ use orders::{
     idempotency::Key,
     intake::{self, Door, Placed, Refusal},
     request::{Accepts, Request},
+    watch::Watch,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
@@ -38,10 +39,15 @@ pub(crate) struct Trial {
     pub(crate) task: JoinHandle<bool>,
     pub(crate) closer: Closer,
     pub(crate) ending: JoinHandle<bool>,
+    pub(crate) watch: Watch,
+    pub(crate) stop: Listener,
 }
 
 /// What may be ordered here.
 pub(crate) const ACCEPTS: Accepts = Accepts { test_tokens: false, max_amount_cents: 1_000_000 };
+
+/// Those who may follow an order at a time.
+pub(crate) const FOLLOWERS: usize = 8;
 
 /// An hour in which nothing is over its time.
 pub(crate) const LONG: Duration = Duration::from_secs(3_600);
@@ -59,14 +65,16 @@ impl Trial {
         let limit = Duration::from_millis(100);
         let task = tokio::spawn(intake.run(listener.clone(), limit));
         let (closer, ending) = closing::open(pool.clone(), nowhere(), time_out).await.expect("opens");
-        let ending = tokio::spawn(ending.run(listener, limit));
-        Self { door, pool, closing, task, closer, ending }
+        let ending = tokio::spawn(ending.run(listener.clone(), limit));
+        let watch = Watch::default();
+        tokio::spawn(watch.clone().run(pool.clone(), listener.clone()));
+        Self { door, pool, closing, task, closer, ending, watch, stop: listener }
     }
 
     /// The routes.
     pub(crate) fn api(&self) -> Api {
-        let (door, closer) = (self.door.clone(), self.closer.clone());
-        Api { door, closer, pool: self.pool.clone(), accepts: ACCEPTS }
+        let (watch, stop) = (self.watch.clone(), self.stop.clone());
+        Api { watch, stop, ..api(self.door.clone(), self.closer.clone(), self.pool.clone()) }
     }
 
     /// Begins to place an order.
@@ -115,4 +123,11 @@ pub(crate) async fn place_with(door: &Door, key: Option<Key>, body: &[u8]) -> Re
     let correlation = Correlation { id: "c-1".into(), traceparent: "00-a-b-01".into() };
     let request = Request::parse(body, ACCEPTS).expect("sound");
     door.place(request, key, correlation).await
+}
+
+/// Routes of an instance that has stopped: nobody follows an order there.
+pub(crate) fn api(door: Door, closer: Closer, pool: Pool) -> Api {
+    let (_, stop) = trigger();
+    let followers = Arc::new(Semaphore::new(FOLLOWERS));
+    Api { door, closer, pool, accepts: ACCEPTS, watch: Watch::default(), followers, stop, token: None }
 }
