@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -173,14 +173,30 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Characters of a path that are said again.
+const MAX_PATH: usize = 200;
+
 /// For a router's fallback: 404.
 pub async fn not_found(uri: axum::http::Uri) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    let path: String = uri.path().chars().take(MAX_PATH).collect();
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
 }
 
 /// For a router's fallback: 405.
-pub async fn method_not_allowed(method: axum::http::Method) -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not possible here"))
+pub async fn method_not_allowed(method: Method) -> Problem {
+    // Of those that somebody made up there are any, and of any length.
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let named = if known.contains(&method) { method.as_str() } else { "this method" };
+    let detail = format!("{named} is not possible here: the header `Allow` says what is");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
 #[cfg(test)]

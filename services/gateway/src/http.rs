@@ -1,63 +1,81 @@
-//! The routes of the gateway.
+//! The routes of the gateway: what stands in front of each of them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Body as AnswerBody,
-    extract::{FromRequestParts, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts,
-        uri::PathAndQuery,
-    },
-    middleware,
-    response::{IntoResponse, Response},
-    routing::{get, post},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{MethodRouter, get, post},
 };
 use bytes::Bytes;
 use chassis::{
     Correlation, Problem,
-    correlation::{CORRELATION_ID, TRACEPARENT},
-    http::{Body, dress, measured},
+    http::{Body, Params, Peer, dress, measured},
+    identity::unauthorized,
+    shutdown::Listener,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::{
     access,
-    relay::Relay,
-    upstream::{Upstream, UpstreamError},
+    auth::{Auth, Identity},
+    forward::{Asked, IDEMPOTENCY_KEY, RETRY_AFTER, Way, forward},
+    openapi,
+    operation::Operation,
+    rate::{Caller, Rate},
+    upstream::Upstream,
 };
 
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Headers of a request that orders should see, beside those of the correlation.
-const PASSED_UP: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, IDEMPOTENCY_KEY];
-/// Headers of an answer that the caller should see, beside the correlation id.
-const PASSED_DOWN: [HeaderName; 6] = [
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    header::LOCATION,
-    header::LINK,
-    header::RETRY_AFTER,
-    HeaderName::from_static("idempotent-replayed"),
-];
-/// By which orders knows a request that is sent again.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Longest wait for an order's end that orders takes, seconds.
+const MAX_WAIT: u64 = 30;
+const CHALLENGE: &str = "Bearer realm=\"backburner\"";
 
 /// What the routes work with.
 #[derive(Clone, Debug)]
 pub struct Edge {
     upstream: Upstream,
     in_flight: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    auth: Option<Auth>,
+    rate: Rate,
+    stop: Listener,
+}
+
+/// How much the gateway has in hand at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Requests.
+    pub in_flight: usize,
+    /// Requests that follow an order.
+    pub streams: usize,
 }
 
 impl Edge {
-    /// An edge that has at most `max_in_flight` requests in hand.
-    pub fn new(upstream: Upstream, max_in_flight: usize) -> Self {
-        let permits = max_in_flight.min(Semaphore::MAX_PERMITS);
-        Self { upstream, in_flight: Arc::new(Semaphore::new(permits)) }
+    /// An edge before `upstream`. Where there is no `auth` nobody has to say who they are. At `stop`, orders are followed no longer.
+    pub fn new(
+        upstream: Upstream,
+        capacity: Capacity,
+        auth: Option<Auth>,
+        rate: Rate,
+        stop: Listener,
+    ) -> Self {
+        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        let (in_flight, streams) = (places(capacity.in_flight), places(capacity.streams));
+        Self { upstream, in_flight, streams, auth, rate, stop }
     }
+
+    /// A place among those who follow an order.
+    fn follows(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        take(&self.streams, "too many follow orders, try again")
+    }
+}
+
+fn take(places: &Arc<Semaphore>, full: &str) -> Result<OwnedSemaphorePermit, Problem> {
+    places.clone().try_acquire_owned().map_err(|_| Problem::unavailable(full, RETRY_AFTER))
 }
 
 /// A request's place among those in hand, taken before its body is read and kept until its answer has been passed on.
@@ -68,28 +86,92 @@ impl FromRequestParts<Edge> for Permit {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        edge.in_flight
-            .clone()
-            .try_acquire_owned()
-            .map(Self)
-            .map_err(|_| Problem::unavailable("too many requests are in hand, try again", RETRY_AFTER))
+        take(&edge.in_flight, "too many requests are in hand, try again").map(Self)
     }
 }
 
-/// The routes.
+/// Who asks, where they have to say it.
+#[derive(Clone, Debug)]
+struct Who(Option<Identity>);
+
+impl FromRequestParts<Edge> for Who {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        match (parts.extensions.get::<Identity>(), &edge.auth) {
+            (None, Some(_)) => Err(Problem::new(StatusCode::UNAUTHORIZED, "it is not known who asks")),
+            (identity, _) => Ok(Self(identity.cloned())),
+        }
+    }
+}
+
+/// The routes: those of [`Operation`], and no others.
 pub fn app(edge: Edge) -> Router {
-    let router = Router::new()
-        .route("/place-order", post(place))
-        .route("/orders", get(pass))
-        .route("/orders/{id}", get(pass))
-        .route("/orders/{id}/cancel", post(cancel))
-        .with_state(edge);
-    dress(measured(router)).layer(middleware::from_fn(access::line))
+    let mut router = Router::new();
+    for operation in Operation::ALL {
+        let mut handler = handler(operation);
+        if operation.is_guarded() {
+            handler = handler.route_layer(middleware::from_fn_with_state(edge.clone(), guard));
+        }
+        router = router.route(operation.path(), handler);
+    }
+    dress(measured(router.with_state(edge))).layer(middleware::from_fn(access::line))
+}
+
+fn handler(operation: Operation) -> MethodRouter<Edge> {
+    match operation {
+        Operation::PlaceOrder => post(place),
+        Operation::ListOrders => get(list),
+        Operation::ShowOrder => get(show),
+        Operation::FollowOrder => get(follow),
+        Operation::CancelOrder => post(cancel),
+        Operation::OpenApi => get(description),
+        Operation::Docs => get(page),
+    }
+}
+
+/// Middleware: who asks, and whether they ask too much. What is refused for want of a token counts for the address it came from.
+async fn guard(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+    let identity = edge.auth.as_ref().map(|auth| auth.check(request.headers())).transpose();
+    let caller = match &identity {
+        Ok(Some(identity)) => Caller::Subject(identity.subject.clone()),
+        Ok(None) | Err(_) => {
+            edge.rate.address(request.extensions().get::<Peer>().copied(), request.headers())
+        }
+    };
+    let counted = edge.rate.count(caller);
+    let wait = counted.as_ref().and_then(|(_, wait)| *wait);
+    let mut response = match (wait, identity) {
+        (Some(wait), _) => {
+            let mut problem = Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "more requests than one caller may make (RateLimit-Policy), nothing was done by this one: come back later",
+            );
+            problem.retry_after = Some(wait);
+            problem.into_response()
+        }
+        (None, Err(problem)) => unauthorized(problem, CHALLENGE),
+        (None, Ok(identity)) => {
+            request.extensions_mut().extend(identity.map(extension).unwrap_or_default());
+            next.run(request).await
+        }
+    };
+    if let Some((told, _)) = counted {
+        told.on(response.headers_mut());
+    }
+    response
+}
+
+fn extension(identity: Identity) -> axum::http::Extensions {
+    let mut extensions = axum::http::Extensions::new();
+    extensions.insert(identity);
+    extensions
 }
 
 async fn place(
     State(edge): State<Edge>,
-    place: Permit,
+    Permit(place): Permit,
+    Who(who): Who,
     correlation: Correlation,
     mut headers: HeaderMap,
     Body(body): Body,
@@ -102,119 +184,74 @@ async fn place(
     let key = headers.get(IDEMPOTENCY_KEY).cloned();
     // One that is no text is refused by orders.
     let asked = Asked::Place(key.as_ref().and_then(|key| key.to_str().ok()).unwrap_or("as it was"));
-    let path = PathAndQuery::from_static("/orders");
-    let answer = forward(&edge, place, asked, path, &correlation, &headers, body);
-    let mut answer = answer.await.into_response();
+    let way = Way { upstream: &edge.upstream, place, who, correlation };
+    let mut answer = forward(way, asked, Uri::from_static("/orders"), &headers, body).await.into_response();
     // Whatever the answer is: with it the request can be sent again.
     answer.headers_mut().extend(key.map(|key| (IDEMPOTENCY_KEY, key)));
     Ok(answer)
 }
 
-async fn pass(
+async fn list(
     State(edge): State<Edge>,
-    place: Permit,
+    Permit(place): Permit,
+    Who(who): Who,
     correlation: Correlation,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    forward(&edge, place, Asked::Read, path_of(&uri), &correlation, &headers, Bytes::new()).await
+    let way = Way { upstream: &edge.upstream, place, who, correlation };
+    forward(way, Asked::Read { wait: 0 }, uri, &headers, Bytes::new()).await
+}
+
+async fn show(
+    State(edge): State<Edge>,
+    Who(who): Who,
+    correlation: Correlation,
+    headers: HeaderMap,
+    params: Params,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    // What makes no sense is refused by orders.
+    let wait = params.read("wait", "a number").ok().flatten().unwrap_or(0).min(MAX_WAIT);
+    let place = match wait {
+        0 => take(&edge.in_flight, "too many requests are in hand, try again")?,
+        _ => edge.follows()?,
+    };
+    let way = Way { upstream: &edge.upstream, place, who, correlation };
+    forward(way, Asked::Read { wait }, uri, &headers, Bytes::new()).await
+}
+
+async fn follow(
+    State(edge): State<Edge>,
+    Who(who): Who,
+    correlation: Correlation,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let way = Way { upstream: &edge.upstream, place: edge.follows()?, who, correlation };
+    forward(way, Asked::Follow(edge.stop.clone()), uri, &headers, Bytes::new()).await
 }
 
 async fn cancel(
     State(edge): State<Edge>,
-    place: Permit,
+    Permit(place): Permit,
+    Who(who): Who,
     correlation: Correlation,
     headers: HeaderMap,
     uri: Uri,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    forward(&edge, place, Asked::Cancel, path_of(&uri), &correlation, &headers, body).await
+    let way = Way { upstream: &edge.upstream, place, who, correlation };
+    forward(way, Asked::Cancel, uri, &headers, body).await
 }
 
-fn path_of(uri: &Uri) -> PathAndQuery {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+async fn description() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::TEXT.as_str())
 }
 
-/// What a request is for, and what it means that its answer does not come.
-#[derive(Clone, Copy, Debug)]
-enum Asked<'a> {
-    /// To see something.
-    Read,
-    /// To place an order, with this key.
-    Place(&'a str),
-    /// To cancel one.
-    Cancel,
-}
-
-impl Asked<'_> {
-    fn method(self) -> Method {
-        match self {
-            Self::Read => Method::GET,
-            Self::Place(_) | Self::Cancel => Method::POST,
-        }
-    }
-}
-
-async fn forward(
-    edge: &Edge,
-    Permit(place): Permit,
-    asked: Asked<'_>,
-    path: PathAndQuery,
-    correlation: &Correlation,
-    given: &HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    let mut headers = HeaderMap::with_capacity(PASSED_UP.len() + 2);
-    copy(&PASSED_UP, given, &mut headers);
-    for (name, value) in [(CORRELATION_ID, &correlation.id), (TRACEPARENT, &correlation.traceparent)] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
-    let answer = edge.upstream.send(asked.method(), path, headers, body).await;
-    let (mut parts, body) = answer.map_err(|error| problem(error, asked))?.into_parts();
-    let answered = std::mem::take(&mut parts.headers);
-    copy(&PASSED_DOWN, &answered, &mut parts.headers);
-    let body = AnswerBody::new(Relay::new(body, place, edge.upstream.response_limit()));
-    Ok(Response::from_parts(parts, body))
-}
-
-fn copy(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
-    for name in names {
-        // What is there twice is not made one here.
-        for value in from.get_all(name) {
-            to.append(name, value.clone());
-        }
-    }
-}
-
-fn problem(error: UpstreamError, asked: Asked<'_>) -> Problem {
-    let source = std::error::Error::source(&error).map(ToString::to_string);
-    tracing::warn!(%error, source, "no answer from orders");
-    match (error, asked) {
-        (error @ UpstreamError::Unreachable(_), _) => {
-            Problem::unavailable(format!("{error}, nothing was done by this request: try again"), RETRY_AFTER)
-        }
-        // No time to retry is named: whoever did just that, without the key, would order twice.
-        (error, Asked::Place(key)) => {
-            let unknown = "it is not known whether the order was taken";
-            let detail = format!(
-                "{error}: {unknown}. Send it again with the header `Idempotency-Key: {key}`, which it had"
-            );
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).coded("outcome-unknown")
-        }
-        (error, Asked::Cancel) => {
-            let unknown = "it is not known whether the order was cancelled";
-            let detail = format!("{error}: {unknown}. Look at it, or send this again: it is cancelled once");
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).coded("outcome-unknown")
-        }
-        (error @ UpstreamError::Broken(_), Asked::Read) => {
-            Problem::unavailable(error.to_string(), RETRY_AFTER)
-        }
-        (error @ UpstreamError::TimedOut(_), Asked::Read) => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, error.to_string())
-        }
-    }
+async fn page() -> impl IntoResponse {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(openapi::PAGE.as_str()))
 }
 
 #[cfg(test)]

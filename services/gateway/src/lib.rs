@@ -1,9 +1,10 @@
 //! The HTTP edge: a stateless proxy in front of the orders service.
 //!
-//! What it adds is protection: a limit on bodies and on requests in flight, time-outs, and an answer that says what
-//! happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
+//! What it adds is protection: who asks ([`auth`]) and how much ([`rate`]), a limit on bodies and on requests in flight, time-outs, and
+//! an answer that says what happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
 //!
-//! - [`http`]: the routes. `access`: a line for each request. [`upstream`]: the way to orders; `relay`: the way back. [`settings`]: its settings.
+//! - [`operation`]: what can be asked; [`openapi`]: described. [`http`]: the routes. `access`: a line for each request.
+//! - `forward`: a request's way; [`upstream`]: to orders; `relay`: and back. [`settings`]: its settings.
 
 use std::time::Duration;
 
@@ -16,13 +17,23 @@ use chassis::{
 };
 
 mod access;
+pub mod auth;
+mod forward;
 pub mod http;
+pub mod openapi;
+pub mod operation;
+pub mod rate;
 mod relay;
 pub mod settings;
 pub mod upstream;
 
 pub use self::settings::Settings;
-use self::upstream::Upstream;
+use self::{
+    auth::Auth,
+    http::{Capacity, Edge},
+    rate::Rate,
+    upstream::Upstream,
+};
 
 /// The service's name.
 pub const NAME: &str = "gateway";
@@ -38,7 +49,24 @@ const ADMIN_LIMIT: Duration = Duration::from_millis(300);
 pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
     let health = Health::new(NAME);
     let (stop, listener) = trigger();
-    let upstream = Upstream::new(&settings);
+    let auth = Auth::new(&settings.auth).map_err(RunError::start)?;
+    match &auth {
+        None => tracing::warn!(
+            "nobody has to say who they are (JWT_HS256_SECRET, JWT_JWKS_FILE): everybody sees all orders"
+        ),
+        // Whoever reaches orders past the gateway could say that they are anybody.
+        Some(_) if settings.gateway.token().map_err(RunError::start)?.is_none() => {
+            return Err(RunError::Start(anyhow!(
+                "tokens are asked for here and orders takes requests from anybody: set GATEWAY_TOKEN, for both"
+            )));
+        }
+        Some(auth) => {
+            let reading = tokio::spawn(auth.clone().refresh(listener.clone()));
+            health.task("the reading of the keys of tokens", reading.abort_handle());
+        }
+    }
+    let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
+    let upstream = Upstream::new(&settings).map_err(RunError::start)?;
     let orders = upstream.clone();
     health.check("orders", Need::Required, move || {
         let orders = orders.clone();
@@ -48,7 +76,8 @@ pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
     let guard = settings.admin.guard().map_err(RunError::start)?;
     let admin = admin::serve(settings.admin_listen, guard, health.clone(), limits, listener.clone()).await;
     let mut admin = admin.map_err(RunError::Start)?;
-    let app = http::app(http::Edge::new(upstream, settings.max_in_flight));
+    let capacity = Capacity { in_flight: settings.max_in_flight, streams: settings.max_streams };
+    let app = http::app(Edge::new(upstream, capacity, auth, rate, listener.clone()));
     // Each connection may need one to orders.
     let http = Server::start(settings.http_listen, app, limits.within_descriptors(2), listener).await;
     let mut http = http.map_err(RunError::Start)?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::body::{Body as AnswerBody, Bytes};
+use chassis::shutdown::{Listener, Stop};
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -15,18 +16,30 @@ use tokio::{
 };
 
 /// Passes a body on as it comes, with a limit on each wait for orders. The request's place is free when it has ended.
-#[derive(Debug)]
 pub(crate) struct Relay {
     body: AnswerBody,
     limit: Duration,
     /// Set while orders is waited for.
     late: Option<Pin<Box<Sleep>>>,
+    /// It has no end of its own: when to end it.
+    stop: Option<Stop>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Relay {
     pub(crate) fn new(body: AnswerBody, place: OwnedSemaphorePermit, limit: Duration) -> Self {
-        Self { body, limit, late: None, _place: place }
+        Self { body, limit, late: None, stop: None, _place: place }
+    }
+
+    /// The same of a body that goes on until `stop`: it ends then as if orders had ended it, so that whoever follows an order does
+    /// so through another gateway.
+    pub(crate) fn until(
+        stop: Listener,
+        body: AnswerBody,
+        place: OwnedSemaphorePermit,
+        limit: Duration,
+    ) -> Self {
+        Self { stop: Some(Box::pin(stop.fired())), ..Self::new(body, place, limit) }
     }
 }
 
@@ -40,6 +53,9 @@ impl Body for Relay {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => {
+                if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(None);
+                }
                 let limit = self.limit;
                 let late = self.late.get_or_insert_with(|| Box::pin(sleep(limit)));
                 if late.as_mut().poll(cx).is_pending() {

@@ -1,10 +1,14 @@
 //! The gateway's settings.
 
+mod auth;
+
 use std::{fmt, net::SocketAddr};
 
 use axum::http::{Uri, uri::Authority};
-use chassis::settings::{AdminArgs, HttpArgs, TelemetryArgs};
+use chassis::settings::{AdminArgs, GatewayTokenArgs, HttpArgs, TelemetryArgs};
 use clap::Parser;
+
+pub use self::auth::{AuthArgs, AuthKey, JwksAlgorithm};
 
 /// The HTTP edge of the platform.
 #[derive(Clone, Debug, Parser)]
@@ -34,6 +38,24 @@ pub struct Settings {
     /// Requests in hand at which further ones are refused, with 503.
     #[arg(long, env, default_value_t = 1_024, help_heading = "HTTP")]
     pub max_in_flight: usize,
+    /// Those who may follow an order at a time, be it until it has ended or for some seconds; further ones are refused, with 503.
+    #[arg(long, env, default_value_t = 2_048, help_heading = "HTTP")]
+    pub max_streams: usize,
+    /// Requests a second that one caller may make, by the `sub` of their token or else by their address; 0 is no limit.
+    #[arg(long, env, default_value_t = 100, help_heading = "HTTP")]
+    pub rate_limit: u32,
+    /// Requests that one caller may make at a time.
+    #[arg(long, env, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..), help_heading = "HTTP")]
+    pub rate_limit_burst: u32,
+    /// Proxies in front of the gateway that add to X-Forwarded-For whom they were asked by; 0 takes the address of whoever connects.
+    #[arg(long, env, default_value_t = 0, help_heading = "HTTP")]
+    pub forwarded_hops: usize,
+    /// By what orders knows the gateway.
+    #[command(flatten)]
+    pub gateway: GatewayTokenArgs,
+    /// By what callers say who they are.
+    #[command(flatten)]
+    pub auth: AuthArgs,
     /// How to log.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,

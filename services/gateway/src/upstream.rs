@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Method, Request, Response, Uri, uri::PathAndQuery},
+    http::{
+        HeaderMap, HeaderValue, Method, Request, Response, Uri, header::AUTHORIZATION, uri::PathAndQuery,
+    },
 };
 use bytes::Bytes;
+use chassis::settings::TokenError;
 use http_body_util::Full;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -40,11 +43,16 @@ pub struct Upstream {
     client: Client<HttpConnector, Full<Bytes>>,
     base: Base,
     response_limit: Duration,
+    /// By which orders knows the gateway.
+    token: Option<HeaderValue>,
 }
 
 impl Upstream {
     /// Connects on demand.
-    pub fn new(settings: &Settings) -> Self {
+    ///
+    /// # Errors
+    /// When the gateway's token cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, TokenError> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_millis(settings.connect_timeout_ms)));
@@ -52,11 +60,19 @@ impl Upstream {
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self {
+        let token = settings.gateway.token()?;
+        // Checked to be visible ASCII.
+        let token = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+        let token = token.map(|mut token| {
+            token.set_sensitive(true);
+            token
+        });
+        Ok(Self {
             client,
             base: settings.orders_url.clone(),
             response_limit: Duration::from_millis(settings.response_timeout_ms),
-        }
+            token,
+        })
     }
 
     /// Time orders may take for an answer, and for each part of its body.
@@ -64,7 +80,7 @@ impl Upstream {
         self.response_limit
     }
 
-    /// Sends a request; the body of the answer is passed on as it comes.
+    /// Sends a request; the body of the answer is passed on as it comes. Orders may take `longer` than for others before it answers.
     ///
     /// # Errors
     /// See [`UpstreamError`]; what orders answers is no error.
@@ -72,8 +88,9 @@ impl Upstream {
         &self,
         method: Method,
         path: PathAndQuery,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Bytes,
+        longer: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
         let uri = Uri::builder()
             .scheme("http")
@@ -81,15 +98,17 @@ impl Upstream {
             .path_and_query(path)
             .build()
             .expect("a scheme, an authority and a path make a URL");
+        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
+        let limit = self.response_limit.saturating_add(longer);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        match timeout(self.response_limit, self.client.request(request)).await {
+        match timeout(limit, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response.map(Body::new)),
             Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(error)),
             Ok(Err(error)) => Err(UpstreamError::Broken(error)),
-            Err(_) => Err(UpstreamError::TimedOut(self.response_limit)),
+            Err(_) => Err(UpstreamError::TimedOut(limit)),
         }
     }
 
@@ -99,6 +118,6 @@ impl Upstream {
     /// See [`UpstreamError`].
     pub async fn reachable(&self) -> Result<(), UpstreamError> {
         let path = PathAndQuery::from_static("/livez");
-        self.send(Method::GET, path, HeaderMap::new(), Bytes::new()).await.map(|_| ())
+        self.send(Method::GET, path, HeaderMap::new(), Bytes::new(), Duration::ZERO).await.map(|_| ())
     }
 }

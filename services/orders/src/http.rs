@@ -1,10 +1,11 @@
 //! The routes of the orders service.
 //!
-//! `caller`: who asks. `listing`: pages of orders. `following`: one of them as it changes.
+//! `caller`: who asks. `listing`: pages of orders. `following`: one of them as it changes. `media`: what bodies are said to be.
 
 mod caller;
 mod following;
 mod listing;
+mod media;
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,6 +108,7 @@ async fn place(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
+    media::check(&headers, &body)?;
     let key = Key::of(&headers, caller.subject(), &body)?;
     let mut request = Request::parse(&body, api.accepts)?;
     request.customer_id = caller.on_behalf_of(request.customer_id)?;

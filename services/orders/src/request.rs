@@ -1,7 +1,13 @@
 //! What a customer may ask for.
 
+use std::fmt;
+
 use axum::http::StatusCode;
 use chassis::{Problem, problem::FieldError};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 /// Cents that one item costs where the request names no price.
@@ -59,13 +65,18 @@ impl Request {
             return Self::of(&fields, accepts);
         }
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Self::of(&fields, accepts),
-            Ok(_) => {
+            Ok(Body::Object(fields, twice)) if twice.is_empty() => Self::of(&fields, accepts),
+            // Which of the two is meant nobody knows: one program takes the first and another the last.
+            Ok(Body::Object(_, twice)) => {
+                Err(Problem::invalid_fields(twice.iter().map(|name| is_twice(name)).collect()))
+            }
+            Ok(Body::Other) => {
                 Err(Problem::invalid("body", "must be a JSON object such as {\"item\":\"Margherita pizza\"}"))
             }
             Err(error) => {
+                let (line, column) = (error.line(), error.column());
                 let detail = format!(
-                    "the body is not JSON ({error}): send an object such as {{\"item\":\"Margherita pizza\"}}"
+                    "the body is no JSON (line {line}, column {column}): send an object such as {{\"item\":\"Margherita pizza\"}}"
                 );
                 Err(Problem::new(StatusCode::BAD_REQUEST, detail).coded("not-json"))
             }
@@ -108,9 +119,79 @@ impl Request {
     }
 }
 
+/// A body of JSON.
+enum Body {
+    /// An object: its fields, and the names of those that are there more than once.
+    Object(Map<String, Value>, Vec<String>),
+    /// Anything else.
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Body;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
+        let (mut fields, mut twice) = (Map::new(), Vec::new());
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if fields.insert(name.clone(), value).is_some() {
+                twice.push(name);
+            }
+        }
+        Ok(Body::Object(fields, twice))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Body, A::Error> {
+        while values.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Body::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Body, E> {
+        Ok(Body::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Body, E> {
+        Ok(Body::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Body, E> {
+        Ok(Body::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Body, E> {
+        Ok(Body::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Body, E> {
+        Ok(Body::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Body, E> {
+        Ok(Body::Other)
+    }
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(MAX_NAME).collect()
+}
+
+fn is_twice(name: &str) -> FieldError {
+    FieldError::in_body(shown(name), "is there more than once")
+}
+
 fn no_field(name: &str) -> FieldError {
-    let shown: String = name.chars().take(MAX_NAME).collect();
-    FieldError::in_body(shown, format!("is no field of an order: those are {}", FIELDS.join(", ")))
+    FieldError::in_body(shown(name), format!("is no field of an order: those are {}", FIELDS.join(", ")))
 }
 
 fn wrong(field: &'static str, reason: impl Into<String>) -> FieldError {

@@ -19,6 +19,8 @@ pub const ADMIN_LISTEN: &str = "ADMIN_LISTEN";
 pub const ORDERS_URL: &str = "ORDERS_URL";
 /// Variable that lets orders carry test tokens.
 pub const TEST_TOKENS: &str = "TEST_TOKENS";
+/// Variable with the requests a second that one caller may make.
+pub const RATE_LIMIT: &str = "RATE_LIMIT";
 /// Variable with the URL of the gateway, for people and scripts.
 pub const GATEWAY_URL: &str = "GATEWAY_URL";
 /// Variable with a superuser's URL of the test server, for tests that make databases of their own.
@@ -90,8 +92,8 @@ pub const SERVICES: [Service; 4] = [
         database: None,
         http_port: Some(GATEWAY_PORT),
         admin_port: 9100,
-        reads: &[ORDERS_URL],
-        settings: &[],
+        reads: &[ORDERS_URL, RATE_LIMIT],
+        settings: &["GATEWAY_TOKEN", "JWT_HS256_SECRET", "JWT_ISSUER", "JWT_AUDIENCE"],
     },
     Service {
         role: Role::Orders,
@@ -99,7 +101,7 @@ pub const SERVICES: [Service; 4] = [
         http_port: Some(8081),
         admin_port: 9101,
         reads: &[KAFKA_BROKERS, REDIS_URL, TEST_TOKENS],
-        settings: &["ORDER_TIMEOUT_S", "PROVIDER_MAX_AMOUNT_CENTS"],
+        settings: &["GATEWAY_TOKEN", "ORDER_TIMEOUT_S", "PROVIDER_MAX_AMOUNT_CENTS"],
     },
     Service {
         role: Role::Payments,

@@ -112,3 +112,16 @@ fn test_tokens_are_refused_unless_switched_on() {
     assert_eq!(parse("tok_ok").expect_err("a test token")[0].field, "payment_token");
     assert!(parse("card_1").is_ok());
 }
+
+#[test]
+fn a_field_that_is_there_twice_is_refused_by_its_name() {
+    let accepts = Accepts { test_tokens: false, max_amount_cents: 1_000_000 };
+    let problem =
+        Request::parse(br#"{"item":"soup","quantity":1,"item":"tea"}"#, accepts).expect_err("refused");
+    assert_eq!((problem.status.as_u16(), problem.errors.len()), (422, 1));
+    assert_eq!((&*problem.errors[0].field, problem.errors[0].pointer.as_deref()), ("item", Some("/item")));
+    for other in ["[{}]", "null", "true", "-7", "7", "7.5", "\"item\"", "1e400"] {
+        let status = Request::parse(other.as_bytes(), accepts).expect_err("refused").status.as_u16();
+        assert_eq!(status, if other == "1e400" { 400 } else { 422 }, "{other}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
         process::ProcessId,
     },
     servers::{kafka, postgres, redis, until_ready},
-    topology::{self, REDIS_URL, Role, TEST_TOKENS},
+    topology::{self, RATE_LIMIT, REDIS_URL, Role, TEST_TOKENS},
 };
 
 /// Time a service is given to start: migrations, topics, joining its group.
@@ -43,10 +43,11 @@ impl Stack {
         let service = entry.role.service().context("a server is no service")?;
         let mut variables: BTreeMap<String, String> = BTreeMap::new();
         for name in service.reads.iter().copied().chain(service.database.map(|database| database.variable)) {
+            let given = || env::var(name).ok().filter(|_| !self.settings.hermetic);
             let value = match name {
-                TEST_TOKENS => {
-                    env::var(name).ok().filter(|_| !self.settings.hermetic).unwrap_or_else(|| "true".into())
-                }
+                TEST_TOKENS => given().unwrap_or_else(|| "true".into()),
+                // All that is asked of a stack is asked by one machine.
+                RATE_LIMIT => given().unwrap_or_else(|| "0".into()),
                 topology::ORDERS_URL => {
                     let orders = self.state.entry(Role::Orders, 1).and_then(ProcessEntry::address);
                     format!("http://{}", orders.context("the orders service has no address")?)

@@ -9,6 +9,7 @@ mod metrics;
 mod records;
 mod requeue;
 mod saga;
+mod streams;
 mod texts;
 
 use devstack::topology::Role;

@@ -1,0 +1,91 @@
+//! Orders that are followed through the gateway.
+
+use std::time::Duration;
+
+use chassis::shutdown::Trigger;
+use reqwest::Response;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::support::{LIMIT, Trial, UNLIMITED, client, gateway, place, token};
+
+async fn follow(address: std::net::SocketAddr, id: &str, last: &str) -> Response {
+    let request = client().get(format!("http://{address}/orders/{id}/events"));
+    let request = request.bearer_auth(token("kim", &json!({}))).header("last-event-id", last);
+    request.send().await.expect("an answer")
+}
+
+/// Reads until `text` has come, or the end.
+async fn until(stream: &mut Response, text: &str) -> String {
+    let mut read = String::new();
+    while !read.contains(text) {
+        let chunk = timeout(LIMIT, stream.chunk()).await.expect("something within the limit");
+        let Some(chunk) = chunk.expect("no error") else { break };
+        read.push_str(std::str::from_utf8(&chunk).expect("a text"));
+    }
+    read
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_through_another_gateway_when_its_own_stops() {
+    let trial = Trial::start().await;
+    let (address, stop) = gateway(trial.orders, &UNLIMITED).await;
+    let (other, _stays) = gateway(trial.orders, &UNLIMITED).await;
+    let id = place(address, &token("kim", &json!({})), &json!({"item": "soup"})).await;
+    let mut stream = follow(address, &id, "0").await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    assert_eq!(stream.headers()["cache-control"], "no-store");
+    until(&mut stream, "event: order").await;
+    let stopped = Instant::now();
+    Trigger::fire(&stop);
+    let rest = until(&mut stream, "never").await;
+    assert!(rest.trim().is_empty(), "{rest}");
+    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+
+    let mut again = follow(other, &id, "1").await;
+    let cancel = client().post(format!("http://{other}/orders/{id}/cancel"));
+    cancel.bearer_auth(token("kim", &json!({}))).send().await.expect("an answer");
+    let rest = until(&mut again, "never").await;
+    assert!(rest.contains("id: 2\n") && rest.contains("\"status\":\"CANCELLED\""), "{rest}");
+    assert!(!rest.contains("ORDER_CREATED"), "{rest}");
+}
+
+/// Orders that wait take a place of their own kind, and the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_follow_leave_room_for_those_who_ask() {
+    let trial = Trial::start().await;
+    let (address, _stop) =
+        gateway(trial.orders, &[&UNLIMITED[..], &["--max-streams", "2", "--max-in-flight", "1"]].concat())
+            .await;
+    let kim = token("kim", &json!({}));
+    let id = place(address, &kim, &json!({"item": "soup"})).await;
+    let (one, _two) = (follow(address, &id, "0").await, follow(address, &id, "0").await);
+    assert_eq!(follow(address, &id, "0").await.status(), 503);
+    let get = async |path: &str| {
+        let request = client().get(format!("http://{address}/orders/{id}{path}")).bearer_auth(&kim);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!((get("").await, get("?wait=1").await), (200, 503));
+    drop(one);
+    let freed = async {
+        while get("?wait=1").await == 503 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, freed).await.expect("the place of one who has gone is free");
+}
+
+/// An answer that orders gives late, as it was asked to, is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_may_be_longer_than_other_answers_may_take() {
+    let trial = Trial::start().await;
+    let short = [&UNLIMITED[..], &["--response-timeout-ms", "700"]].concat();
+    let (address, _stop) = gateway(trial.orders, &short).await;
+    let kim = token("kim", &json!({}));
+    let id = place(address, &kim, &json!({"item": "soup"})).await;
+    let started = Instant::now();
+    let request = client().get(format!("http://{address}/orders/{id}?wait=2")).bearer_auth(&kim);
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+}
