@@ -93,7 +93,7 @@ impl Handler for Counter {
             value: Some(count.to_string().into_bytes()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Change::Save(count), emit: vec![emit], moot: None })
+        Ok(Decision { state: Change::Save(count), emit: vec![emit], ..Decision::nothing() })
     }
 
     async fn save<C: GenericClient>(

@@ -170,12 +170,15 @@ pub struct Decision<S> {
     pub emit: Vec<Emit>,
     /// Why the event comes to nothing, if it does: to be told to whoever has put it back from a dead letter. It counts as applied.
     pub moot: Option<Cow<'static, str>>,
+    /// What the log is to say of it once it is committed, with the event's place and ids: for what somebody will look for, one line for
+    /// each, since a line for every event would be more than anybody reads.
+    pub note: Option<&'static str>,
 }
 
 impl<S> Decision<S> {
     /// Nothing changes and nothing is emitted.
     pub fn nothing() -> Self {
-        Self { state: Change::Keep, emit: Vec::new(), moot: None }
+        Self { state: Change::Keep, emit: Vec::new(), moot: None, note: None }
     }
 
     /// The event comes too late, or is none of this state's any more: nothing changes, for this reason.

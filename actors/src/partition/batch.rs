@@ -64,6 +64,8 @@ pub(crate) struct Slot<H: Handler> {
     pub(crate) refused: Option<Failure>,
     /// Why its event, which is applied, came to nothing.
     pub(crate) moot: Option<Cow<'static, str>>,
+    /// What the log is to say of its event once that is committed.
+    pub(crate) note: Option<&'static str>,
 }
 
 /// A slot's event.
@@ -86,6 +88,7 @@ impl<H: Handler> Slot<H> {
             prepared: None,
             refused: None,
             moot: None,
+            note: None,
             item,
         };
         if let Some((class, cause)) = slot.item.diagnosis.dead.clone() {

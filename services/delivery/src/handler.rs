@@ -84,7 +84,7 @@ impl Handler for Deliveries {
             }));
         }
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
-        Ok(Decision { state: outcome.assignment.into(), emit, moot: None })
+        Ok(Decision { state: outcome.assignment.into(), emit, ..Decision::nothing() })
     }
 
     fn buried(&self, body: &Inbound, death: &Death<'_>) -> Vec<Emit> {

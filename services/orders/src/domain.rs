@@ -65,7 +65,8 @@ impl Order {
         self.version += 1;
         let before = self.status;
         (self.status, self.reason) = self.facts.status();
-        self.ended = self.status.is_final();
+        // Of several events in one batch, one ends it.
+        self.ended |= self.status != before && self.status.is_final();
         if self.status == Status::Refunding {
             self.owed_since.get_or_insert(now);
         }

@@ -67,8 +67,9 @@ impl Handler for Orders {
         for envelope in std::iter::once(&body.envelope).chain(&said) {
             order.unsaved.push(TimelineEntry::new(envelope, attempt.now, order.version));
         }
+        let note = said.as_ref().and_then(|said| ended(&said.event));
         let emit = said.iter().map(|said| events::emit(said, body.traceparent.as_deref())).collect();
-        Ok(Decision { state: Change::Save(order), emit, moot: None })
+        Ok(Decision { state: Change::Save(order), emit, moot: None, note })
     }
 
     async fn save<C: GenericClient>(
@@ -80,6 +81,15 @@ impl Handler for Orders {
         store::save(client, &changed).await?;
         metrics::ended(&changed);
         Ok(())
+    }
+}
+
+/// For the log: one line for each order that has ended.
+fn ended(said: &Event) -> Option<&'static str> {
+    match said {
+        Event::OrderCompleted(_) => Some("order completed"),
+        Event::OrderCancelled(_) => Some("order cancelled"),
+        _ => None,
     }
 }
 

@@ -172,7 +172,7 @@ impl<P: PaymentProvider> Handler for Payments<P> {
         }
         let outcome = domain::decide(&body.envelope.event, payment, answer, attempt.now).map_err(refused)?;
         let emit = outcome.event.map(|event| events::publish(body, event)).into_iter().collect();
-        Ok(Decision { state: outcome.payment.into(), emit, moot: None })
+        Ok(Decision { state: outcome.payment.into(), emit, ..Decision::nothing() })
     }
 
     async fn save<C: GenericClient>(

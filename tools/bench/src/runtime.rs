@@ -89,7 +89,7 @@ impl Handler for Totals {
         let before = state.copied().unwrap_or(Total { events: 0, amount: 0 });
         let total = Total { events: before.events + 1, amount: before.amount + body.amount };
         let emit = emit(&self.out, body);
-        Ok(Decision { state: Change::Save(total), emit: vec![emit], moot: None })
+        Ok(Decision { state: Change::Save(total), emit: vec![emit], ..Decision::nothing() })
     }
 
     async fn save<C: GenericClient>(

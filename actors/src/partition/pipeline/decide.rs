@@ -36,6 +36,8 @@ pub(super) struct Decided<H: Handler> {
     pub(super) emits: Vec<Vec<Emit>>,
     /// The slots whose events came to nothing, and why.
     pub(super) moot: Vec<(usize, Cow<'static, str>)>,
+    /// What is to be said of slots.
+    pub(super) notes: Vec<(usize, &'static str)>,
 }
 
 /// Gives every open slot its outcome.
@@ -47,7 +49,13 @@ pub(super) fn decide<H: Handler>(
     now: DateTime<Utc>,
 ) -> Result<Decided<H>, BatchError> {
     let Loaded { states, unreadable, shared } = loaded;
-    let mut decided = Decided { changed: BTreeMap::new(), shared, emits: no_emits(slots), moot: Vec::new() };
+    let mut decided = Decided {
+        changed: BTreeMap::new(),
+        shared,
+        emits: no_emits(slots),
+        moot: Vec::new(),
+        notes: Vec::new(),
+    };
     let mut order = InOrder::default();
     for at in 0..slots.len() {
         if order.reach(slots, at)
@@ -71,7 +79,7 @@ pub(super) fn decide<H: Handler>(
                     }
                 };
                 match decision {
-                    Ok(Decision { state, emit, moot }) => {
+                    Ok(Decision { state, emit, moot, note }) => {
                         // The batch is redone without it, since the shared rows may hold what was decided.
                         sized(&emit).map_err(BatchError::Data)?;
                         let changed = match state {
@@ -84,6 +92,7 @@ pub(super) fn decide<H: Handler>(
                         }
                         decided.emits[at] = emit;
                         decided.moot.extend(moot.map(|why| (at, why)));
+                        decided.notes.extend(note.map(|note| (at, note)));
                         Outcome::Applied
                     }
                     Err(failure) => {

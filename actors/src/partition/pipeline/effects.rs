@@ -38,10 +38,13 @@ pub(super) async fn effects<H: Handler>(
     keys.sort_unstable();
     keys.dedup();
     let loaded = handler.load(tx, &keys, Lock::ForUpdate).await.map_err(|error| theirs(&error))?;
-    let Decided { changed, shared, emits, moot } =
+    let Decided { changed, shared, emits, moot, notes } =
         decide(handler, &context.shared.settings.retry, slots, loaded, now)?;
     for (at, why) in moot {
         slots[at].moot = Some(why);
+    }
+    for (at, note) in notes {
+        slots[at].note = Some(note);
     }
     let (mut saved, mut deleted) = (Vec::with_capacity(changed.len()), Vec::new());
     for (key, state) in changed {

@@ -208,7 +208,8 @@ fn beginning(word: &str) -> &str {
 pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
     for slot in slots {
         let failed_before = slot.item.attempts() > 0;
-        if slot.outcome == Outcome::Applied && !failed_before && slot.item.generation() == 1 {
+        let passed = slot.outcome == Outcome::Applied && !failed_before && slot.item.generation() == 1;
+        if passed && slot.note.is_none() {
             continue;
         }
         let record = &slot.item.record;
@@ -217,7 +218,11 @@ pub(crate) fn log<H: Handler>(context: &Context<'_, H>, slots: &[Slot<H>]) {
         let correlation_id = slot.correlation_id().unwrap_or_default();
         let correlation_id = beginning(&correlation_id);
         let offset = record.offset.0;
+        if let (Some(note), Outcome::Applied) = (slot.note, &slot.outcome) {
+            tracing::info!(offset, event_id, %correlation_id, key = record.key.as_deref().map(shown), "{note}");
+        }
         match &slot.outcome {
+            Outcome::Applied if passed => {}
             Outcome::Again(cause, due_at, Tally::Failed) => {
                 let now = slot.decoded.as_ref().map_or(*due_at, |event| event.attempt.now);
                 let backoff_ms = (*due_at - now).num_milliseconds().max(0);

@@ -73,7 +73,7 @@ impl Redo {
         }
         for (slot, open) in slots.iter_mut().zip(open) {
             slot.registered = false;
-            slot.moot = None;
+            (slot.moot, slot.note) = (None, None);
             if *open {
                 slot.outcome = Outcome::Open;
             } else if let Some((class, cause)) = &slot.item.diagnosis.dead {

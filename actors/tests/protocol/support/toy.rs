@@ -216,7 +216,7 @@ impl Handler for Toy {
             value: Some(said.to_string().into_bytes()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Change::Save(list), emit: vec![emit], moot: None })
+        Ok(Decision { state: Change::Save(list), emit: vec![emit], ..Decision::nothing() })
     }
 
     fn buried(&self, body: &Body, death: &Death<'_>) -> Vec<Emit> {

@@ -160,3 +160,17 @@ fn its_own_topic_is_not_for_it() {
     };
     assert!(matches!(Orders.decode(&record), Ok(Decoded::Ignored)));
 }
+
+/// One line of the log for each order that has ended, however much is heard of it afterwards.
+#[test]
+fn an_end_is_noted_once() {
+    let refused = inbound(6, DeliveryFailed { order_id: ORDER, order_version: 2, reason: "late".into() });
+    let (mut state, mut notes) = (order(), Vec::new());
+    for event in [paid(), assigned(), refused] {
+        let decision = Orders.decide(&attempt(), &event, Some(&state), &mut (), None).expect("decides");
+        notes.push(decision.note);
+        state = decision.state.saved().unwrap_or(state);
+    }
+    assert_eq!(notes, [None, Some("order completed"), None]);
+    assert!(state.ended, "of several events in one batch, one ends it");
+}

@@ -65,7 +65,7 @@ impl Handler for Effects {
         }
         let mut events = state.cloned().unwrap_or_default();
         events.push(*body);
-        Ok(Decision { state: Change::Save(events), emit: Vec::new(), moot: None })
+        Ok(Decision { state: Change::Save(events), emit: Vec::new(), ..Decision::nothing() })
     }
 
     async fn save<C: GenericClient>(

@@ -1,11 +1,19 @@
 //! Every path a payment token can force.
 
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
 use anyhow::{Result, ensure};
 use contracts::topics::{ORDERS, PARTITIONS, PAYMENTS_GROUP};
 use devstack::{
     clients::topics::partition_of,
     testing::{self, SOON, Trial},
+    topology::Role,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::SETTINGS;
@@ -96,4 +104,45 @@ fn a_provider_that_stays_down_exhausts_the_retries() -> Result<()> {
 #[test]
 fn an_endless_crasher_is_dead_as_crash() -> Result<()> {
     testing::run(SETTINGS, async |trial| dies(trial, "tok_crash", "crash").await)
+}
+
+/// What a log says of one conversation: the messages, and the keys they are about.
+fn said(log: &Path, correlation: &str) -> Result<Vec<(String, Value)>> {
+    let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of = lines.filter(|line| line["correlation_id"] == correlation);
+    Ok(of.map(|line| (line["message"].as_str().unwrap_or_default().to_owned(), line)).collect())
+}
+
+#[test]
+fn an_order_has_a_line_when_it_is_placed_and_one_when_it_has_ended() -> Result<()> {
+    testing::run(SETTINGS, async |trial| {
+        for (token, state, ended) in [
+            ("tok_ok", "COMPLETED", "order completed"),
+            ("tok_no_courier", "CANCELLED", "order cancelled"),
+            ("tok_declined", "CANCELLED", "order cancelled"),
+        ] {
+            let correlation = format!("lines-{}", Uuid::new_v4());
+            let id = trial.gateway.place_as(token, CENTS, &correlation).await?;
+            trial.gateway.until(id, state, SOON).await?;
+            // It is said after the commit by which it is seen.
+            let (log, started) = (trial.stack.log(Role::Orders, 1), Instant::now());
+            let lines = loop {
+                let lines = said(&log, &correlation)?;
+                if lines.len() >= 2 || started.elapsed() > SOON {
+                    break lines;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
+            let messages: Vec<&str> = lines.iter().map(|(message, _)| message.as_str()).collect();
+            ensure!(messages == ["order placed", ended], "{token}: {messages:?}");
+            let last = &lines[1].1;
+            ensure!(
+                last["key"] == id.to_string() && last["offset"].is_i64() && last["event_id"].is_string(),
+                "{last}"
+            );
+            ensure!(last["topic"].is_string() && last["partition"].is_i64(), "{last}");
+        }
+        Ok(())
+    })
 }

@@ -92,7 +92,7 @@ impl Handler for Sums {
             value: Some(sum.to_be_bytes().into()),
             headers: Headers::new(),
         };
-        Ok(Decision { state: Change::Save(sum), emit: vec![emit], moot: None })
+        Ok(Decision { state: Change::Save(sum), emit: vec![emit], ..Decision::nothing() })
     }
 
     async fn save<C: GenericClient>(&self, _: &C, _: Vec<(u8, i64)>, _: i64) -> SaveResult<Self> {
