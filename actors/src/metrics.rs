@@ -40,6 +40,9 @@ pub const OLDEST: &str = "backburner_lane_oldest_seconds";
 /// Partitions that work with a server gone, have an open circuit, are paused, wait for a restart or are halted. Labels: group,
 /// state.
 pub const DEGRADED: &str = "backburner_degraded_partitions";
+/// What a partition is doing, as a number that rises with how far that is from its work: 0 running, 1 claiming, 2 paused, 3 restarting,
+/// 4 open, 5 degraded, 6 halted. Labels: group, topic, partition.
+pub const STATE: &str = "backburner_partition_state";
 /// 1 for each condition that `/readyz` lists as degraded. Labels: group, topic and partition (empty where it has none), code.
 pub const CONDITIONS: &str = "backburner_degraded";
 /// How far the inbox reaches back beyond what it has to remember, seconds. Labels: group.
@@ -49,7 +52,7 @@ pub const INBOX_PAST_RETENTION: &str = "backburner_inbox_oldest_past_retention_s
 pub const OLDEST_SNAPSHOT: &str = "backburner_oldest_snapshot_seconds";
 
 /// Gauges that are made at the scrape from what is there at that moment (see [`Sample`]), with their help.
-const GAUGES: [(&str, &str); 10] = [
+const GAUGES: [(&str, &str); 11] = [
     (PARKED, "Records waiting for another attempt or behind one of their key"),
     (OUTBOX_ROWS, "Outbox rows that Kafka has not acknowledged"),
     (OUTBOX_AGE, "Age of the oldest outbox row that Kafka has not acknowledged"),
@@ -57,6 +60,7 @@ const GAUGES: [(&str, &str); 10] = [
     (LAG, "Offsets between a lane and its log's end"),
     (OLDEST, "Time since a lane's oldest delivered and unfinished record was written"),
     (DEGRADED, "Partitions that are degraded, open, paused, restarting or halted"),
+    (STATE, "0 running, 1 claiming, 2 paused, 3 restarting, 4 open, 5 degraded, 6 halted"),
     (CONDITIONS, "1 for each condition that does not let something work as it should"),
     (INBOX_PAST_RETENTION, "How far the inbox reaches back beyond what it has to remember"),
     (OLDEST_SNAPSHOT, "Age of the oldest transaction or slot that keeps dead rows of the database"),

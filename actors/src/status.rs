@@ -42,6 +42,20 @@ impl LaneState {
             Self::Halted => Some("halted"),
         }
     }
+
+    /// How far from its work a partition is: 0 while it works, and more the longer it will take without anybody's help. A contract with
+    /// dashboards: numbers are added, never changed.
+    pub(crate) fn level(self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Claiming => 1,
+            Self::Paused => 2,
+            Self::Restarting => 3,
+            Self::Open => 4,
+            Self::Degraded => 5,
+            Self::Halted => 6,
+        }
+    }
 }
 
 /// One partition as `/partitions` shows it.

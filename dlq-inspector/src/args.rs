@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -35,13 +35,15 @@ pub enum Command {
     Show(ShowArgs),
     /// Put dead letters back into their group: prints the plan; --execute does it
     Requeue(RequeueArgs),
+    /// Counts dead letters by group and state, again and again, and shows that to Prometheus
+    Metrics(MetricsArgs),
 }
 
 impl Command {
     /// Whether it is about letters that are named one by one: what else cannot be read then changes nothing.
     pub fn names_ids(&self) -> bool {
         match self {
-            Self::Topics(_) | Self::List(_) => false,
+            Self::Topics(_) | Self::List(_) | Self::Metrics(_) => false,
             Self::Show(_) => true,
             Self::Requeue(args) => !args.ids.is_empty(),
         }
@@ -87,6 +89,17 @@ pub struct ShowArgs {
     /// Do not mask fields such as payment_token or password
     #[arg(long)]
     pub reveal: bool,
+}
+
+/// Arguments of `metrics`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct MetricsArgs {
+    /// Where /metrics and /readyz are answered
+    #[arg(long, value_name = "ADDRESS", env = "METRICS_LISTEN", default_value = "127.0.0.1:9104")]
+    pub listen: SocketAddr,
+    /// How long to rest between two counts; where a count takes long, four times as long as it took
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub every: Duration,
 }
 
 /// Arguments of `requeue`.

@@ -5,7 +5,7 @@
 //! - [`args`]: the command line; [`select`]: the selectors, the same for every command; [`exit`]: exit codes.
 //! - [`kafka`]: clients that read without a group's commits, to the end and no further.
 //! - [`snapshot`]: letters and the ledger of what was done with them, folded into a state per letter.
-//! - [`commands`] print; [`requeue`] plans and acts; [`output`] is how anything reaches the terminal.
+//! - [`commands`] print; [`requeue`] plans and acts; [`output`] is how anything reaches the terminal, [`page`] how Prometheus asks.
 //!
 //! # JSON
 //! With `-o json` every line of standard output is one object. The fields of a dead letter are those of
@@ -22,6 +22,7 @@ pub mod commands;
 pub mod exit;
 pub mod kafka;
 pub mod output;
+pub mod page;
 pub mod requeue;
 pub mod select;
 pub mod snapshot;
@@ -55,6 +56,7 @@ fn dispatch(args: Args) -> anyhow::Result<Exit> {
         Command::List(args) => commands::list(&kafka, args, &mut out),
         Command::Show(args) => commands::show(&kafka, args, &mut out),
         Command::Requeue(args) => requeue::run(&kafka, args, &mut out),
+        Command::Metrics(metrics) => commands::metrics(&args.connection, metrics),
     };
     let done = done.and_then(|exit| Ok(out.finish().map(|()| exit)?));
     let gaps = kafka.gaps();

@@ -1,5 +1,6 @@
 //! What lies in the dead-letter topics, and what became of it: letters, the ledger, and both folded into a state.
 
+mod counts;
 mod fold;
 mod ledger;
 mod letter;
@@ -7,6 +8,7 @@ mod prefix;
 mod read;
 
 pub use self::{
+    counts::{Counts, count},
     fold::{Fold, Folded},
     ledger::{History, Keep, Ledger, Line, Mark, Standing},
     letter::{About, Foreign, Letter, Place, State},

@@ -9,7 +9,7 @@ use crate::{
     LaneState,
     metrics::{
         CONDITIONS, DEGRADED, INBOX_PAST_RETENTION, LAG, OLDEST, OLDEST_SNAPSHOT, OUTBOX_AGE, OUTBOX_ROWS,
-        PARKED, Sample, UNACCOUNTED,
+        PARKED, STATE, Sample, UNACCOUNTED,
     },
 };
 
@@ -42,6 +42,7 @@ impl Group {
                     (OUTBOX_ROWS, backlog.rows as f64),
                     (OUTBOX_AGE, backlog.oldest.as_secs_f64()),
                     (UNACCOUNTED, unaccounted as f64),
+                    (STATE, f64::from(status.state.level())),
                 ]
                 .map(|(name, value)| Sample {
                     name,

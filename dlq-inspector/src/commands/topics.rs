@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use dead_letters::group_of;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
@@ -18,44 +18,9 @@ use crate::{
         json::{TopicJson, time},
         warn_unreadable,
     },
-    snapshot::{Keep, Letter, Scope, State, read_ledger, scan},
+    snapshot::{Counts, Keep, Scope, count, read_ledger},
     time::{age, from_ms, now, short},
 };
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    open: u64,
-    requeued: u64,
-    resolved: u64,
-    dead_again: u64,
-    discarded: u64,
-    foreign: u64,
-    last_hour: u64,
-    oldest_open: Option<DateTime<Utc>>,
-    /// The broker's timestamp of the open letter that retention deletes first, milliseconds since the epoch.
-    first_deleted: Option<i64>,
-}
-
-impl Counts {
-    fn add(&mut self, letter: &Letter, state: State, now: DateTime<Utc>) {
-        let count = match state {
-            State::Open => &mut self.open,
-            State::Requeued => &mut self.requeued,
-            State::Resolved => &mut self.resolved,
-            State::DeadAgain => &mut self.dead_again,
-            State::Discarded => &mut self.discarded,
-            State::Foreign => &mut self.foreign,
-        };
-        *count += 1;
-        let at = letter.failed_at();
-        self.last_hour += u64::from(at > now - TimeDelta::hours(1));
-        if state == State::Open {
-            self.oldest_open = Some(self.oldest_open.map_or(at, |oldest| oldest.min(at)));
-            let written = letter.timestamp_ms;
-            self.first_deleted = Some(self.first_deleted.map_or(written, |first| first.min(written)));
-        }
-    }
-}
 
 /// Prints a line for each dead-letter topic.
 pub fn topics(kafka: &Kafka, args: &TopicsArgs, out: &mut Out) -> anyhow::Result<Exit> {
@@ -67,11 +32,7 @@ pub fn topics(kafka: &Kafka, args: &TopicsArgs, out: &mut Out) -> anyhow::Result
     }
     let (ledger, _) = read_ledger(kafka, Keep::Nothing, &Start::Oldest)?;
     warn_unreadable(&ledger);
-    let none = || scope.topics().iter().map(|topic| (topic.clone(), Counts::default())).collect();
-    let (counts, _) =
-        scan(kafka, &scope, &ledger, none, |counts: &mut BTreeMap<Arc<str>, Counts>, letter, state| {
-            counts.entry(letter.place.topic.clone()).or_default().add(&letter, state, now);
-        })?;
+    let counts = count(kafka, &scope, &ledger, now)?;
     let retention = retention(kafka, counts.keys())?;
     let deleted_at = |topic: &str, counts: &Counts| {
         let keep = retention.get(topic).copied().filter(|ms| *ms >= 0)?;
@@ -174,28 +135,4 @@ fn retention<'a>(
         Some((topic.to_string(), value.parse().ok()?))
     });
     Ok(settings.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::snapshot::tests::dead;
-
-    #[test]
-    fn states_are_counted_and_the_oldest_open_one_is_known() {
-        let mut counts = Counts::default();
-        let now = from_ms(3_700_000);
-        for (offset, state) in [
-            (1, State::Resolved),
-            (50, State::Open),
-            (200, State::Open),
-            (3, State::Requeued),
-            (4, State::DeadAgain),
-        ] {
-            counts.add(&dead(offset, 1), state, now);
-        }
-        assert_eq!((counts.open, counts.requeued, counts.resolved, counts.dead_again), (2, 1, 1, 1));
-        assert_eq!(counts.oldest_open, Some(from_ms(50_000)));
-        assert_eq!(counts.last_hour, 1, "only the one that died within the hour");
-    }
 }
