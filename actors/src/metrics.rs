@@ -26,6 +26,8 @@ pub const PUBLISHED: &str = "backburner_kafka_publish_success_total";
 pub const PUBLISH_FAILURES: &str = "backburner_kafka_publish_failure_total";
 /// Records waiting in `parked`. Labels: group, topic, partition.
 pub const PARKED: &str = "backburner_parked_records";
+/// Since the record that was parked first was parked, seconds; 0 without one. Labels: group, topic, partition.
+pub const PARKED_AGE: &str = "backburner_parked_oldest_seconds";
 /// Outbox rows that Kafka has not acknowledged. Labels: group, topic, partition (of the lane that wrote them; empty for what was
 /// written beside all partitions, such as by the HTTP side).
 pub const OUTBOX_ROWS: &str = "backburner_outbox_unacknowledged_rows";
@@ -52,8 +54,9 @@ pub const INBOX_PAST_RETENTION: &str = "backburner_inbox_oldest_past_retention_s
 pub const OLDEST_SNAPSHOT: &str = "backburner_oldest_snapshot_seconds";
 
 /// Gauges that are made at the scrape from what is there at that moment (see [`Sample`]), with their help.
-const GAUGES: [(&str, &str); 11] = [
+const GAUGES: [(&str, &str); 12] = [
     (PARKED, "Records waiting for another attempt or behind one of their key"),
+    (PARKED_AGE, "Since the record that was parked first was parked"),
     (OUTBOX_ROWS, "Outbox rows that Kafka has not acknowledged"),
     (OUTBOX_AGE, "Age of the oldest outbox row that Kafka has not acknowledged"),
     (UNACCOUNTED, "Offsets without an outcome; anything but 0 is a bug"),

@@ -14,6 +14,8 @@ pub(crate) struct Observed(Arc<Mutex<Findings>>);
 pub(crate) struct Findings {
     /// Offsets without an outcome, of each lease of the group.
     pub(crate) unaccounted: HashMap<TopicPartition, i64>,
+    /// Since when the record that was parked first waits, of each partition with one.
+    pub(crate) parked_oldest: HashMap<TopicPartition, Duration>,
     /// How far the inbox reaches back beyond what it has to remember.
     pub(crate) inbox_past_retention: Duration,
     /// Age of whatever has kept dead rows for longest.

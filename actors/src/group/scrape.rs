@@ -9,7 +9,7 @@ use crate::{
     LaneState,
     metrics::{
         CONDITIONS, DEGRADED, INBOX_PAST_RETENTION, LAG, OLDEST, OLDEST_SNAPSHOT, OUTBOX_AGE, OUTBOX_ROWS,
-        PARKED, STATE, Sample, UNACCOUNTED,
+        PARKED, PARKED_AGE, STATE, Sample, UNACCOUNTED,
     },
 };
 
@@ -34,11 +34,13 @@ impl Group {
         for lane in &lanes {
             let (status, (parked, backlog)) = (lane.snapshot(), lane.waiting());
             let unaccounted = found.unaccounted.get(&lane.source).copied().unwrap_or(0);
+            let parked_oldest = found.parked_oldest.get(&lane.source).copied().unwrap_or_default();
             samples.extend(
                 [
                     (LAG, status.lag as f64),
                     (OLDEST, lane.oldest().as_secs_f64()),
                     (PARKED, parked as f64),
+                    (PARKED_AGE, parked_oldest.as_secs_f64()),
                     (OUTBOX_ROWS, backlog.rows as f64),
                     (OUTBOX_AGE, backlog.oldest.as_secs_f64()),
                     (UNACCOUNTED, unaccounted as f64),

@@ -155,17 +155,20 @@ impl Watch {
         state.marks.look(state.noted, sources.map(|lane| (lane.source.clone(), lane.progress())))
     }
 
-    /// Offsets of each lease without an outcome, and whether its count of waiting records is the table's.
+    /// Offsets of each lease without an outcome, whether its count of waiting records is the table's, and since when the one that was
+    /// parked first waits.
     async fn accounts(&self, client: &Client) -> Result<(), Error> {
         let group = &self.settings.group;
         let accounts = format!(
             "SELECT l.topic, l.partition, {UNACCOUNTED},
                     l.parked - (SELECT count(*) FROM parked p WHERE p.consumer = l.consumer AND p.topic = l.topic
-                                AND p.partition = l.partition AND p.requeued_from IS NULL)
+                                AND p.partition = l.partition AND p.requeued_from IS NULL),
+                    (SELECT extract(epoch FROM clock_timestamp() - p.parked_at)::float8 FROM parked p
+                     WHERE p.consumer = l.consumer AND p.topic = l.topic AND p.partition = l.partition ORDER BY p.id LIMIT 1)
              FROM partition_lease l WHERE l.consumer = $1"
         );
         let statement = client.prepare_cached(&accounts).await?;
-        let mut unaccounted = HashMap::new();
+        let (mut unaccounted, mut parked_oldest) = (HashMap::new(), HashMap::new());
         for row in client.query(&statement, &[group]).await? {
             let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
             let (left, parked): (i64, i64) = (row.get(2), row.get(3));
@@ -180,9 +183,13 @@ impl Watch {
                     "offsets are not accounted for"
                 );
             }
+            let oldest = row.get::<_, Option<f64>>(4).and_then(|age| Duration::try_from_secs_f64(age).ok());
+            if let Some(oldest) = oldest {
+                parked_oldest.insert(source.clone(), oldest);
+            }
             unaccounted.insert(source, left.abs() + parked.abs());
         }
-        self.observed.note(|found| found.unaccounted = unaccounted);
+        self.observed.note(|found| (found.unaccounted, found.parked_oldest) = (unaccounted, parked_oldest));
         Ok(())
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use actors::{
     Deps, Group, Hints, LaneState, Publisher, TopicPartition,
-    metrics::{CONDITIONS, INBOX_PAST_RETENTION, LAG, OLDEST_SNAPSHOT, OUTBOX_ROWS, PARKED, Sample},
+    metrics::{
+        CONDITIONS, INBOX_PAST_RETENTION, LAG, OLDEST_SNAPSHOT, OUTBOX_ROWS, PARKED, PARKED_AGE, STATE,
+        Sample,
+    },
 };
 use uuid::Uuid;
 
@@ -39,6 +42,12 @@ fn value(group: &Group, name: &str) -> f64 {
     group.samples().iter().find(|sample| sample.name == name).expect("a sample").value
 }
 
+/// The gauge of this name of the toy's first partition.
+fn of_source(group: &Group, world: &World, name: &str) -> Option<f64> {
+    let of_it = |sample: &Sample| label(sample, "topic") == world.topic && label(sample, "partition") == "0";
+    group.samples().iter().find(|sample| sample.name == name && of_it(sample)).map(|sample| sample.value)
+}
+
 fn degraded(group: &Group, code: &str) -> bool {
     group.degraded().iter().any(|condition| condition.code == code)
 }
@@ -64,6 +73,27 @@ async fn a_partition_that_left_has_no_gauges() {
     assert_eq!(shown(&other, &world, LAG).len(), 0, "nothing is left of one that has gone");
     until("the first has both again", || async { shown(&one, &world, LAG).len() == 2 }).await;
     one.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_partition_does_and_since_when_a_record_waits_are_gauges() {
+    let mut world = World::new(1).await;
+    world.settings.retry.initial = Duration::from_secs(600);
+    world.settings.retry.max = Duration::from_secs(600);
+    let group = world.start().await;
+    let gauge = |name| of_source(&group, &world, name);
+    until("it works", || async { gauge(STATE) == Some(0.0) }).await;
+    assert_eq!(gauge(PARKED_AGE), Some(0.0), "nothing waits");
+    let event = World::event(Uuid::now_v7(), "k", 1, "down");
+    world.send(Some("k"), Some(&event)).await;
+    let begun = Instant::now();
+    until("the record waits", || async { gauge(PARKED_AGE) > Some(0.0) }).await;
+    let first = gauge(PARKED_AGE);
+    until("and then for longer", || async { gauge(PARKED_AGE) > first }).await;
+    assert!(gauge(PARKED_AGE) < Some(begun.elapsed().as_secs_f64()));
+    group.pause(source(&world)).await.expect("paused");
+    until("the pause shows", || async { gauge(STATE) == Some(2.0) }).await;
+    group.shutdown(Duration::from_secs(10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -112,7 +112,9 @@ fn text(counted: &Counted, now: DateTime<Utc>) -> String {
         let age = counts.oldest_open.map_or(0, |oldest| (now - oldest).num_milliseconds().max(0));
         line(format!("{OLDEST}{{group=\"{group}\"}} {}", age as f64 / 1_000.0));
     }
-    line(format!("# HELP {GAPS} Parts of their topics and the ledger that cannot be read\n# TYPE {GAPS} gauge"));
+    line(format!(
+        "# HELP {GAPS} Parts of their topics and the ledger that cannot be read\n# TYPE {GAPS} gauge"
+    ));
     line(format!("{GAPS} {}", counted.gaps));
     line(format!("# HELP {COUNTED} When they were last counted\n# TYPE {COUNTED} gauge"));
     line(format!("{COUNTED} {}", counted.at.timestamp_millis() as f64 / 1_000.0));

@@ -39,9 +39,9 @@ pub async fn readyz(url: &str) -> Result<Readiness> {
 /// What it measures, in Prometheus' text format.
 ///
 /// # Errors
-/// When it does not answer within 5 s.
+/// When it does not answer within 5 s, or has nothing to show.
 pub async fn metrics(url: &str) -> Result<String> {
-    ask(url, "/metrics").await?.text().await.context("/metrics is not what it should be")
+    ask(url, "/metrics").await?.error_for_status()?.text().await.context("/metrics is not what it should be")
 }
 
 async fn ask(url: &str, path: &str) -> Result<Response> {

@@ -1,12 +1,30 @@
 //! `dlq-inspector`, run as an operator would.
 
-use std::{collections::BTreeMap, process::Output};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Output,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{os::paths, stack::Stack};
+use crate::{
+    clients::admin,
+    os::{
+        launch::{Launch, Lifetime, start},
+        logs::last_lines,
+        paths, ports,
+        process::ProcessId,
+    },
+    stack::Stack,
+};
+
+/// Time the first count is given.
+const COUNTED: Duration = Duration::from_secs(60);
 
 /// A dead letter as `list -o json` prints it.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +53,28 @@ pub struct DeadLetter {
     pub state: String,
 }
 
+/// An inspector that counts dead letters for Prometheus. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Counter {
+    process: ProcessId,
+    /// Where it listens, `host:port`.
+    pub address: String,
+}
+
+impl Counter {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        // One that has gone by itself needs no end.
+        let _ = self.process.signal(Signal::TERM);
+    }
+}
+
 /// The inspector of a stack.
 #[derive(Clone, Debug)]
 pub struct Inspector {
@@ -53,6 +93,37 @@ impl Inspector {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(arguments).envs(&self.variables).env("NO_COLOR", "1").kill_on_drop(true);
         command.output().await.with_context(|| format!("{} cannot be run", self.program.display()))
+    }
+
+    /// Starts `dlq-inspector metrics`, which dies with this process. What it says goes to a file in `directory`. It has counted
+    /// when this returns.
+    ///
+    /// # Errors
+    /// When it ends instead, or does not come to it within a minute.
+    pub async fn metrics(&self, directory: &Path) -> Result<Counter> {
+        let address = format!("127.0.0.1:{}", ports::free()?);
+        let log = directory.join("dead-letters.log");
+        let launch = Launch {
+            command: [&*self.program.display().to_string(), "metrics", "--listen", &address, "--every", "1s"]
+                .map(str::to_owned)
+                .to_vec(),
+            variables: self.variables.clone().into_iter().collect(),
+            hermetic: true,
+            directory: directory.to_owned(),
+            log: log.clone(),
+            death: "KILL",
+            user: None,
+        };
+        let counter = Counter { process: start(&launch, Lifetime::Attached)?, address };
+        let begun = Instant::now();
+        while let Err(error) = admin::metrics(&counter.url()).await {
+            if !counter.process.is_alive() || begun.elapsed() > COUNTED {
+                let said = last_lines(&log, 5);
+                return Err(error.context(format!("dlq-inspector metrics has not counted: {said}")));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(counter)
     }
 
     /// Runs it with `-o json` and reads its lines. 3, nothing matched, is no error here.

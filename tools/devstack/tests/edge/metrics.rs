@@ -65,6 +65,8 @@ async fn scraped(trial: &Trial) -> Result<Metrics> {
     for role in SERVICES {
         shown(&admin::metrics(&trial.stack.admin_url(role, 1)?).await?, &mut metrics)?;
     }
+    let dead_letters = trial.inspector.metrics(trial.stack.dir()).await?;
+    shown(&admin::metrics(&dead_letters.url()).await?, &mut metrics)?;
     Ok(metrics)
 }
 
