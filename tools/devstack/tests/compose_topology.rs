@@ -22,6 +22,8 @@ fn keys(value: &Value) -> BTreeSet<String> {
 fn the_containers_are_the_processes_of_the_stack_and_the_tools() {
     let mut expected: BTreeSet<String> = Role::ALL.map(|role| role.name().to_owned()).into();
     expected.extend(["dlq-inspector".into(), "audit".into()]);
+    // What watches them, when it is asked for: tests/observability looks at those.
+    expected.extend(["prometheus", "grafana", "traces", "dead-letters"].map(str::to_owned));
     assert_eq!(keys(&compose()["services"]), expected);
 }
 
