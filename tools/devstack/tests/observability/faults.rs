@@ -1,16 +1,15 @@
-//! What is done to the stack so that there is something to be seen: orders of every kind, records nobody can read, and processes that die,
-//! stand still or are missed. It ends when Prometheus has seen it, and every process serves again.
+//! What is done to the stack so that there is something to be seen: orders of every kind, records nobody can read, and processes that die
+//! and are missed. It ends when Prometheus has seen it, and every process serves again.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use devstack::{
-    os::process::ProcessId,
+    stack::Up,
     testing::{SOON, Trial},
     topology::Role,
 };
 use futures_util::future::try_join_all;
-use rustix::process::Signal;
 use uuid::Uuid;
 
 use crate::server::Prometheus;
@@ -40,21 +39,14 @@ const TOKENS: [&str; 10] = [
 ];
 const CUSTOMERS: usize = 6;
 
-/// A process that goes on when this is dropped, however the test ends.
-struct Frozen(ProcessId);
-
-impl Frozen {
-    fn new(process: ProcessId) -> Result<Self> {
-        process.signal(Signal::STOP)?;
-        Ok(Self(process))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.0.signal(Signal::CONT).expect("it is there");
-    }
-}
+/// What the faults look like.
+const FAULTS: [&str; 5] = [
+    "up == 0",
+    r#"backburner_check_failing{check="redis"} > 0"#,
+    "backburner_degraded",
+    r#"backburner_http_requests_total{status=~"5.."}"#,
+    "backburner_partition_state == 5",
+];
 
 /// Does all of it, while orders keep coming.
 pub(crate) async fn under_load(trial: &mut Trial, prometheus: &Prometheus) -> Result<()> {
@@ -78,19 +70,15 @@ pub(crate) async fn under_load(trial: &mut Trial, prometheus: &Prometheus) -> Re
     let stack = &mut trial.stack;
     let faults = async {
         prometheus.until_seen("sum(rate(backburner_orders_terminal_total[10s])) > 0").await?;
-        stack.kill(Role::Payments, 1).await?;
-        prometheus.until_seen("up == 0").await?;
-        stack.start(Role::Payments, 1).await?;
+        // All of it at once: each process that comes back waits until it is missed.
+        for role in [Role::Payments, Role::Orders, Role::Postgres] {
+            stack.kill(role, 1).await?;
+        }
         stack.stop(Role::Redis, 1).await?;
-        prometheus.until_seen(r#"backburner_check_failing{check="redis"} > 0"#).await?;
-        prometheus.until_seen("backburner_degraded").await?;
-        stack.start(Role::Redis, 1).await?;
-        stack.kill(Role::Orders, 1).await?;
-        prometheus.until_seen(r#"backburner_http_requests_total{status=~"5.."}"#).await?;
-        stack.start(Role::Orders, 1).await?;
-        let frozen = Frozen::new(stack.process(Role::Postgres, 1)?)?;
-        prometheus.until_seen("backburner_partition_state == 5").await?;
-        drop(frozen);
+        for fault in FAULTS {
+            prometheus.until_seen(fault).await?;
+        }
+        stack.up(&Up::default()).await?;
         prometheus.until_seen(r#"ALERTS{alertstate="firing"}"#).await
     };
     tokio::select! {
