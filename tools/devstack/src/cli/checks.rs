@@ -27,6 +27,9 @@ const REST_ROUNDS: &str = "REST_ROUNDS";
 /// Tells the test of a lane with many parked rows how many there are.
 const PARKED_ROWS: &str = "PARKED_ROWS";
 
+/// What the tests of dashboards and alerts use, where it is there.
+const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
+
 /// Where cargo does not show how far it is, a line says so this often.
 const TICK: Duration = Duration::from_secs(15);
 
@@ -171,6 +174,13 @@ pub(crate) async fn test(args: TestArgs) -> Result<ExitCode> {
         } else if !steps.run("dependencies", "cargo", &deny, &[]).await? {
             return Ok(steps.end(Some("dependencies")));
         }
+    }
+    let missing: Vec<_> = PROMETHEUS.into_iter().filter(|name| paths::program(name).is_err()).collect();
+    if !missing.is_empty() {
+        println!(
+            "== dashboards and alerts: skipped, {} is not installed (Debian: prometheus)",
+            missing.join(", ")
+        );
     }
     // Tests that start the services find their binaries here, and tests of what is not built yet would test old ones.
     let build = ["build", "--locked", "--workspace", "--bins", FAILPOINTS];
