@@ -66,7 +66,14 @@ async fn scraped(trial: &Trial) -> Result<Metrics> {
         shown(&admin::metrics(&trial.stack.admin_url(role, 1)?).await?, &mut metrics)?;
     }
     let dead_letters = trial.inspector.metrics(trial.stack.dir()).await?;
-    shown(&admin::metrics(&dead_letters.url()).await?, &mut metrics)?;
+    let text = admin::metrics(&dead_letters.url()).await?;
+    shown(&text, &mut metrics)?;
+    // The dead letter of the test is there, and the inspector counts alike in both.
+    let series = r#"backburner_dead_letters{group="payments-service",state="open"} "#;
+    let open = text.lines().find_map(|line| line.strip_prefix(series)?.parse::<u64>().ok());
+    let topics = trial.inspector.json(&["topics", "--group", "payments-service"]).await?;
+    let listed = topics.first().and_then(|topic| topic["open"].as_u64());
+    ensure!(open > Some(0) && open == listed, "{open:?} are open, and {listed:?} are listed");
     Ok(metrics)
 }
 
