@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use devstack::{
+    clients::topics::publish,
     stack::Up,
     testing::{SOON, Trial},
-    topology::Role,
+    topology::{KAFKA_BROKERS, Role},
 };
 use futures_util::future::try_join_all;
 use uuid::Uuid;
@@ -67,6 +68,7 @@ pub(crate) async fn under_load(trial: &mut Trial, prometheus: &Prometheus) -> Re
             anyhow::Ok(())
         }
     });
+    let kafka = trial.stack.url(KAFKA_BROKERS)?.to_owned();
     let stack = &mut trial.stack;
     let faults = async {
         prometheus.until_seen("sum(rate(backburner_orders_terminal_total[10s])) > 0").await?;
@@ -75,6 +77,8 @@ pub(crate) async fn under_load(trial: &mut Trial, prometheus: &Prometheus) -> Re
             stack.kill(role, 1).await?;
         }
         stack.stop(Role::Redis, 1).await?;
+        // Whoever is left has something to do that needs PostgreSQL.
+        publish(&kafka, "payments", "observed", Some(b"no json")).await?;
         for fault in FAULTS {
             prometheus.until_seen(fault).await?;
         }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use devstack::{testing, topology::Role};
+use devstack::{
+    testing,
+    topology::{Role, SERVICES},
+};
 
 use crate::{
     faults,
@@ -54,7 +57,7 @@ fn no_query_of_dashboard_and_alerts_is_empty_under_load_with_faults() -> Result<
         prometheus
             .until("all is scraped again", async || {
                 let (down, targets) = prometheus.targets().await?;
-                Ok(down.is_empty() && targets == 5)
+                Ok(down.is_empty() && targets == SERVICES.len() + 1)
             })
             .await?;
 
