@@ -83,16 +83,19 @@ pub fn decode_if(
 ) -> Result<Decoded<Inbound>, Rejection> {
     let body = record.value.as_deref().unwrap_or_default();
     match Envelope::parse(body) {
-        Ok(Parsed::Event(envelope)) if wanted(&envelope.event) => Ok(Decoded::Event(Event {
-            id: envelope.event_id,
-            event_type: envelope.event.event_type().to_owned(),
-            correlation_id: envelope.correlation_id.clone(),
-            body: Inbound {
-                written_at: written_at(record, &envelope),
-                envelope: *envelope,
-                traceparent: traceparent(record),
-            },
-        })),
+        Ok(Parsed::Event(envelope)) if wanted(&envelope.event) => {
+            check_key(record, envelope.event.order_id())?;
+            Ok(Decoded::Event(Event {
+                id: envelope.event_id,
+                event_type: envelope.event.event_type().to_owned(),
+                correlation_id: envelope.correlation_id.clone(),
+                body: Inbound {
+                    written_at: written_at(record, &envelope),
+                    envelope: *envelope,
+                    traceparent: traceparent(record),
+                },
+            }))
+        }
         Ok(_) => Ok(Decoded::Ignored),
         Err(error) => {
             let cause = Cause::new(error.code(), error.to_string());
@@ -102,6 +105,17 @@ pub fn decode_if(
             })
         }
     }
+}
+
+/// By its key a record has its partition, and its place behind what waits: under another key than its order's, neither is true.
+fn check_key(record: &Record, order: Uuid) -> Result<(), Rejection> {
+    let mut buffer = Uuid::encode_buffer();
+    let expected = order.hyphenated().encode_lower(&mut buffer).as_bytes();
+    if record.key.as_deref() == Some(expected) {
+        return Ok(());
+    }
+    let message = format!("the record's key is not `{order}`, the order it is about");
+    Err(Rejection::Poison(Cause::new("wrong-key", message)))
 }
 
 /// The trace that a record's header names. What is none is not passed on: it could be of any size.

@@ -48,6 +48,20 @@ fn what_is_emitted_can_be_decoded() {
     );
 }
 
+#[test]
+fn an_event_under_another_key_than_its_orders_is_poison_unless_nobody_wants_it() {
+    let order = Uuid::from_u128(2).to_string();
+    for key in [None, Some(""), Some("some-key"), Some(&*Uuid::nil().to_string()), Some(&order[1..])] {
+        let key = key.map(|key| key.as_bytes().to_vec());
+        let misplaced = record(Emit { key, ..emit(&envelope(), None) });
+        match decode(&misplaced) {
+            Err(Rejection::Poison(cause)) => assert_eq!(cause.code, "wrong-key"),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(decode_if(&misplaced, |_| false), Ok(Decoded::Ignored)));
+    }
+}
+
 fn envelope_at(inbound: &Inbound) -> Envelope {
     Envelope { occurred_at: inbound.envelope.occurred_at, ..envelope() }
 }

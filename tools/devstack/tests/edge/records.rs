@@ -84,6 +84,23 @@ fn an_empty_value_is_poison() -> Result<()> {
 }
 
 #[test]
+fn an_event_under_another_key_than_its_orders_is_poison() -> Result<()> {
+    testing::run(SETTINGS, async |trial| {
+        let key = format!("edge-{}", Uuid::new_v4());
+        let place = trial.publish(ORDERS, &key, Some(&created(1))).await?;
+        // Delivery does not want to know of it.
+        let letter = trial.dead(PAYMENTS_GROUP, &key).await?;
+        ensure!(letter.class == "poison" && letter.error_code.as_deref() == Some("wrong-key"), "{letter:?}");
+        ensure!((letter.partition, letter.offset) == (Some(place.0), Some(place.1)), "{letter:?}");
+        let totals = trial.read_past(DELIVERY_GROUP, ORDERS, place).await?;
+        ensure!(totals.unaccounted() == 0, "{totals}");
+        let charged = totals.charges.0 - totals.refunds.0;
+        ensure!(charged == totals.orders_in("COMPLETED"), "it was charged: {totals}");
+        Ok(())
+    })
+}
+
+#[test]
 fn another_version_is_permanent() -> Result<()> {
     testing::run(SETTINGS, async |trial| {
         dies(trial, &created(2), "permanent", Some("unsupported-version")).await
