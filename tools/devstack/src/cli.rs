@@ -5,6 +5,7 @@ mod bench;
 mod checks;
 mod ending;
 mod inspector;
+mod lab;
 mod logs;
 mod open;
 mod output;
@@ -31,6 +32,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Show the system doing its main job on a private stack, step by step
     Demo,
+    /// Break a private stack under load, watch it, and judge what became of it
+    Lab(lab::LabArgs),
     /// Check the format, the lints and all tests, as the CI does
     Test(checks::TestArgs),
     /// Measure a release build
@@ -74,6 +77,7 @@ enum Command {
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Demo => devstack::demo::run().await.map(|()| ExitCode::SUCCESS),
+        Command::Lab(arguments) => lab::lab(arguments).await,
         Command::Test(test) => checks::test(test).await,
         Command::Bench(arguments) => bench::bench(arguments).await,
         Command::Up(arguments) => up::up(arguments).await,

@@ -1,5 +1,6 @@
 //! `demo`: the platform's main job on real servers, each step checked, for a person to follow.
 
+mod chaos;
 mod evidence;
 mod letters;
 mod reconcile;
@@ -43,6 +44,8 @@ pub async fn run() -> Result<()> {
             Err(error) => error.into(),
         }),
     };
+    // Whoever was interrupted may have started something meanwhile.
+    stack.reload()?;
     let ended = stack.discard().await;
     shown.and(ended)?;
     println!(
@@ -70,6 +73,7 @@ impl Demo {
         self.crash().await.context("step 4, an actor that dies")?;
         self.poison().await.context("step 5, dead letters")?;
         self.requeue().await.context("step 6, a dead letter put back")?;
-        self.reconcile().await.context("step 7, the reconciliation")
+        self.reconcile().await.context("step 7, the reconciliation")?;
+        self.chaos().await.context("step 8, chaos")
     }
 }

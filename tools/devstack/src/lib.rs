@@ -7,7 +7,7 @@
 //! - [`clients`]: the system as a customer, an operator and a stranger with a Kafka client use it.
 //! - [`reconcile`]: whether everything that went in came out once. [`audit`]: the same of every offset, without believing a counter.
 //!   [`money`]: the same of every cent.
-//! - [`demo`], [`bench`]: what is shown and measured on it.
+//! - [`demo`], [`bench`], [`lab`]: what is shown, measured and broken on it.
 //! - [`testing`]: what tests on a whole stack share.
 //! - [`os`]: processes, ports, paths and logs, on which that stands. [`progress`], [`errors`]: what is said of what takes long, and of
 //!   what goes wrong.
@@ -16,6 +16,7 @@ pub mod audit;
 pub mod bench;
 pub mod clients;
 pub mod demo;
+pub mod lab;
 pub mod money;
 pub mod os;
 pub mod progress;

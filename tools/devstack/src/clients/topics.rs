@@ -59,6 +59,8 @@ pub struct Produced<'a> {
 pub async fn produce(brokers: &str, topic: &str, produced: &Produced<'_>) -> Result<(i32, i64)> {
     let mut config = client(brokers);
     config.set("partitioner", "murmur2_random").set("enable.idempotence", "true");
+    // What is too large is for the broker to say: it looks at what was compressed.
+    config.set("message.max.bytes", "67108864");
     if !produced.compression.is_empty() {
         config.set("compression.type", produced.compression);
     }
@@ -143,7 +145,8 @@ pub(crate) fn kafka(brokers: &str) -> KafkaSettings {
     KafkaSettings { brokers: brokers.to_owned(), properties: Vec::new() }
 }
 
-fn reader(brokers: &str) -> Result<TopicReader> {
+/// A reader of whole topics.
+pub(crate) fn reader(brokers: &str) -> Result<TopicReader> {
     Ok(TopicReader::new(&kafka(brokers), "devstack", LIMIT)?)
 }
 

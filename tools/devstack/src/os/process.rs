@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// A process, told apart from a later one that was given the same id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The system's id.
     pub pid: u32,
@@ -78,6 +78,29 @@ impl ProcessId {
             bail!("process {} did not end even when killed", self.pid);
         }
         Ok(false)
+    }
+}
+
+/// Processes that stand still, and go on when this is dropped, however the work under it ends.
+#[derive(Debug)]
+pub struct Frozen(Vec<ProcessId>);
+
+impl Frozen {
+    /// Stops them; one that has ended is passed over.
+    pub fn new(processes: Vec<ProcessId>) -> Result<Self> {
+        let frozen = Self(processes);
+        frozen.0.iter().try_for_each(|process| process.signal(Signal::STOP))?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            if let Err(error) = process.signal(Signal::CONT) {
+                eprintln!("a process stands still for good: {error:#}");
+            }
+        }
     }
 }
 

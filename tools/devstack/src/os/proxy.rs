@@ -1,4 +1,4 @@
-//! Somebody between the services and Kafka, who hands on what they say until told otherwise.
+//! Somebody between clients and their server on this machine, who hands on what they say until told otherwise.
 
 use std::{
     net::Ipv4Addr,
@@ -10,16 +10,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use devstack::os::ports;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp},
     sync::watch,
 };
 
+use super::ports;
+
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// They are handed on.
     Pass,
     /// They are closed, and new ones are refused.
@@ -30,7 +31,7 @@ pub(crate) enum Mode {
 
 /// The proxy.
 #[derive(Debug)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
     target: Arc<AtomicU16>,
     mode: watch::Sender<Mode>,
@@ -38,7 +39,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Has a free port; who connects is refused until there is a target.
-    pub(crate) async fn start() -> Result<Self> {
+    pub async fn start() -> Result<Self> {
         let port = ports::free()?;
         let (mode, modes) = watch::channel(Mode::Refuse);
         let target = Arc::new(AtomicU16::new(0));
@@ -48,18 +49,18 @@ impl Proxy {
     }
 
     /// The port that it listens on.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Hands on to `port` from now on.
-    pub(crate) fn hand_on_to(&self, port: u16) {
+    pub fn hand_on_to(&self, port: u16) {
         self.target.store(port, Ordering::Relaxed);
         self.set(Mode::Pass);
     }
 
     /// From now on connections are treated so, those that are open too.
-    pub(crate) fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use devstack::{os::process::ProcessId, stack::Stack, testing, topology::Role};
-use rustix::process::Signal;
+use devstack::{os::process::Frozen, stack::Stack, testing, topology::Role};
 
 use crate::load::{self, Load, under};
 
@@ -17,27 +16,11 @@ async fn dies(stack: &mut Stack, role: Role) -> Result<()> {
 }
 
 async fn stands_still(stack: &Stack, role: Role) -> Result<()> {
-    let frozen = Frozen::new(stack.process(role, 1)?)?;
+    let frozen = Frozen::new(vec![stack.process(role, 1)?])?;
     // Not a wait for anything: for this long it does not answer.
     tokio::time::sleep(FROZEN).await;
     drop(frozen);
     Ok(())
-}
-
-/// A process that goes on when this is dropped, however the test ends.
-struct Frozen(ProcessId);
-
-impl Frozen {
-    fn new(process: ProcessId) -> Result<Self> {
-        process.signal(Signal::STOP)?;
-        Ok(Self(process))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.0.signal(Signal::CONT).expect("it is there");
-    }
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! A plain run does one round. `REST_ROUNDS` asks for more, `REST_SEED` for others, `REST_ABSENCE` for those of one kind (frozen, killed,
 //! stopped, refused, swallowed); what fails names seed and round.
 
-mod proxy;
 mod round;
 
 use std::{env, time::Instant};
@@ -12,15 +11,13 @@ use anyhow::{Context, Result, ensure};
 use dead_letters::one_line;
 use devstack::{
     audit,
+    os::proxy::Proxy,
     stack::{GatewayPort, Stack, Up},
     testing::Trial,
     topology::Role,
 };
 
-use self::{
-    proxy::Proxy,
-    round::{Absence, Round},
-};
+use self::round::{Absence, Round};
 
 fn number(name: &str, otherwise: u64) -> Result<u64> {
     match env::var(name) {

@@ -15,6 +15,7 @@ use contracts::topics::PARTITIONS;
 use dead_letters::one_line;
 use devstack::{
     clients::{gateway::Gateway, topics::partition_of},
+    os::proxy::{Mode, Proxy},
     stack::Stack,
     testing::Trial,
     topology::Role,
@@ -22,8 +23,6 @@ use devstack::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use uuid::Uuid;
-
-use crate::proxy::{Mode, Proxy};
 
 /// What has to be seen, or to be over, is so after this time.
 const SOON: Duration = Duration::from_secs(15);
