@@ -77,7 +77,7 @@ enum Command {
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Demo => devstack::demo::run().await.map(|()| ExitCode::SUCCESS),
-        Command::Lab(arguments) => lab::lab(arguments).await,
+        Command::Lab(arguments) => Ok(lab::lab(arguments).await),
         Command::Test(test) => checks::test(test).await,
         Command::Bench(arguments) => bench::bench(arguments).await,
         Command::Up(arguments) => up::up(arguments).await,

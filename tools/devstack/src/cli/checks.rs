@@ -35,7 +35,8 @@ const TICK: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Kill a process at every failpoint, not just at as many as fit into a minute or two; take Kafka away thirty times, not once
+    /// Kill a process at every failpoint, not just at as many as fit into a minute or two; take Kafka away thirty times, not once; run the
+    /// lab with twenty seeds, not one
     #[arg(long)]
     all: bool,
     /// Try the containers of docker-compose.yml too; needs Docker with its Compose plugin

@@ -90,7 +90,12 @@ fn named(text: &str) -> Result<Named, String> {
     parse_all(text).map(Named)
 }
 
-pub(crate) async fn lab(args: LabArgs) -> Result<ExitCode> {
+pub(crate) async fn lab(args: LabArgs) -> ExitCode {
+    // Any other code would be taken for a verdict.
+    judged(args).await.unwrap_or_else(|error| no_verdict(&error))
+}
+
+async fn judged(args: LabArgs) -> Result<ExitCode> {
     let settings = Settings {
         rate: args.rate,
         duration: args.duration,
@@ -113,10 +118,7 @@ pub(crate) async fn lab(args: LabArgs) -> Result<ExitCode> {
         started = Stage::start() => started,
         () = ending.asked() => return Ok(ExitCode::from(INTERRUPTED)),
     };
-    let stage = match started {
-        Ok(stage) => stage,
-        Err(error) => return Ok(no_verdict(&error)),
-    };
+    let stage = started?;
     let (stop, stopped) = watch::channel(false);
     let judged = tokio::select! {
         judged = lab::run(&stage, &settings, stopped, &say) => Some(judged),
