@@ -45,6 +45,7 @@ pub mod connection;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 pub mod metrics;
+pub mod trace;
 
 pub use dead_letters::{
     self, Class, Headers, KafkaSettings, MalformedHeaders, NextOffset, Offset, PropertyError, TopicPartition,

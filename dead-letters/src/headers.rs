@@ -72,6 +72,25 @@ impl Headers {
         }
     }
 
+    /// Writes `value` over the last value of `name`, where that has the same length: what follows stays in its place. False where
+    /// there is none of that length.
+    pub fn replace(&mut self, name: &str, value: &[u8]) -> bool {
+        let (mut at, mut found) = (0, None);
+        while let Some((this, there, next)) = entry(&self.0, at) {
+            at = next;
+            if this == name.as_bytes() {
+                found = there.map(|there| next - there.len()..next);
+            }
+        }
+        match found.filter(|range| range.len() == value.len()) {
+            Some(range) => {
+                self.0[range].copy_from_slice(value);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut at = 0;
@@ -157,6 +176,16 @@ fn part(bytes: &[u8], at: usize, len: usize) -> Option<(&[u8], usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_written_over_by_one_of_its_length_alone() {
+        let mut headers =
+            Headers::from_iter([("a", Some(&b"12"[..])), ("b", None), ("a", Some(b"34")), ("c", Some(b"5"))]);
+        assert!(headers.replace("a", b"xy"));
+        assert!(!headers.replace("a", b"long") && !headers.replace("b", b"") && !headers.replace("d", b""));
+        let list: Vec<_> = headers.iter().map(|(_, value)| value).collect();
+        assert_eq!(list, [Some(&b"12"[..]), None, Some(b"xy"), Some(b"5")]);
+    }
 
     #[test]
     fn what_was_pushed_comes_back_in_order() {

@@ -8,6 +8,7 @@
 mod health;
 mod partitioner;
 mod reports;
+mod spans;
 
 use std::{
     collections::HashMap,
@@ -297,7 +298,7 @@ impl Sender<'_> {
         if !sending.is_of(self.generation) {
             return Err(NotEnqueued::Replaced);
         }
-        let delivery = Box::new(Delivery { track: track.clone(), sending });
+        let delivery = Box::new(Delivery { track: track.clone(), sending, span: spans::begin(emit) });
         let mut record: BaseRecord<'_, [u8], [u8], _> = BaseRecord::with_opaque_to(&emit.topic, delivery);
         if let Some(key) = &emit.key {
             record = record.key(key);

@@ -31,6 +31,7 @@ use crate::{
     Backlog, Cause,
     connection::{Connection, Limits, Trouble},
     event::Emit,
+    trace,
 };
 
 /// Writes outbox rows for a process that owns no partition, such as an HTTP instance, and publishes them after commit.
@@ -137,7 +138,7 @@ impl OutboxWriter {
     ///
     /// # Errors
     /// See [`WriteError`]; the transaction is to be rolled back.
-    pub async fn write(&mut self, tx: &Transaction<'_>, emits: Vec<Emit>) -> Result<Written, WriteError> {
+    pub async fn write(&mut self, tx: &Transaction<'_>, mut emits: Vec<Emit>) -> Result<Written, WriteError> {
         if self.instance.fenced.load(Ordering::Acquire) {
             return Err(WriteError::Fenced);
         }
@@ -155,6 +156,7 @@ impl OutboxWriter {
             self.instance.fenced.store(true, Ordering::Release);
             return Err(WriteError::Fenced);
         }
+        emits.iter_mut().for_each(|emit| trace::written(emit, None));
         let rows: Vec<Row> = (self.next_seq..).zip(emits).map(|(seq, emit)| Row { seq, emit }).collect();
         insert(tx, &self.instance.lane, &rows).await?;
         failpoint!(WriterWritten);

@@ -15,8 +15,12 @@ mod measure;
 mod observe;
 mod prepare;
 mod redo;
+mod spans;
 
-use std::{collections::HashSet, time::Instant};
+use std::{
+    collections::HashSet,
+    time::{Instant, SystemTime},
+};
 
 use metrics::histogram;
 use tokio::sync::SemaphorePermit;
@@ -40,7 +44,7 @@ use crate::{
     lane::Item,
     metrics::BATCH_SECONDS,
     retry::{self, Chains},
-    sql,
+    sql, trace,
 };
 
 /// Runs a batch: what waited, and behind it what is fresh. `permit` bounds the transactions of the process; it is not held while
@@ -51,6 +55,7 @@ pub(crate) async fn run<H: Handler>(
     permit: SemaphorePermit<'_>,
 ) -> Result<Committed, BatchError> {
     let started = Instant::now();
+    let traced = trace::recorder().map(|recorder| (recorder, SystemTime::now()));
     let handler = &context.shared.handler;
     let now = context.shared.clock.now();
     let mut slots: Vec<Slot<H>> = items.into_iter().map(|item| Slot::decode(handler, item, now)).collect();
@@ -100,6 +105,9 @@ pub(crate) async fn run<H: Handler>(
     drop(permit);
     failpoint!(BatchCommitted);
     measure::count(context, &slots);
+    if let Some((recorder, started)) = traced {
+        spans::tell(context, &slots, recorder, started);
+    }
     histogram!(BATCH_SECONDS, "group" => context.shared.settings.group.clone())
         .record(started.elapsed().as_secs_f64());
     Ok(committed)

@@ -32,6 +32,7 @@ const FLOORS: [&[&str]; 8] = [
         "simple",
         "sql",
         "status",
+        "trace",
     ],
     // Values and SQL of one idea each.
     &["retry", "lease", "dedupe"],

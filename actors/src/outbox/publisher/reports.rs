@@ -17,7 +17,7 @@ use rdkafka::{
     producer::{DeliveryResult, ProducerContext},
 };
 
-use super::{health::Health, partitioner::KeptPartitions};
+use super::{health::Health, partitioner::KeptPartitions, spans};
 use crate::{
     metrics::{PUBLISH_FAILURES, PUBLISHED},
     outbox::{
@@ -31,6 +31,8 @@ use crate::{
 pub(crate) struct Delivery {
     pub(super) track: Arc<Track>,
     pub(super) sending: Sending,
+    /// What is told of it once Kafka has it.
+    pub(super) span: Option<Box<spans::Sending>>,
 }
 
 /// Hears what became of each record.
@@ -94,6 +96,9 @@ impl ProducerContext<KeptPartitions> for Reports {
             Ok(message) => {
                 self.count(message.topic());
                 delivery.track.acknowledged(delivery.sending);
+                if let Some(span) = delivery.span {
+                    span.acknowledged(message);
+                }
             }
             Err((error, _)) if is_purged(error) => delivery.track.unsent(delivery.sending),
             Err((error, message)) => {

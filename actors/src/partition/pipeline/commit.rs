@@ -19,6 +19,7 @@ use super::{
     letters,
     observe::{example, observe},
     redo::{Aborted, Care},
+    spans,
 };
 use crate::{
     Cause,
@@ -164,10 +165,11 @@ fn rows<H: Handler>(
     let letters = slots.iter().flat_map(|slot| {
         letters::dead(context, slot, now).into_iter().chain(letters::outcome(context, slot, now))
     });
-    let events = slots
-        .iter()
-        .zip(emits)
-        .flat_map(|(slot, emits)| emits.into_iter().chain(letters::buried(context, slot)));
+    let events = slots.iter().zip(emits).flat_map(|(slot, mut emits)| {
+        emits.extend(letters::buried(context, slot));
+        spans::pass_on(context.shared, slot, &mut emits);
+        emits
+    });
     Rows {
         events: (context.claim.outbox_seq + 1..).zip(events).map(numbered).collect(),
         letters: (context.claim.letter_seq + 1..).zip(letters).map(numbered).collect(),

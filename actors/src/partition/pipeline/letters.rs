@@ -105,7 +105,7 @@ pub(crate) fn letter<H: Handler>(
 }
 
 /// The id of the record's death in a generation.
-fn id<H: Handler>(shared: &Shared<H>, record: &Record, generation: u32) -> Uuid {
+pub(super) fn id<H: Handler>(shared: &Shared<H>, record: &Record, generation: u32) -> Uuid {
     letter_id(&record.source, record.offset, record.timestamp_ms, &shared.settings.group, generation)
 }
 
