@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use actors::trace::TraceParent;
 use axum::{
     extract::{FromRequestParts, Request},
     http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
@@ -49,8 +50,10 @@ fn make_id() -> String {
 }
 
 fn make_traceparent() -> String {
-    let span = Uuid::new_v4().as_u64_pair().1;
-    format!("00-{}-{span:016x}-01", Uuid::new_v4().simple())
+    // The upper half of a random UUID: the lower one begins with bits that are always the same, by which samplers choose.
+    let random = || Uuid::new_v4().as_u64_pair().0;
+    let trace_id = u128::from(random()) << 64 | u128::from(random());
+    TraceParent { trace_id, span_id: random(), flags: 1 }.to_string()
 }
 
 fn valid_id(id: &str) -> bool {
@@ -59,16 +62,7 @@ fn valid_id(id: &str) -> bool {
 
 /// Whether this is a W3C `traceparent` of the version there is.
 pub(crate) fn is_traceparent(parent: &str) -> bool {
-    let hex = |part: &str, len| {
-        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let zero = |part: &str| part.bytes().all(|b| b == b'0');
-    match parent.split('-').collect::<Vec<_>>()[..] {
-        ["00", trace, span, flags] => {
-            hex(trace, 32) && !zero(trace) && hex(span, 16) && !zero(span) && hex(flags, 2)
-        }
-        _ => false,
-    }
+    TraceParent::parse(parent).is_some()
 }
 
 /// Middleware for `axum::middleware::from_fn`: gives each request a [`Correlation`], a span with its id, and echoes the

@@ -20,5 +20,6 @@ pub mod shutdown;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod traces;
 
 pub use self::{correlation::Correlation, exit::RunError, problem::Problem, service::Service};

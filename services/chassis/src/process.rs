@@ -7,7 +7,11 @@ use crate::{
     settings::TelemetryArgs,
     shutdown::{self, Stop},
     telemetry,
+    traces::Traces,
 };
+
+/// The collector is given this long at the end, beside [`shutdown::LIMIT`].
+const TRACES_LIMIT: Duration = Duration::from_millis(800);
 
 /// Runs a service until a signal: logs as told, builds the async runtime, gives the service [`shutdown::LIMIT`] to end once
 /// the signal came, logs why it ended.
@@ -20,7 +24,24 @@ where
         eprintln!("{service}: cannot set up logging and metrics: {error:#}");
         return ExitCode::from(EXIT_START);
     }
-    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let code = match Traces::start(service, &telemetry.traces) {
+        Ok(traces) => {
+            let code = said(run_until_signal(main));
+            traces.flush(TRACES_LIMIT);
+            code
+        }
+        Err(error) => said(Err(RunError::Start(error.context("cannot set up traces")))),
+    };
+    telemetry::flush(Duration::from_millis(500));
+    code
+}
+
+fn run_until_signal<F, Fut>(main: F) -> Result<(), RunError>
+where
+    F: FnOnce(Stop) -> Fut,
+    Fut: Future<Output = Result<(), RunError>>,
+{
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let ended = runtime.block_on(until_signal(main));
             // Blocking threads may be stuck in a server that does not answer.
@@ -28,10 +49,7 @@ where
             ended
         }
         Err(error) => Err(RunError::start(error)),
-    };
-    let code = said(ended);
-    telemetry::flush(Duration::from_millis(500));
-    code
+    }
 }
 
 fn said(ended: Result<(), RunError>) -> ExitCode {

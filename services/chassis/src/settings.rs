@@ -5,6 +5,7 @@ mod http;
 mod kafka;
 mod runtime;
 mod telemetry;
+mod traces;
 mod values;
 
 use std::ffi::OsStr;
@@ -17,6 +18,7 @@ pub use self::{
     kafka::{KafkaArgs, KafkaArgsError},
     runtime::RuntimeArgs,
     telemetry::TelemetryArgs,
+    traces::TracesArgs,
 };
 
 /// Reads the command line and the environment, in which an empty variable is one that is not set: what a compose file makes of

@@ -5,10 +5,13 @@
 //! of a cancel, a time-out and a delivery one is first and the others find what it has made of the order. Nothing about a deadline is
 //! kept in memory: it follows from when an order was placed.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use actors::{Cause, Emit, Loaded, Lock, Publisher};
-use chassis::{Correlation, events, shutdown::Listener};
+use chassis::{Correlation, events, shutdown::Listener, traces};
 use chrono::Utc;
 use contracts::{Envelope, topics};
 use deadpool_postgres::{Pool, Transaction};
@@ -196,6 +199,7 @@ impl Closing {
         let mut more = false;
         for state in [Status::Pending, Status::Paid] {
             let without: Vec<Uuid> = self.unreadable.iter().copied().collect();
+            let started = SystemTime::now();
             let mut ending = EndingOverdue { state, time_out: self.time_out, without: &without };
             let (ended, unreadable) = match self.transactor.commit(&mut ending).await {
                 Ok(done) => done,
@@ -213,6 +217,8 @@ impl Closing {
                 self.unreadable.extend(unreadable);
             }
             said(&ended, "order ended: its time is over");
+            // Nobody asked for it: each begins a trace.
+            ended.iter().for_each(|one| traces::began("end overdue order", &one.by, started));
         }
         more
     }
@@ -277,13 +283,13 @@ impl Work for EndingOverdue<'_> {
 /// An order that was ended, for the log.
 struct Ended {
     order_id: Uuid,
-    correlation_id: String,
+    by: Correlation,
     status: Status,
 }
 
 fn said(ended: &[Ended], what: &'static str) {
-    for Ended { order_id, correlation_id, status } in ended {
-        tracing::info!(%order_id, correlation_id, %status, "{what}");
+    for Ended { order_id, by, status } in ended {
+        tracing::info!(%order_id, correlation_id = by.id, %status, "{what}");
     }
 }
 
@@ -317,7 +323,7 @@ impl Batch {
         };
         order.unsaved.push(TimelineEntry::new(&envelope, now, order.version));
         self.emits.push(events::emit(&envelope, Some(&by.traceparent)));
-        self.ended.push(Ended { order_id, correlation_id: by.id.clone(), status: order.status });
+        self.ended.push(Ended { order_id, by: by.clone(), status: order.status });
         self.changed.push((order_id, order.clone()));
         Ok(order.status)
     }

@@ -1,10 +1,11 @@
-//! How to log.
+//! How to log, and where traces go.
 
 use clap::Args;
 
+use super::TracesArgs;
 use crate::telemetry::LogFormat;
 
-/// How to log.
+/// How to log, and where traces go.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logging")]
 pub struct TelemetryArgs {
@@ -15,4 +16,7 @@ pub struct TelemetryArgs {
     /// lines do not.
     #[arg(long, env, default_value = "info,ractor=warn")]
     pub log_filter: String,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TracesArgs,
 }
