@@ -21,6 +21,14 @@ pub const ORDERS_URL: &str = "ORDERS_URL";
 pub const TEST_TOKENS: &str = "TEST_TOKENS";
 /// Variable with the requests a second that one caller may make.
 pub const RATE_LIMIT: &str = "RATE_LIMIT";
+/// Variables that say where each service sends its traces, and which; empty or unset: nowhere.
+pub const TRACES: [&str; 5] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+];
 /// Variable with the URL of the gateway, for people and scripts.
 pub const GATEWAY_URL: &str = "GATEWAY_URL";
 /// Variable with a superuser's URL of the test server, for tests that make databases of their own.

@@ -33,6 +33,7 @@ fn each_service_is_told_what_devstack_tells_it() {
     for service in SERVICES {
         let container = &compose["services"][service.role.name()];
         let mut expected: BTreeSet<&str> = service.reads.iter().chain(service.settings).copied().collect();
+        expected.extend(topology::TRACES);
         expected.extend(service.database.map(|database| database.variable));
         expected.extend(service.http_port.map(|_| topology::HTTP_LISTEN));
         expected.insert(topology::ADMIN_LISTEN);
@@ -43,6 +44,14 @@ fn each_service_is_told_what_devstack_tells_it() {
         assert_eq!(told.iter().map(String::as_str).collect::<BTreeSet<_>>(), expected, "{}", service.role);
 
         let variable = |name: &str| container["environment"][name].as_str().unwrap_or_default().to_owned();
+        for name in topology::TRACES {
+            assert_eq!(
+                variable(name),
+                format!("${{{name}:-}}"),
+                "{}: given from outside, or off",
+                service.role
+            );
+        }
         assert_eq!(variable(topology::ADMIN_LISTEN), format!("0.0.0.0:{}", service.admin_port));
         if let Some(port) = service.http_port {
             assert_eq!(variable(topology::HTTP_LISTEN), format!("0.0.0.0:{port}"));
