@@ -10,8 +10,8 @@ use crate::{
     traces::Traces,
 };
 
-/// The collector is given this long at the end, beside [`shutdown::LIMIT`].
-const TRACES_LIMIT: Duration = Duration::from_millis(800);
+/// The collector is given this long at the end: what is left of [`shutdown::LIMIT`] when all before it took as long as it may.
+const TRACES_LIMIT: Duration = Duration::from_millis(500);
 
 /// Runs a service until a signal: logs as told, builds the async runtime, gives the service [`shutdown::LIMIT`] to end once
 /// the signal came, logs why it ended.

@@ -49,7 +49,9 @@ pub(super) fn tell<H: Handler>(
                 kind: Kind::Consumer,
                 context: TraceParent { trace_id, span_id, flags }.sampled(true),
                 parent: parent.map(|parent| parent.span_id),
-                links: before(&context.shared.settings.group, slot, trace_id).into_iter().collect(),
+                links: before(&context.shared.settings.group, slot, trace_id, parent.is_some())
+                    .into_iter()
+                    .collect(),
                 started,
                 ended,
                 attributes: attributes(context.shared, slot),
@@ -88,10 +90,11 @@ fn span_id<H: Handler>(shared: &Shared<H>, slot: &Slot<H>, trace_id: u128) -> Op
 }
 
 /// The span that a slot's goes back to: the attempt before it, the death that it was put back from, or who applied it before.
-fn before<H: Handler>(group: &str, slot: &Slot<H>, trace_id: u128) -> Option<u64> {
+fn before<H: Handler>(group: &str, slot: &Slot<H>, trace_id: u128, sent: bool) -> Option<u64> {
     let event_id = slot.decoded.as_ref().map(|event| event.attempt.event_id);
     if let (Outcome::Duplicate, Some(event_id)) = (&slot.outcome, event_id) {
-        return Some(trace::applied(trace_id, group, event_id));
+        // A record that was sent twice is twice in one trace; without one, whoever applied the event began another.
+        return sent.then(|| trace::applied(trace_id, group, event_id));
     }
     let waited = slot.item.parked?;
     match (waited.attempts, event_id) {

@@ -199,6 +199,37 @@ fn a_callers_trace_goes_on_and_its_wish_not_to_be_told_of_is_kept() -> Result<()
 }
 
 #[test]
+fn a_record_without_a_trace_begins_one_and_is_in_it_when_it_is_put_back() -> Result<()> {
+    run(async |trial, receiver| {
+        let key = Uuid::new_v4();
+        trial.publish("orders", &key.to_string(), Some(b"no json")).await?;
+        let letter = trial.dead(PAYMENTS_GROUP, &key.to_string()).await?;
+        let trace = trace_of(receiver, key).await?;
+        let of = |span: &Seen, generation| {
+            span.has("messaging.consumer.group.name", PAYMENTS_GROUP)
+                && span.has("backburner.generation", generation)
+        };
+        // It dies again, which the inspector says by how it ends.
+        trial.inspector.run(&["requeue", &letter.id, "--execute", "--wait"]).await?;
+        let twice = |tree: &Tree| tree.spans().any(|span| of(span, "2"));
+        let tree = until(receiver, &trace, "second death", twice).await?;
+        let one =
+            |generation| tree.spans().find(|span| of(span, generation)).with_context(|| format!("{tree}"));
+        let (first, second) = (one("1")?, one("2")?);
+        for death in [first, second] {
+            ensure!(death.name == "process orders" && death.parent.is_none(), "{tree}");
+            ensure!(
+                death.has("backburner.outcome", "dead")
+                    && death.has("backburner.dead_letter_class", "poison"),
+                "{tree}"
+            );
+        }
+        ensure!(first.links.is_empty() && second.links == [first.id.clone()], "{tree}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_collector_that_refuses_costs_spans_and_nothing_else() -> Result<()> {
     run(async |trial, receiver| {
         receiver.refuse(true);
