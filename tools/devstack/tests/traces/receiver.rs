@@ -82,9 +82,10 @@ impl Receiver {
         &self.url
     }
 
-    /// From now on takes nothing, or takes everything.
-    pub(crate) fn refuse(&self, refuses: bool) {
-        self.refuses.store(refuses, Ordering::Relaxed);
+    /// Takes nothing until this is dropped.
+    pub(crate) fn refuse(&self) -> Refusing<'_> {
+        self.refuses.store(true, Ordering::Relaxed);
+        Refusing(&self.refuses)
     }
 
     /// The spans of a trace.
@@ -97,6 +98,15 @@ impl Receiver {
     pub(crate) fn trace_with(&self, name: &str, value: &str) -> Option<String> {
         let kept = self.kept.lock().expect("nobody panics with it");
         kept.iter().find(|span| span.has(name, value)).map(|span| span.trace.clone())
+    }
+}
+
+/// Takes nothing for as long as this lives, so that a test that fails leaves the next one a receiver.
+pub(crate) struct Refusing<'a>(&'a AtomicBool);
+
+impl Drop for Refusing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
