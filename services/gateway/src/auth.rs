@@ -10,10 +10,11 @@ use chassis::{Problem, identity::bearer, shutdown::Listener};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Header, Validation, decode, decode_header,
     errors::{Error, ErrorKind},
-    jwk::{JwkSet, KeyAlgorithm, PublicKeyUse},
+    jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error as ThisError;
 use tokio::time::sleep;
 
@@ -23,6 +24,8 @@ use crate::settings::{AuthArgs, AuthKey};
 const MAX_TOKEN: usize = 8 << 10;
 /// Characters of a subject: it is the customer of their orders.
 const MAX_SUBJECT: usize = 100;
+/// The customer of orders that nobody has said to be theirs: no token makes somebody that.
+const NOBODY: &str = "guest";
 /// Clocks may differ by this, seconds.
 const LEEWAY: u64 = 30;
 /// Bytes of a secret for HS256 (RFC 7518, 3.2: as long as the hash).
@@ -37,11 +40,18 @@ pub struct Identity {
     pub subject: String,
     /// Sees to all orders.
     pub operator: bool,
+    /// Until when that holds, seconds since the Unix epoch.
+    pub expires: u64,
 }
 
 /// The settings do not make a check.
 #[derive(Debug, ThisError)]
 pub enum AuthError {
+    /// Whose tokens are taken is said, and by which key they are checked is not: that was forgotten, or got lost.
+    #[error(
+        "JWT_ISSUER or JWT_AUDIENCE is set and no key: set JWT_HS256_SECRET, JWT_HS256_SECRET_FILE or JWT_JWKS_FILE too"
+    )]
+    KeyForgotten,
     /// A file cannot be read.
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] std::io::Error),
@@ -71,6 +81,8 @@ pub struct Auth {
     validation: Arc<Validation>,
     operator: Arc<str>,
     file: Option<PathBuf>,
+    /// Why the file could not be read again.
+    stale: Arc<Mutex<Option<String>>>,
 }
 
 impl fmt::Debug for Auth {
@@ -91,10 +103,26 @@ enum Keys {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    exp: f64,
+    /// Checked with the rest; here so that one that is no time is refused, and not left out.
+    #[serde(default, rename = "nbf")]
+    _nbf: Option<f64>,
     #[serde(default)]
-    role: Option<String>,
+    role: Value,
     #[serde(default)]
-    roles: Vec<String>,
+    roles: Value,
+}
+
+impl Claims {
+    /// Whether a claim is this role, or a list with it. What is neither is no role.
+    fn has_role(&self, role: &str) -> bool {
+        let is = |claim: &Value| match claim {
+            Value::String(one) => one == role,
+            Value::Array(many) => many.iter().any(|one| one == role),
+            _ => false,
+        };
+        is(&self.role) || is(&self.roles)
+    }
 }
 
 impl Auth {
@@ -103,7 +131,10 @@ impl Auth {
     /// # Errors
     /// See [`AuthError`].
     pub fn new(args: &AuthArgs) -> Result<Option<Self>, AuthError> {
-        let Some(key) = args.key() else { return Ok(None) };
+        let Some(key) = args.key() else {
+            let forgotten = args.jwt_issuer.is_some() || args.jwt_audience.is_some();
+            return if forgotten { Err(AuthError::KeyForgotten) } else { Ok(None) };
+        };
         let (keys, algorithm, file) = match key {
             AuthKey::Secret(secret) => (secret_key(secret.as_bytes())?, Algorithm::HS256, None),
             AuthKey::SecretFile(path) => {
@@ -124,6 +155,7 @@ impl Auth {
             validation: Arc::new(validation),
             operator: args.jwt_operator_role.as_str().into(),
             file,
+            stale: Arc::default(),
         }))
     }
 
@@ -148,9 +180,13 @@ impl Auth {
             );
             return Err(refused(why));
         }
-        let mut roles = claims.roles.iter().chain(&claims.role);
-        let operator = roles.any(|role| **role == *self.operator);
-        Ok(Identity { subject: claims.sub, operator })
+        if claims.sub == NOBODY {
+            return Err(refused("the token's `sub` stands for those who have not said who they are"));
+        }
+        let operator = claims.has_role(&self.operator);
+        // Later than any clock shows is for ever.
+        let expires = if claims.exp < 1e15 { claims.exp as u64 } else { u64::MAX };
+        Ok(Identity { subject: claims.sub, operator, expires: expires.saturating_add(LEEWAY) })
     }
 
     fn claims(&self, token: &str) -> Result<Claims, Error> {
@@ -169,14 +205,31 @@ impl Auth {
         let Some(file) = &self.file else { return stop.fired().await };
         while stop.clone().unless_fired(sleep(REFRESH)).await.is_some() {
             let (path, algorithm) = (file.clone(), self.algorithm);
-            match tokio::task::spawn_blocking(move || key_set(&path, algorithm)).await {
-                Ok(Ok(keys)) => *self.keys.write() = keys,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the keys of tokens cannot be read again; those that were read are kept");
+            let read = tokio::task::spawn_blocking(move || key_set(&path, algorithm)).await;
+            let read = read.map_err(anyhow::Error::from).and_then(|read| read.map_err(anyhow::Error::from));
+            let failed = match read {
+                Ok(keys) => {
+                    *self.keys.write() = keys;
+                    None
                 }
-                Err(error) => tracing::error!(%error, "the keys of tokens were not read again"),
+                Err(error) => Some(format!("{error:#}")),
+            };
+            let before = std::mem::replace(&mut *self.stale.lock(), failed.clone());
+            if let Some(error) = failed.filter(|_| before.is_none()) {
+                tracing::error!(
+                    error,
+                    "the keys of tokens cannot be read again; those that were read are kept"
+                );
             }
         }
+    }
+
+    /// For a health check.
+    ///
+    /// # Errors
+    /// In words, when the file of keys could not be read again: those that were read may have been withdrawn.
+    pub fn is_fresh(&self) -> Result<(), String> {
+        self.stale.lock().as_ref().map_or(Ok(()), |why| Err(format!("tokens are checked by old keys: {why}")))
     }
 }
 
@@ -192,6 +245,12 @@ impl Keys {
     }
 }
 
+/// A JSON Web Key Set, key by key.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
+}
+
 fn secret_key(secret: &[u8]) -> Result<Keys, AuthError> {
     if secret.len() < MIN_SECRET {
         return Err(AuthError::Short(secret.len()));
@@ -202,18 +261,19 @@ fn secret_key(secret: &[u8]) -> Result<Keys, AuthError> {
 /// The keys for signatures by `algorithm`. A set may hold others, which are nothing to us; secrets are never taken from it.
 fn key_set(path: &PathBuf, algorithm: Algorithm) -> Result<Keys, AuthError> {
     let text = std::fs::read(path).map_err(|source| AuthError::Read(path.clone(), source))?;
-    let set: JwkSet =
+    let set: KeySet =
         serde_json::from_slice(&text).map_err(|source| AuthError::Malformed(path.clone(), source))?;
     let fits =
         |named: Option<KeyAlgorithm>| named.is_none_or(|named| named.to_string() == format!("{algorithm:?}"));
     let mut keys: Vec<(String, DecodingKey)> = Vec::new();
-    for jwk in &set.keys {
+    // Each for itself: of a kind that is not known here there may be any.
+    for jwk in set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok()) {
         let signs = jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
         let Some(kid) = jwk.common.key_id.clone().filter(|_| signs && fits(jwk.common.key_algorithm)) else {
             continue;
         };
-        let Ok(key) = DecodingKey::from_jwk(jwk) else { continue };
-        if key_family(jwk) == Some(family(algorithm)) && keys.iter().all(|(other, _)| *other != kid) {
+        let Ok(key) = DecodingKey::from_jwk(&jwk) else { continue };
+        if key_family(&jwk) == Some(family(algorithm)) && keys.iter().all(|(other, _)| *other != kid) {
             keys.push((kid, key));
         }
     }
@@ -241,8 +301,7 @@ fn family(algorithm: Algorithm) -> Family {
     }
 }
 
-fn key_family(jwk: &jsonwebtoken::jwk::Jwk) -> Option<Family> {
-    use jsonwebtoken::jwk::AlgorithmParameters;
+fn key_family(jwk: &Jwk) -> Option<Family> {
     match jwk.algorithm {
         AlgorithmParameters::RSA(_) => Some(Family::Rsa),
         AlgorithmParameters::EllipticCurve(_) => Some(Family::Curve),

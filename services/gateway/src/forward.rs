@@ -12,12 +12,12 @@ use chassis::{
     Correlation, Problem,
     correlation::{CORRELATION_ID, TRACEPARENT},
     identity::{OPERATOR, SUBJECT},
-    shutdown::Listener,
+    shutdown::Stop,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     auth::Identity,
+    place::Place,
     relay::Relay,
     upstream::{Upstream, UpstreamError},
 };
@@ -48,15 +48,14 @@ const PASSED_DOWN: [HeaderName; 7] = [
 ];
 
 /// What a request is for, and what it means that its answer does not come.
-#[derive(Clone, Debug)]
 pub(crate) enum Asked<'a> {
     /// To see something, after so many seconds at the most.
     Read {
         /// Seconds that orders may wait with its answer.
         wait: u64,
     },
-    /// To follow an order, until the gateway stops.
-    Follow(Listener),
+    /// To follow an order, until this ends.
+    Follow(Stop),
     /// To place an order, with this key.
     Place(&'a str),
     /// To cancel one.
@@ -78,7 +77,7 @@ pub(crate) struct Way<'a> {
     /// Where to.
     pub(crate) upstream: &'a Upstream,
     /// Its place among those in hand.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
     /// Who asks.
     pub(crate) who: Option<Identity>,
     /// What it belongs to.
@@ -106,7 +105,7 @@ pub(crate) async fn forward(
             headers.insert(name, value);
         }
     }
-    if let Some(Identity { subject, operator }) = who {
+    if let Some(Identity { subject, operator, .. }) = who {
         let subject = HeaderValue::from_bytes(subject.as_bytes());
         headers.insert(
             SUBJECT,
@@ -172,7 +171,7 @@ fn problem(error: UpstreamError, asked: &Asked<'_>) -> Problem {
         (error @ UpstreamError::Broken(_), Asked::Read { .. } | Asked::Follow(_)) => {
             Problem::unavailable(error.to_string(), RETRY_AFTER)
         }
-        (error @ UpstreamError::TimedOut(_), Asked::Read { .. } | Asked::Follow(_)) => {
+        (error, Asked::Read { .. } | Asked::Follow(_)) => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, error.to_string())
         }
     }

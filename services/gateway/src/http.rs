@@ -1,9 +1,9 @@
 //! The routes of the gateway: what stands in front of each of them.
 
-use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
@@ -15,9 +15,9 @@ use chassis::{
     Correlation, Problem,
     http::{Body, Params, Peer, dress, measured},
     identity::unauthorized,
-    shutdown::Listener,
+    shutdown::{Listener, Stop},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
@@ -26,20 +26,23 @@ use crate::{
     forward::{Asked, IDEMPOTENCY_KEY, RETRY_AFTER, Way, forward},
     openapi,
     operation::Operation,
+    place::{Full, Place, Places},
     rate::{Caller, Rate},
     upstream::Upstream,
 };
 
 /// Longest wait for an order's end that orders takes, seconds.
 const MAX_WAIT: u64 = 30;
+/// Of times that are later than this, seconds since the Unix epoch, it does not matter by how much.
+const FAR: u64 = 1 << 40;
 const CHALLENGE: &str = "Bearer realm=\"backburner\"";
 
 /// What the routes work with.
 #[derive(Clone, Debug)]
 pub struct Edge {
     upstream: Upstream,
-    in_flight: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    in_flight: Places,
+    streams: Places,
     auth: Option<Auth>,
     rate: Rate,
     stop: Listener,
@@ -52,6 +55,8 @@ pub struct Capacity {
     pub in_flight: usize,
     /// Requests that follow an order.
     pub streams: usize,
+    /// Those of one caller; 0 is no limit.
+    pub streams_per_caller: usize,
 }
 
 impl Edge {
@@ -63,30 +68,40 @@ impl Edge {
         rate: Rate,
         stop: Listener,
     ) -> Self {
-        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        let (in_flight, streams) = (places(capacity.in_flight), places(capacity.streams));
+        let in_flight = Places::new(capacity.in_flight, 0);
+        let streams = Places::new(capacity.streams, capacity.streams_per_caller);
         Self { upstream, in_flight, streams, auth, rate, stop }
     }
 
+    fn asks(&self) -> Result<Place, Problem> {
+        self.in_flight
+            .take()
+            .map_err(|_| Problem::unavailable("too many requests are in hand, try again", RETRY_AFTER))
+    }
+
     /// A place among those who follow an order.
-    fn follows(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        take(&self.streams, "too many follow orders, try again")
+    fn follows(&self, caller: Caller) -> Result<Place, Problem> {
+        self.streams.take_for(caller).map_err(|full| match full {
+            Full::All => Problem::unavailable("too many follow orders, try again", RETRY_AFTER),
+            Full::Caller => too_many("more orders than one caller may follow at a time", RETRY_AFTER),
+        })
     }
 }
 
-fn take(places: &Arc<Semaphore>, full: &str) -> Result<OwnedSemaphorePermit, Problem> {
-    places.clone().try_acquire_owned().map_err(|_| Problem::unavailable(full, RETRY_AFTER))
+fn too_many(what: &str, wait: Duration) -> Problem {
+    let detail = format!("{what}, nothing was done by this request: come back later");
+    Problem { retry_after: Some(wait), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail) }
 }
 
 /// A request's place among those in hand, taken before its body is read and kept until its answer has been passed on.
 #[derive(Debug)]
-struct Permit(OwnedSemaphorePermit);
+struct Permit(Place);
 
 impl FromRequestParts<Edge> for Permit {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        take(&edge.in_flight, "too many requests are in hand, try again").map(Self)
+        edge.asks().map(Self)
     }
 }
 
@@ -139,20 +154,19 @@ async fn guard(State(edge): State<Edge>, mut request: Request, next: Next) -> Re
             edge.rate.address(request.extensions().get::<Peer>().copied(), request.headers())
         }
     };
-    let counted = edge.rate.count(caller);
+    let counted = edge.rate.count(caller.clone());
     let wait = counted.as_ref().and_then(|(_, wait)| *wait);
     let mut response = match (wait, identity) {
         (Some(wait), _) => {
-            let mut problem = Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "more requests than one caller may make (RateLimit-Policy), nothing was done by this one: come back later",
-            );
-            problem.retry_after = Some(wait);
-            problem.into_response()
+            too_many("more requests than one caller may make (RateLimit-Policy)", wait).into_response()
         }
         (None, Err(problem)) => unauthorized(problem, CHALLENGE),
         (None, Ok(identity)) => {
-            request.extensions_mut().extend(identity.map(extension).unwrap_or_default());
+            let extensions = request.extensions_mut();
+            extensions.insert(caller);
+            if let Some(identity) = identity {
+                extensions.insert(identity);
+            }
             next.run(request).await
         }
     };
@@ -160,12 +174,6 @@ async fn guard(State(edge): State<Edge>, mut request: Request, next: Next) -> Re
         told.on(response.headers_mut());
     }
     response
-}
-
-fn extension(identity: Identity) -> axum::http::Extensions {
-    let mut extensions = axum::http::Extensions::new();
-    extensions.insert(identity);
-    extensions
 }
 
 async fn place(
@@ -206,6 +214,7 @@ async fn list(
 async fn show(
     State(edge): State<Edge>,
     Who(who): Who,
+    Extension(caller): Extension<Caller>,
     correlation: Correlation,
     headers: HeaderMap,
     params: Params,
@@ -213,23 +222,40 @@ async fn show(
 ) -> Result<Response, Problem> {
     // What makes no sense is refused by orders.
     let wait = params.read("wait", "a number").ok().flatten().unwrap_or(0).min(MAX_WAIT);
-    let place = match wait {
-        0 => take(&edge.in_flight, "too many requests are in hand, try again")?,
-        _ => edge.follows()?,
-    };
+    let place = if wait == 0 { edge.asks()? } else { edge.follows(caller)? };
     let way = Way { upstream: &edge.upstream, place, who, correlation };
-    forward(way, Asked::Read { wait }, uri, &headers, Bytes::new()).await
+    let answer = forward(way, Asked::Read { wait }, uri, &headers, Bytes::new());
+    if wait == 0 {
+        return answer.await;
+    }
+    // Else the gateway would wait with it, for longer than it has.
+    let stopping = || Problem::unavailable("the gateway is stopping, ask again", RETRY_AFTER);
+    edge.stop.clone().unless_fired(answer).await.unwrap_or_else(|| Err(stopping()))
 }
 
 async fn follow(
     State(edge): State<Edge>,
     Who(who): Who,
+    Extension(caller): Extension<Caller>,
     correlation: Correlation,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let way = Way { upstream: &edge.upstream, place: edge.follows()?, who, correlation };
-    forward(way, Asked::Follow(edge.stop.clone()), uri, &headers, Bytes::new()).await
+    let until = until(edge.stop.clone(), who.as_ref());
+    let way = Way { upstream: &edge.upstream, place: edge.follows(caller)?, who, correlation };
+    forward(way, Asked::Follow(until), uri, &headers, Bytes::new()).await
+}
+
+/// Until the gateway stops, or who asks would have to say it again.
+fn until(stop: Listener, who: Option<&Identity>) -> Stop {
+    let expires = who.map(|who| UNIX_EPOCH + Duration::from_secs(who.expires.min(FAR)));
+    let left = expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+    Box::pin(async move {
+        match left {
+            Some(left) => drop(timeout(left, stop.fired()).await),
+            None => stop.fired().await,
+        }
+    })
 }
 
 async fn cancel(

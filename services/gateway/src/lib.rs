@@ -4,7 +4,7 @@
 //! an answer that says what happened when orders cannot give one. What is asked for, and what is wrong with it, orders decides.
 //!
 //! - [`operation`]: what can be asked; [`openapi`]: described. [`http`]: the routes. `access`: a line for each request.
-//! - `forward`: a request's way; [`upstream`]: to orders; `relay`: and back. [`settings`]: its settings.
+//! - `place`: how much is in hand. `forward`: a request's way; [`upstream`]: to orders; `relay`: and back. [`settings`]: its settings.
 
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ mod forward;
 pub mod http;
 pub mod openapi;
 pub mod operation;
+mod place;
 pub mod rate;
 mod relay;
 pub mod settings;
@@ -63,23 +64,31 @@ pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
         Some(auth) => {
             let reading = tokio::spawn(auth.clone().refresh(listener.clone()));
             health.task("the reading of the keys of tokens", reading.abort_handle());
+            let keys = auth.clone();
+            health.check("keys of tokens", Need::Optional, move || std::future::ready(keys.is_fresh()));
         }
     }
     let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
     let upstream = Upstream::new(&settings).map_err(RunError::start)?;
-    let orders = upstream.clone();
+    let (orders, tokens) = (upstream.clone(), auth.is_some());
     health.check("orders", Need::Required, move || {
         let orders = orders.clone();
-        async move { orders.reachable().await.map_err(|error| format!("{:#}", anyhow!(error))) }
+        async move { orders.reachable(tokens).await.map_err(|error| format!("{:#}", anyhow!(error))) }
     });
     let limits = settings.http.limits();
     let guard = settings.admin.guard().map_err(RunError::start)?;
     let admin = admin::serve(settings.admin_listen, guard, health.clone(), limits, listener.clone()).await;
     let mut admin = admin.map_err(RunError::Start)?;
-    let capacity = Capacity { in_flight: settings.max_in_flight, streams: settings.max_streams };
-    let app = http::app(Edge::new(upstream, capacity, auth, rate, listener.clone()));
     // Each connection may need one to orders.
-    let http = Server::start(settings.http_listen, app, limits.within_descriptors(2), listener).await;
+    let limits = limits.within_descriptors(2);
+    let capacity = Capacity {
+        in_flight: settings.max_in_flight,
+        // Those who follow an order stay for long: half of the connections is for the others.
+        streams: settings.max_streams.min(limits.connections / 2),
+        streams_per_caller: settings.streams_per_caller,
+    };
+    let app = http::app(Edge::new(upstream, capacity, auth, rate, listener.clone()));
+    let http = Server::start(settings.http_listen, app, limits, listener).await;
     let mut http = http.map_err(RunError::Start)?;
     health.watch_doors(http.doors());
     health.serving();

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::{Arc, Mutex},
     time::Duration,
@@ -97,9 +97,11 @@ impl Rate {
     /// Who asks, where they have not said it.
     pub fn address(&self, peer: Option<Peer>, headers: &HeaderMap) -> Caller {
         let hops = self.0.as_ref().map_or(0, |inner| inner.hops);
+        let peer = peer.map(|Peer(address)| address.ip());
         let address = match hops {
-            0 => peer.map(|Peer(address)| address.ip()),
-            hops => forwarded(headers, hops),
+            0 => peer,
+            // Whoever comes past the proxies, or through one that notes nothing that can be read, is who connects.
+            hops => forwarded(headers, hops).or(peer),
         };
         address.map_or(Caller::Unknown, |address| Caller::Address(network(address)))
     }
@@ -138,7 +140,12 @@ impl Inner {
 fn forwarded(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
     let said = headers.get_all(FORWARDED).iter().filter_map(|value| value.to_str().ok());
     let noted: Vec<&str> = said.flat_map(|value| value.split(',')).map(str::trim).collect();
-    noted.get(noted.len().checked_sub(hops)?)?.parse().ok()
+    let noted = noted.get(noted.len().checked_sub(hops)?)?;
+    // Some note the port too, and brackets around what has colons.
+    let address = noted.parse().ok();
+    address
+        .or_else(|| noted.parse().ok().map(|address: SocketAddr| address.ip()))
+        .or_else(|| noted.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
 fn network(address: IpAddr) -> IpAddr {
@@ -191,6 +198,16 @@ mod tests {
         assert_eq!(direct.address(None, &headers), Caller::Unknown);
         assert_eq!(Rate::new(1, 1, 1).address(peer("10.0.0.1:5"), &headers), of("8.8.8.8"));
         assert_eq!(Rate::new(1, 1, 2).address(peer("10.0.0.1:5"), &headers), of("7.7.7.7"));
-        assert_eq!(Rate::new(1, 1, 9).address(peer("10.0.0.1:5"), &headers), Caller::Unknown);
+        assert_eq!(Rate::new(1, 1, 9).address(peer("10.0.0.1:5"), &headers), of("10.0.0.1"));
+        for (noted, address) in [
+            ("1.2.3.4:567", "1.2.3.4"),
+            ("[2001:db8::1]:5", "2001:db8::"),
+            ("[2001:db8::1]", "2001:db8::"),
+            ("2001:db8::1", "2001:db8::"),
+            ("unknown", "10.0.0.1"),
+        ] {
+            headers.insert(FORWARDED, noted.parse().expect("a value"));
+            assert_eq!(Rate::new(1, 1, 1).address(peer("10.0.0.1:5"), &headers), of(address), "{noted}");
+        }
     }
 }

@@ -8,12 +8,11 @@ use std::{
 };
 
 use axum::body::{Body as AnswerBody, Bytes};
-use chassis::shutdown::{Listener, Stop};
+use chassis::shutdown::Stop;
 use http_body::{Body, Frame, SizeHint};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Sleep, sleep},
-};
+use tokio::time::{Sleep, sleep};
+
+use crate::place::Place;
 
 /// Passes a body on as it comes, with a limit on each wait for orders. The request's place is free when it has ended.
 pub(crate) struct Relay {
@@ -23,23 +22,18 @@ pub(crate) struct Relay {
     late: Option<Pin<Box<Sleep>>>,
     /// It has no end of its own: when to end it.
     stop: Option<Stop>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Relay {
-    pub(crate) fn new(body: AnswerBody, place: OwnedSemaphorePermit, limit: Duration) -> Self {
+    pub(crate) fn new(body: AnswerBody, place: Place, limit: Duration) -> Self {
         Self { body, limit, late: None, stop: None, _place: place }
     }
 
     /// The same of a body that goes on until `stop`: it ends then as if orders had ended it, so that whoever follows an order does
     /// so through another gateway.
-    pub(crate) fn until(
-        stop: Listener,
-        body: AnswerBody,
-        place: OwnedSemaphorePermit,
-        limit: Duration,
-    ) -> Self {
-        Self { stop: Some(Box::pin(stop.fired())), ..Self::new(body, place, limit) }
+    pub(crate) fn until(stop: Stop, body: AnswerBody, place: Place, limit: Duration) -> Self {
+        Self { stop: Some(stop), ..Self::new(body, place, limit) }
     }
 }
 

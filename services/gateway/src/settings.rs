@@ -38,9 +38,13 @@ pub struct Settings {
     /// Requests in hand at which further ones are refused, with 503.
     #[arg(long, env, default_value_t = 1_024, help_heading = "HTTP")]
     pub max_in_flight: usize,
-    /// Those who may follow an order at a time, be it until it has ended or for some seconds; further ones are refused, with 503.
+    /// Those who may follow an order at a time, be it until it has ended or for some seconds; further ones are refused, with 503. Never
+    /// more than half of the connections.
     #[arg(long, env, default_value_t = 2_048, help_heading = "HTTP")]
     pub max_streams: usize,
+    /// Those of one caller; further ones are refused, with 429. 0 is no limit.
+    #[arg(long, env, default_value_t = 32, help_heading = "HTTP")]
+    pub streams_per_caller: usize,
     /// Requests a second that one caller may make, by the `sub` of their token or else by their address; 0 is no limit.
     #[arg(long, env, default_value_t = 100, help_heading = "HTTP")]
     pub rate_limit: u32,

@@ -5,11 +5,12 @@ use std::time::Duration;
 use axum::{
     body::Body,
     http::{
-        HeaderMap, HeaderValue, Method, Request, Response, Uri, header::AUTHORIZATION, uri::PathAndQuery,
+        HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::AUTHORIZATION,
+        uri::PathAndQuery,
     },
 };
 use bytes::Bytes;
-use chassis::settings::TokenError;
+use chassis::{identity::GATEWAY_CHECK, settings::TokenError};
 use http_body_util::Full;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -32,6 +33,14 @@ pub enum UpstreamError {
     /// The connection broke with the request under way.
     #[error("the connection to orders broke")]
     Broken(#[source] hyper_util::client::legacy::Error),
+    /// It does not take the gateway's token.
+    #[error("orders does not take the gateway's token: GATEWAY_TOKEN must be the same for both")]
+    Token,
+    /// It takes what anybody says of who asks.
+    #[error(
+        "orders takes requests from anybody: it has no GATEWAY_TOKEN, or is of a version that asks for none"
+    )]
+    Open,
     /// No answer in time.
     #[error("orders did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -92,13 +101,24 @@ impl Upstream {
         body: Bytes,
         longer: Duration,
     ) -> Result<Response<Body>, UpstreamError> {
+        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
+        self.exchange(method, path, headers, body, longer).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+        body: Bytes,
+        longer: Duration,
+    ) -> Result<Response<Body>, UpstreamError> {
         let uri = Uri::builder()
             .scheme("http")
             .authority(self.base.0.clone())
             .path_and_query(path)
             .build()
             .expect("a scheme, an authority and a path make a URL");
-        headers.extend(self.token.clone().map(|token| (AUTHORIZATION, token)));
         let limit = self.response_limit.saturating_add(longer);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
@@ -112,12 +132,25 @@ impl Upstream {
         }
     }
 
-    /// Whether orders answers at all.
+    /// Whether orders answers, and takes the gateway's token; `alone`: and takes nothing without it.
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub async fn reachable(&self) -> Result<(), UpstreamError> {
-        let path = PathAndQuery::from_static("/livez");
-        self.send(Method::GET, path, HeaderMap::new(), Bytes::new(), Duration::ZERO).await.map(|_| ())
+    pub async fn reachable(&self, alone: bool) -> Result<(), UpstreamError> {
+        let path = || PathAndQuery::from_static(GATEWAY_CHECK);
+        let none = (HeaderMap::new(), Bytes::new());
+        let (headers, body) = none.clone();
+        let answer = self.send(Method::GET, path(), headers, body, Duration::ZERO).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            return Err(UpstreamError::Token);
+        }
+        if alone {
+            let (headers, body) = none;
+            let answer = self.exchange(Method::GET, path(), headers, body, Duration::ZERO).await?;
+            if answer.status() != StatusCode::UNAUTHORIZED {
+                return Err(UpstreamError::Open);
+            }
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::{
     metrics,
-    store::{self, keys},
+    store::{self, Noted, keys},
 };
 
 /// Old keys are looked for this often.
@@ -58,4 +58,25 @@ pub async fn forget_keys(pool: Pool) -> Infallible {
 async fn forget_some(pool: &Pool) -> Result<bool, Trouble> {
     let connection = Connection::get(pool).await?;
     connection.write(&Limits::default(), keys::forget(&*connection, Utc::now())).await
+}
+
+/// Notes who has placed the orders that were there before those were noted as they are placed. Ends when all are; what does not work now is
+/// done later.
+pub async fn note_orders(pool: Pool) {
+    loop {
+        match note_some(&pool).await {
+            Ok(Noted::All) => return,
+            Ok(Noted::Some) => {}
+            Ok(Noted::ByAnother) => sleep(PAUSE).await,
+            Err(trouble) => {
+                tracing::warn!(error = %trouble.cause(), "older orders could not be noted, and are not found by customer; trying again in a minute");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn note_some(pool: &Pool) -> Result<Noted, Trouble> {
+    let connection = Connection::get(pool).await?;
+    connection.write(&Limits::default(), store::note_some(&*connection)).await
 }

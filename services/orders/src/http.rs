@@ -21,7 +21,7 @@ use axum::{
 use chassis::{
     Correlation, Problem,
     http::{Body, dress, measured},
-    identity::{Secret, only_with},
+    identity::{GATEWAY_CHECK, Secret, only_with},
     shutdown::Listener,
 };
 use deadpool_postgres::Pool;
@@ -71,6 +71,7 @@ pub fn app(api: Api) -> Router {
         .route("/orders/{id}", get(following::show))
         .route("/orders/{id}/events", get(following::events))
         .route("/orders/{id}/cancel", post(cancel))
+        .route(GATEWAY_CHECK, get(async || StatusCode::NO_CONTENT))
         .route_layer(middleware::from_fn_with_state(token, only_with))
         .route("/livez", get(async || "alive\n"))
         .with_state(api);

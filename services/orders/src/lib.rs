@@ -30,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::{
     RunError, Service,
+    admin::Need,
     http::Server,
     service::Spec,
     shutdown::{Stop, trigger},
@@ -102,7 +103,14 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     let watch = Watch::default();
     let following = tokio::spawn(watch.clone().run(service.pools.housekeeping.clone(), service.listener()));
     service.health.task("the watch over orders that are followed", following.abort_handle());
+    let sight = watch.clone();
+    service
+        .health
+        .check("orders that are followed", Need::Optional, move || std::future::ready(sight.sees()));
+    // It ends when all are noted.
+    tokio::spawn(housekeeping::note_orders(service.pools.housekeeping.clone()));
 
+    let limits = settings.common.http.limits().within_descriptors(1);
     let api = Api {
         door,
         closer,
@@ -112,11 +120,13 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
             max_amount_cents: settings.common.provider_max_amount_cents,
         },
         watch,
-        followers: Arc::new(Semaphore::new(settings.max_streams.min(Semaphore::MAX_PERMITS))),
+        // Those who follow an order stay for long: half of the connections is for the others.
+        followers: Arc::new(Semaphore::new(
+            settings.max_streams.min(limits.connections / 2).min(Semaphore::MAX_PERMITS),
+        )),
         stop: service.listener(),
         token: settings.gateway.secret().map_err(RunError::start)?,
     };
-    let limits = settings.common.http.limits().within_descriptors(1);
     let http = Server::start(settings.http_listen, http::app(api), limits, service.listener()).await;
     let http = http.map_err(RunError::Start)?;
     service.health.watch_doors(http.doors());

@@ -24,7 +24,8 @@ pub struct Settings {
     /// An order that has not ended after this is cancelled, and what was paid goes back, seconds.
     #[arg(long, env, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=31_536_000), help_heading = "Saga")]
     pub order_timeout_s: u64,
-    /// Those who may follow an order at a time, be it until it has ended or for some seconds; further ones are refused, with 503.
+    /// Those who may follow an order at a time, be it until it has ended or for some seconds; further ones are refused, with 503. Never
+    /// more than half of the connections.
     #[arg(long, env, default_value_t = 2_048, help_heading = "HTTP")]
     pub max_streams: usize,
     /// Who may ask here.

@@ -2,6 +2,7 @@
 
 mod closing;
 pub mod keys;
+mod noted;
 mod shown;
 
 use std::collections::{HashMap, HashSet};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 pub use self::{
     closing::{Late, Overdue, Standing, overdue, standing},
+    noted::{Noted, note_some},
     shown::{Filter, Page, View, get, list, versions},
 };
 use crate::{

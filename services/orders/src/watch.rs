@@ -11,13 +11,16 @@ use std::{
     time::Duration,
 };
 
-use actors::connection::{Connection, Limits, Trouble};
+use actors::{
+    Cause,
+    connection::{Connection, Limits, Trouble},
+};
 use chassis::shutdown::Listener;
 use deadpool_postgres::Pool;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
+    time::{Instant, sleep},
 };
 use uuid::Uuid;
 
@@ -25,15 +28,23 @@ use crate::store;
 
 /// A change is seen at the latest after this, and the time the question takes.
 const EVERY: Duration = Duration::from_millis(250);
+/// When it was not to be found out for so long, that is shown.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// Those who follow an order read it so many at a time, however many there are: others read too.
+const TURNS: usize = 2;
 
 /// Who follows which order. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Watch(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     followed: Mutex<HashMap<Uuid, Followed>>,
     begun: Notify,
+    turns: Semaphore,
+    /// Since when it is not known what changes, and why.
+    failing: Mutex<Option<(Instant, Cause)>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +61,17 @@ pub struct Following {
     of: Arc<Inner>,
 }
 
+impl Default for Watch {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            followed: Mutex::default(),
+            begun: Notify::new(),
+            turns: Semaphore::new(TURNS),
+            failing: Mutex::default(),
+        }))
+    }
+}
+
 impl Watch {
     /// Follows an order from now on.
     pub fn follow(&self, order: Uuid) -> Following {
@@ -62,33 +84,58 @@ impl Watch {
         Following { order, version, of: self.0.clone() }
     }
 
+    /// Orders that are followed here.
+    pub fn followed(&self) -> usize {
+        self.0.followed.lock().len()
+    }
+
     /// Looks, until `stop`.
     pub async fn run(self, pool: Pool, stop: Listener) {
         let look = async {
-            let mut failed = false;
             loop {
                 let ids: Vec<Uuid> = self.0.followed.lock().keys().copied().collect();
                 if ids.is_empty() {
                     self.0.begun.notified().await;
                     continue;
                 }
-                match versions(&pool, &ids).await {
-                    Ok(versions) => {
-                        failed = false;
-                        self.tell(&versions);
-                    }
-                    // Those who follow see nothing new until it can be read again.
-                    Err(trouble) => {
-                        if !std::mem::replace(&mut failed, true) {
-                            let error = trouble.cause();
-                            tracing::warn!(%error, orders = ids.len(), "orders that are followed cannot be read; trying again");
-                        }
-                    }
-                }
+                let versions = versions(&pool, &ids).await;
+                self.note(versions.as_ref().err().map(Trouble::cause));
+                self.tell(&versions.unwrap_or_default());
                 sleep(EVERY).await;
             }
         };
         let _stopped: Option<()> = stop.unless_fired(look).await;
+    }
+
+    /// For a health check.
+    ///
+    /// # Errors
+    /// In words, when those who follow an order have been told nothing for some seconds.
+    pub fn sees(&self) -> Result<(), String> {
+        match &*self.0.failing.lock() {
+            Some((since, cause)) if since.elapsed() >= SILENT => {
+                Err(format!("those who follow an order are told nothing, since it cannot be read: {cause}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says when it begins, and when it is over, that it cannot be read.
+    fn note(&self, cause: Option<Cause>) {
+        let mut failing = self.0.failing.lock();
+        match (&mut *failing, cause) {
+            (Some((_, known)), Some(cause)) => *known = cause,
+            (None, Some(cause)) => {
+                tracing::warn!(error = %cause, "orders that are followed cannot be read; trying again");
+                *failing = Some((Instant::now(), cause));
+            }
+            (Some((since, _)), None) => {
+                let seconds = since.elapsed().as_secs();
+                tracing::info!(seconds, "orders that are followed can be read again");
+                *failing = None;
+            }
+            (None, None) => {}
+        }
     }
 
     fn tell(&self, versions: &[(Uuid, i64)]) {
@@ -107,13 +154,23 @@ async fn versions(pool: &Pool, ids: &[Uuid]) -> Result<Vec<(Uuid, i64)>, Trouble
 }
 
 impl Following {
-    /// Ends when the order is at another version than `known`.
+    /// Ends when the order is at a later version than `known`. What was told here may be older than what somebody has read meanwhile.
     pub async fn changed_from(&mut self, known: i64) {
-        // The sender lives as long as this does. 0 is what is not known yet.
-        let changed = self.version.wait_for(|version| *version != 0 && *version != known).await.is_ok();
-        if !changed {
+        // The sender lives as long as this does.
+        if self.version.wait_for(|version| *version > known).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Which one.
+    pub fn order(&self) -> Uuid {
+        self.order
+    }
+
+    /// Waits until it is this one's turn to read; the turn ends with what is returned.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.of.turns.acquire().await.ok()
     }
 }
 

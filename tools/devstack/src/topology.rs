@@ -21,6 +21,8 @@ pub const ORDERS_URL: &str = "ORDERS_URL";
 pub const TEST_TOKENS: &str = "TEST_TOKENS";
 /// Variable with the requests a second that one caller may make.
 pub const RATE_LIMIT: &str = "RATE_LIMIT";
+/// Variable with the orders that one caller may follow at a time.
+pub const STREAMS_PER_CALLER: &str = "STREAMS_PER_CALLER";
 /// Variables that say where each service sends its traces, and which; empty or unset: nowhere.
 pub const TRACES: [&str; 5] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -100,8 +102,15 @@ pub const SERVICES: [Service; 4] = [
         database: None,
         http_port: Some(GATEWAY_PORT),
         admin_port: 9100,
-        reads: &[ORDERS_URL, RATE_LIMIT],
-        settings: &["GATEWAY_TOKEN", "JWT_HS256_SECRET", "JWT_ISSUER", "JWT_AUDIENCE"],
+        reads: &[ORDERS_URL, RATE_LIMIT, STREAMS_PER_CALLER],
+        settings: &[
+            "GATEWAY_TOKEN",
+            "JWT_ALGORITHM",
+            "JWT_AUDIENCE",
+            "JWT_HS256_SECRET",
+            "JWT_ISSUER",
+            "JWT_JWKS_FILE",
+        ],
     },
     Service {
         role: Role::Orders,

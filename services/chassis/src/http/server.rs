@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -107,7 +108,7 @@ async fn serve(listener: TcpListener, app: Router, limits: Limits, doors: Doors,
     loop {
         tokio::select! {
             () = stop.clone().fired() => break,
-            (stream, address, place) = accept(&listener, &doors, &crowd) => {
+            (stream, address, place) = accept(&listener, &doors, &crowd, &limits) => {
                 // The hook has logged what panicked.
                 while connections.try_join_next().is_some() {}
                 let connection = connection::serve(stream, Peer(address), app.clone(), limits, crowded.clone(), stop.clone());
@@ -127,6 +128,7 @@ async fn accept(
     listener: &TcpListener,
     doors: &Doors,
     crowd: &watch::Sender<bool>,
+    limits: &Limits,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     let place = place(listener, doors, crowd).await;
     loop {
@@ -134,6 +136,11 @@ async fn accept(
             Ok((stream, address)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                // Who has gone without a word takes what is sent into the buffers of its connection for a long time.
+                let gone = u32::try_from(limits.write.as_millis()).unwrap_or(u32::MAX);
+                if let Err(error) = set_tcp_user_timeout(&stream, gone) {
+                    tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
                 }
                 return (stream, address, place);
             }

@@ -55,11 +55,14 @@ fn check(auth: &Auth, token: &str) -> Result<Identity, (u16, &'static str)> {
 #[test]
 fn a_sound_token_says_who_asks() {
     let auth = by_secret();
-    let kim = |operator| Ok(Identity { subject: "kim".into(), operator });
+    let kim = |operator| Ok(("kim".to_owned(), operator));
+    let check = |auth: &Auth, token: &str| check(auth, token).map(|who| (who.subject, who.operator));
     assert_eq!(check(&auth, &signed(&claims())), kim(false));
     assert_eq!(check(&auth, &signed(&with(json!({"role": "operator"})))), kim(true));
     assert_eq!(check(&auth, &signed(&with(json!({"roles": ["x", "operator"]})))), kim(true));
     assert_eq!(check(&auth, &signed(&with(json!({"roles": ["operators"], "role": "customer"})))), kim(false));
+    assert_eq!(check(&auth, &signed(&with(json!({"role": ["operator"], "roles": null})))), kim(true));
+    assert_eq!(check(&auth, &signed(&with(json!({"role": {"operator": 1}, "roles": 7})))), kim(false));
     assert_eq!(check(&auth, &signed(&with(json!({"aud": ["other", "food"], "nbf": now() - 5})))), kim(false));
     assert_eq!(check(&auth, &signed(&with(json!({"exp": now() - 5})))), kim(false), "clocks differ");
 }
@@ -82,7 +85,8 @@ fn what_is_wrong_with_a_token_is_said_and_nothing_of_it() {
         ("token-invalid", with(json!({"sub": "a\nb"}))),
         ("token-invalid", with(json!({"sub": " kim"}))),
         ("token-invalid", with(json!({"sub": "x".repeat(101)}))),
-        ("token-invalid", with(json!({"roles": "operator"}))),
+        ("token-invalid", with(json!({"nbf": "x"}))),
+        ("token-invalid", with(json!({"sub": "guest"}))),
     ];
     for (code, claims) in wrong {
         assert_eq!(check(&auth, &signed(&claims)), Err((401, code)), "{claims}");
@@ -148,7 +152,9 @@ fn published_keys_check_by_their_id_and_sign_nothing() {
     let (key, jwk) = rsa("k1");
     let (stranger, _) = rsa("k2");
     let secret = json!({"kty": "oct", "kid": "s1", "alg": "HS256", "k": BASE64.encode(SECRET)});
-    std::fs::write(&path, json!({"keys": [jwk, secret]}).to_string()).expect("written");
+    let unknown =
+        json!({"kty": "EC", "crv": "secp256k1", "alg": "ES256K", "kid": "u1", "x": "AA", "y": "AA"});
+    std::fs::write(&path, json!({"keys": [unknown, jwk, secret]}).to_string()).expect("written");
     let file = path.display().to_string();
     let auth =
         Auth::new(&settings(&["--jwt-jwks-file", &file])).expect("sound").expect("tokens are asked for");
@@ -184,7 +190,8 @@ fn settings_that_check_nothing_are_refused() {
         Auth::new(&settings(&["--jwt-hs256-secret-file", "/nowhere"])),
         Err(AuthError::Read(..))
     ));
-    assert!(Auth::new(&settings(&[])).expect("sound").is_none());
+    assert!(matches!(Auth::new(&settings(&[])), Err(AuthError::KeyForgotten)));
+    assert!(Auth::new(&AuthArgs::default()).expect("sound").is_none());
     let parse = |args: &[&str]| {
         Settings::try_parse_from(["gateway", "--orders-url", "http://orders:1"].iter().chain(args)).map(drop)
     };

@@ -18,7 +18,11 @@ fn edge(orders: SocketAddr, more: &[&str]) -> Router {
     let url = format!("http://{orders}");
     let args = ["gateway", "--orders-url", &url, "--connect-timeout-ms", "500"];
     let settings = Settings::try_parse_from(args.iter().chain(more)).expect("sound settings");
-    let capacity = Capacity { in_flight: settings.max_in_flight, streams: settings.max_streams };
+    let capacity = Capacity {
+        in_flight: settings.max_in_flight,
+        streams: settings.max_streams,
+        streams_per_caller: settings.streams_per_caller,
+    };
     let auth = Auth::new(&settings.auth).expect("sound settings");
     let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
     let (_, stop) = trigger();

@@ -30,7 +30,7 @@ pub(super) fn describe(operation: Operation) -> Words {
         Operation::FollowOrder => (
             "followOrder",
             "Follow an order",
-            "Server-Sent Events until it has ended: a message for each of its events (`id` counts them, data is an Entry), and after them one of type `order` with the order as it is then. A comment every 15 seconds shows that it is alive. After a break it goes on behind Last-Event-ID.",
+            "Server-Sent Events until it has ended: a message for each of its events (`id` counts them, data is an Entry), and after them one of type `order` with the order as it is then; of its end that has an id too. A comment every 15 seconds shows that it is alive. After a break it goes on behind Last-Event-ID.",
         ),
         Operation::CancelOrder => (
             "cancelOrder",
@@ -213,7 +213,7 @@ pub(super) fn status(operation: Operation, status: u16) -> &'static str {
         (Operation::PlaceOrder, 202) => "It is stored. `Idempotent-Replayed: true` where it was before.",
         (Operation::CancelOrder, 200) => "CANCELLED, or REFUNDING while what was paid goes back.",
         (_, 200) => "As asked for.",
-        (_, 204) => "It has ended, and all of its events were seen.",
+        (_, 204) => "It has ended, and that was heard.",
         (_, 400) => "A parameter or header makes no sense, or the body is no JSON.",
         (_, 401) => "The token is missing, expired, or none that is taken.",
         (_, 403) => "It is for somebody else.",
@@ -223,7 +223,7 @@ pub(super) fn status(operation: Operation, status: u16) -> &'static str {
         (_, 413) => "The body is larger than 64 KiB.",
         (_, 415) => "The body is said to be something else than JSON.",
         (_, 422) => "Fields, or a parameter's value, are wrong: `errors` names them.",
-        (_, 429) => "More requests than one caller may make.",
+        (_, 429) => "More requests than one caller may make, or orders than one may follow at a time.",
         (_, 500) => {
             "It is not known whether it was done. Without Retry-After: send it again with its Idempotency-Key."
         }

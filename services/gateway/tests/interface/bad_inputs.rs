@@ -332,7 +332,7 @@ async fn what_nobody_should_send_is_refused_stores_nothing_and_shows_nothing() {
                 wrong.push(format!("{name}: shows what is not theirs: {text}"));
             }
             wrong.extend(
-                undescribed(&bytes, *status)
+                undescribed(&bytes, *status, text.contains("problem+json"))
                     .map(|route| format!("{name}: {status} is not described of {route}")),
             );
         }
@@ -349,7 +349,7 @@ async fn what_nobody_should_send_is_refused_stores_nothing_and_shows_nothing() {
 }
 
 /// The route of a request whose answer is a problem of ours that its description does not name.
-fn undescribed(bytes: &[u8], status: u16) -> Option<&'static str> {
+fn undescribed(bytes: &[u8], status: u16, ours: bool) -> Option<&'static str> {
     let text = String::from_utf8_lossy(bytes);
     let (method, rest) = text.split_once(' ')?;
     let path = rest.split([' ', '?']).next()?;
@@ -362,9 +362,8 @@ fn undescribed(bytes: &[u8], status: u16) -> Option<&'static str> {
             && route.iter().zip(&parts).all(fits)
     };
     let operation = Operation::ALL.into_iter().find(same)?;
-    // Before there is a request, there is no route.
-    let early = matches!(status, 400 | 404 | 405 | 414 | 417 | 431 | 505);
-    (!early && !operation.statuses().contains(&status)).then_some(operation.path())
+    // What is no problem of ours was said before there was a request, and a route.
+    (ours && !operation.statuses().contains(&status)).then_some(operation.path())
 }
 
 /// A problem says what, why and what to do.

@@ -9,7 +9,11 @@ use gateway::{openapi::document, operation::Operation};
 use orders::{closing, intake, watch::Watch};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use crate::{
     schema,
@@ -37,6 +41,28 @@ impl Seen {
         }
         assert_eq!(answer.headers()["x-correlation-id"], "c-1");
         body(answer, said).await
+    }
+}
+
+/// Chunks that are none.
+const MALFORMED: &str = "transfer-encoding: chunked\r\nx-correlation-id: c-1\r\n\r\nzz\r\n{}\r\n0\r\n\r\n";
+
+impl Seen {
+    /// A body that cannot be read is a problem as it is described.
+    async fn malformed(&mut self, operation: Operation, by: &Asker, path: &str) {
+        let mut stream = TcpStream::connect(by.gateway).await.expect("connects");
+        let token = by.token.as_deref().expect("a token");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: f\r\nauthorization: Bearer {token}\r\n");
+        stream.write_all(format!("{head}{MALFORMED}").as_bytes()).await.expect("written");
+        let mut read = Vec::new();
+        let end = timeout(Duration::from_secs(20), stream.read_to_end(&mut read)).await;
+        end.expect("an end").expect("an answer");
+        let text = String::from_utf8(read).expect("a text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("application/problem+json"), "{text}");
+        let problem: Value = serde_json::from_str(body).expect("JSON");
+        schema::check(&problem, &document()["components"]["schemas"]["Problem"]).expect("as it is described");
+        self.0.insert((operation.path(), 400));
     }
 }
 
@@ -164,11 +190,12 @@ async fn every_status_that_is_described_is_produced_and_no_other() {
     let cancel = |who: &Asker, id: &str| who.send(Method::POST, &format!("/orders/{id}/cancel"));
     seen.expect(Operation::CancelOrder, 404, cancel(&Asker::at(address, "lou"), &id)).await;
     seen.expect(Operation::CancelOrder, 408, cancel(&kim, &id).body(never())).await;
+    seen.malformed(Operation::CancelOrder, &kim, &format!("/orders/{id}/cancel")).await;
     seen.expect(Operation::CancelOrder, 413, cancel(&kim, &id).body(vec![b' '; 70_000])).await;
     seen.expect(Operation::CancelOrder, 422, cancel(&kim, &id).body("{\"why\":1}")).await;
     let cancelled = seen.expect(Operation::CancelOrder, 200, cancel(&kim, &id)).await;
     assert_eq!(cancelled["status"], "CANCELLED");
-    let ended = kim.get(&format!("{path}/events")).header("last-event-id", "2");
+    let ended = kim.get(&format!("{path}/events")).header("last-event-id", "3");
     seen.expect(Operation::FollowOrder, 204, ended).await;
     let delivered = place(address, &token("kim", &json!({})), &json!({"item": "soup"})).await;
     complete(&trial, &delivered).await;

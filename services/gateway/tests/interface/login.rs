@@ -1,10 +1,11 @@
 //! Who asks, and how often, from outside.
 
+use clap::Parser;
 use gateway::operation::Operation;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Trial, UNLIMITED, client, gateway, open_gateway, place, token};
+use crate::support::{TOKEN, Trial, UNLIMITED, client, gateway, open_gateway, place, serve, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn customers_see_their_own_orders_whatever_else_they_send() {
@@ -126,4 +127,30 @@ async fn no_page_of_another_origin_is_let_in() {
             }
         }
     }
+}
+
+/// A gateway whose requests would be refused, or in front of an orders that believes anybody, is not ready, and says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_orders_does_not_know_is_not_ready() {
+    let trial = Trial::start().await;
+    let older = axum::Router::new().route("/livez", axum::routing::get(async || "alive"));
+    let (_stop, listener) = chassis::shutdown::trigger();
+    let older = serve(older, Default::default(), listener).await;
+    let says = async |orders: std::net::SocketAddr, token: &str, alone: bool| {
+        let url = format!("http://{orders}");
+        let args = ["gateway", "--orders-url", &url, "--gateway-token", token];
+        let settings = gateway::Settings::try_parse_from(args).expect("sound settings");
+        let upstream = gateway::upstream::Upstream::new(&settings).expect("sound settings");
+        upstream.reachable(alone).await.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for alone in [true, false] {
+        assert_eq!(says(trial.orders, TOKEN, alone).await, "");
+        assert!(says(trial.orders, "another", alone).await.contains("does not take the gateway's token"));
+    }
+    assert!(says(older, TOKEN, true).await.contains("from anybody"));
+    assert_eq!(
+        says(older, TOKEN, false).await,
+        "",
+        "where nobody has to say who they are it does not matter"
+    );
 }

@@ -75,6 +75,59 @@ async fn those_who_follow_leave_room_for_those_who_ask() {
     timeout(LIMIT, freed).await.expect("the place of one who has gone is free");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_caller_follows_only_so_many() {
+    let trial = Trial::start().await;
+    let few = [&UNLIMITED[..], &["--streams-per-caller", "2"]].concat();
+    let (address, _stop) = gateway(trial.orders, &few).await;
+    let id = place(address, &token("kim", &json!({})), &json!({"item": "soup"})).await;
+    let streams = [follow(address, &id, "0").await, follow(address, &id, "0").await];
+    let refused = follow(address, &id, "0").await;
+    assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (429, true));
+    let boss = token("boss", &json!({"role": "operator"}));
+    let other = client().get(format!("http://{address}/orders/{id}/events")).bearer_auth(boss);
+    assert_eq!(other.send().await.expect("an answer").status(), 200, "others are not held up");
+    drop(streams);
+}
+
+/// Else the gateway would not be done in time, and the wait would be cut off without an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_at_a_gateway_that_stops_is_told_to_ask_again() {
+    let trial = Trial::start().await;
+    let (address, stop) = gateway(trial.orders, &UNLIMITED).await;
+    let kim = token("kim", &json!({}));
+    let id = place(address, &kim, &json!({"item": "soup"})).await;
+    let request = client().get(format!("http://{address}/orders/{id}?wait=20")).bearer_auth(&kim).send();
+    let waiting = tokio::spawn(request);
+    let followed = async {
+        while trial.followed() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, followed).await.expect("it waits");
+    let stopped = Instant::now();
+    Trigger::fire(&stop);
+    let answer = waiting.await.expect("no panic").expect("an answer");
+    assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
+    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+}
+
+/// A token is looked at when a stream is opened, and holds no longer than it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let trial = Trial::start().await;
+    let (address, _stop) = gateway(trial.orders, &UNLIMITED).await;
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    // Clocks may differ by 30 seconds: it is over by its own, and not for those.
+    let short = token("kim", &json!({"exp": now - 26}));
+    let id = place(address, &token("kim", &json!({})), &json!({"item": "soup"})).await;
+    let request = client().get(format!("http://{address}/orders/{id}/events")).bearer_auth(short);
+    let mut stream = request.send().await.expect("an answer");
+    assert_eq!(stream.status(), 200);
+    let rest = until(&mut stream, "never").await;
+    assert!(rest.contains("PENDING"), "{rest}");
+}
+
 /// An answer that orders gives late, as it was asked to, is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_may_be_longer_than_other_answers_may_take() {

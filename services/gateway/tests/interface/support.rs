@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes";
-const TOKEN: &str = "between-gateway-and-orders";
+pub(crate) const TOKEN: &str = "between-gateway-and-orders";
 /// What nothing here takes longer than.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
@@ -31,6 +31,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Trial {
     pub(crate) orders: SocketAddr,
     pub(crate) pool: Pool,
+    watch: Watch,
     _stop: Trigger,
 }
 
@@ -48,14 +49,19 @@ impl Trial {
         tokio::spawn(ending.run(listener.clone(), Duration::ZERO));
         let watch = Watch::default();
         tokio::spawn(watch.clone().run(pool.clone(), listener.clone()));
-        let api = api(door, closer, pool.clone(), watch, listener.clone());
+        let api = api(door, closer, pool.clone(), watch.clone(), listener.clone());
         let orders = serve(orders::http::app(api), Limits::default(), listener).await;
-        Self { orders, pool, _stop: stop }
+        Self { orders, pool, watch, _stop: stop }
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
         let client = self.pool.get().await.expect("a connection");
         client.query_one(sql, &[]).await.expect("a query").get(0)
+    }
+
+    /// Orders that somebody follows.
+    pub(crate) fn followed(&self) -> usize {
+        self.watch.followed()
     }
 
     /// What there is of orders, keys and events.
@@ -93,7 +99,11 @@ pub(crate) async fn open_gateway(orders: SocketAddr, more: &[&str]) -> (SocketAd
     let url = format!("http://{orders}");
     let args = ["gateway", "--orders-url", &url, "--gateway-token", TOKEN, "--connect-timeout-ms", "500"];
     let settings = Settings::try_parse_from(args.iter().chain(more)).expect("sound settings");
-    let capacity = Capacity { in_flight: settings.max_in_flight, streams: settings.max_streams };
+    let capacity = Capacity {
+        in_flight: settings.max_in_flight,
+        streams: settings.max_streams,
+        streams_per_caller: settings.streams_per_caller,
+    };
     let auth = Auth::new(&settings.auth).expect("sound settings");
     let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
     let upstream = Upstream::new(&settings).expect("sound settings");

@@ -17,7 +17,6 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout_at},
 };
-use uuid::Uuid;
 
 use super::{Api, RETRY_AFTER, caller::Caller, id_of, order};
 use crate::{store::View, watch::Following};
@@ -46,15 +45,29 @@ pub(super) async fn show(
     let Some(wait @ 1..) = wait else { return Ok(Json(view)) };
     let (_place, mut following) = (place(&api)?, api.watch.follow(id));
     let until = Instant::now() + Duration::from_secs(wait);
-    while !view.status.is_final() {
-        let changed = api.stop.clone().unless_fired(following.changed_from(view.version));
-        match timeout_at(until, changed).await {
-            Ok(Some(())) => view = order(&api, &caller, id).await?,
-            // What is known now is an answer too.
-            Ok(None) | Err(_) => break,
+    let ended = async {
+        while !view.status.is_final() {
+            following.changed_from(view.version).await;
+            match read(&api, &caller, &following).await {
+                Ok(later) => view = later,
+                Err(_) => sleep(again()).await,
+            }
         }
-    }
+    };
+    // Where it has not, what is known is an answer too.
+    let _ended = timeout_at(until, api.stop.clone().unless_fired(ended)).await;
     Ok(Json(view))
+}
+
+/// The order when it is this one's turn: a change is news to many at once.
+async fn read(api: &Api, caller: &Caller, following: &Following) -> Result<View, Problem> {
+    let _turn = following.turn().await;
+    order(api, caller, following.order()).await
+}
+
+/// What cannot be read is asked for again after this, by each at a time of its own.
+fn again() -> Duration {
+    RETRY_AFTER / 2 + RETRY_AFTER.mul_f64(rand::random())
 }
 
 fn place(api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
@@ -75,14 +88,13 @@ pub(super) async fn events(
     let seen = last_seen(&headers)?;
     let (place, following) = (place(&api)?, api.watch.follow(id));
     let view = order(&api, &caller, id).await?;
-    if view.status.is_final() && timeline(&view).len() <= seen {
+    if view.status.is_final() && timeline(&view).len() < seen {
         // By this a browser knows that it need not connect again.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let tail = Tail {
         api,
         caller,
-        id,
         following,
         seen,
         known: 0,
@@ -112,7 +124,6 @@ fn timeline(view: &View) -> &[serde_json::Value] {
 struct Tail {
     api: Api,
     caller: Caller,
-    id: Uuid,
     following: Following,
     /// Events that were told.
     seen: usize,
@@ -135,32 +146,31 @@ impl Tail {
 
     /// `None` at the end.
     async fn event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.said.pop_front() {
-                return Some(event);
-            }
-            if self.ended {
-                return None;
-            }
+        let stop = self.api.stop.clone();
+        while self.said.is_empty() && !self.ended {
             let view = match self.next.take() {
                 Some(view) => view,
-                None => {
-                    self.api.stop.clone().unless_fired(self.following.changed_from(self.known)).await?;
-                    match order(&self.api, &self.caller, self.id).await {
-                        Ok(view) => view,
-                        // It is asked for again, as long as somebody listens.
-                        Err(_) => {
-                            self.api.stop.clone().unless_fired(sleep(RETRY_AFTER)).await?;
-                            continue;
-                        }
-                    }
-                }
+                None => stop.clone().unless_fired(self.later()).await?,
             };
             self.tell(view);
         }
+        self.said.pop_front()
     }
 
-    /// Each event that is new, under its number; then what has become of the order.
+    /// The order, once it has changed.
+    async fn later(&mut self) -> View {
+        self.following.changed_from(self.known).await;
+        loop {
+            match read(&self.api, &self.caller, &self.following).await {
+                Ok(view) => return view,
+                // It is asked for again, as long as somebody listens.
+                Err(_) => sleep(again()).await,
+            }
+        }
+    }
+
+    /// Each event that is new, under its number; then what has become of the order. The end has a number of its own, behind the last: so
+    /// that whoever has not heard it is told when they come again.
     fn tell(&mut self, mut view: View) {
         let entries = view.timeline.take();
         let entries = entries.as_ref().and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -170,6 +180,8 @@ impl Tail {
         self.seen = self.seen.max(entries.len());
         self.known = view.version;
         self.ended = view.status.is_final();
-        self.said.extend(Event::default().event("order").json_data(&view));
+        let order = Event::default().event("order");
+        let order = if self.ended { order.id((self.seen + 1).to_string()) } else { order };
+        self.said.extend(order.json_data(&view));
     }
 }

@@ -150,7 +150,8 @@ macro_rules! list {
 
 const LIST: &str = list!("where ", "order_id");
 // Statements of their own, for which there are indexes of their own.
-const LIST_STALLED: &str = list!("where stalled is not null and ", "order_id");
+const LIST_STALLED: &str =
+    list!("where stalled is not null and ($5::text is null or customer_id = $5) and ", "order_id");
 const LIST_OF_CUSTOMER: &str = list!(
     "join (select order_id as found from orders_by_customer where customer_id = $5) as f on f.found = order_id
      where ($2::uuid is null or found < $2) and ",
@@ -179,17 +180,21 @@ pub async fn list<C: GenericClient>(client: &C, filter: &Filter, limit: i64) -> 
     let Filter { status, stalled, customer_id, correlation_id, after } = filter;
     let (status, one_more) = (status.map(Status::as_str), limit.saturating_add(1));
     let mut asked: Vec<&(dyn ToSql + Sync)> = vec![&status, after, &one_more, stalled];
-    let sql = match (correlation_id, customer_id, stalled) {
+    // The narrowest first: a customer may have many orders.
+    let sql = match (correlation_id, stalled, customer_id) {
         (Some(correlation_id), ..) => {
             asked.extend([correlation_id as &(dyn ToSql + Sync), customer_id]);
             LIST_OF_CORRELATION
         }
-        (None, Some(customer_id), _) => {
+        (None, Some(true), _) => {
+            asked.push(customer_id);
+            LIST_STALLED
+        }
+        (None, _, Some(_)) => {
             asked.push(customer_id);
             LIST_OF_CUSTOMER
         }
-        (None, None, Some(true)) => LIST_STALLED,
-        (None, None, _) => LIST,
+        (None, ..) => LIST,
     };
     let statement = client.prepare_cached(sql).await?;
     let mut rows = client.query(&statement, &asked).await?;

@@ -20,6 +20,21 @@ fn whoever_follows_is_told_of_another_version_and_of_no_other_order() {
         assert!(following.changed_from(2).now_or_never().is_none());
     }
     assert!(other.changed_from(1).now_or_never().is_none());
+    // Whoever has read it since knows more than was told.
+    assert!(first.changed_from(3).now_or_never().is_none());
+}
+
+#[test]
+fn that_nothing_can_be_read_is_shown_for_as_long_as_it_is_so() {
+    let watch = Watch::default();
+    watch.note(Some(Cause::new("gone", "no server")));
+    assert_eq!(watch.sees(), Ok(()), "it may be over at once");
+    *watch.0.failing.lock() =
+        Instant::now().checked_sub(SILENT).map(|since| (since, Cause::new("gone", "no server")));
+    watch.note(Some(Cause::new("still", "no table")));
+    assert!(watch.sees().is_err_and(|why| why.contains("no table")));
+    watch.note(None);
+    assert_eq!(watch.sees(), Ok(()));
 }
 
 #[test]

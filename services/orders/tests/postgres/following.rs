@@ -120,7 +120,9 @@ async fn the_events_of_an_order_come_as_they_happen_and_go_on_where_they_broke_o
     assert_eq!((whole.0.len(), whole.1), (4, vec!["COMPLETED".to_owned()]));
     let refused =
         async |last: &str| Stream::open(&trial, order, Some(last)).await.err().expect("none").0.as_u16();
-    assert_eq!(refused("4").await, 204, "nothing more will come");
+    assert_eq!(refused("5").await, 204, "nothing more will come");
+    let end = Stream::open(&trial, order, Some("4")).await.expect("the end was not heard").rest().await;
+    assert_eq!(end, (vec![], vec!["COMPLETED".to_owned()]));
     assert_eq!(refused("99").await, 204);
     assert_eq!(refused("x").await, 400);
     let unknown = Stream::open(&trial, Uuid::from_u128(7), None).await.err().expect("none").0;

@@ -1,17 +1,21 @@
 //! Orders that are looked for, and whose they are.
 
+use std::time::Duration;
+
 use axum::{body::Body, http::Request};
-use chassis::identity::{OPERATOR, SUBJECT, Secret};
+use chassis::identity::{GATEWAY_CHECK, OPERATOR, SUBJECT, Secret};
 use http_body_util::BodyExt;
 use orders::http::{Api, app};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::support::Trial;
 
 /// What `who` gets: as the gateway would say it; a name that ends in `!` is an operator's.
 async fn ask(api: &Api, who: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut request = Request::builder().method(method).uri(path).header("x-correlation-id", "conv-1");
+    let request = Request::builder().method(method).uri(path).header("x-correlation-id", "conv-1");
+    let mut request = request.header("authorization", "Bearer t-1");
     let name = who.trim_end_matches('!');
     if !name.is_empty() {
         request = request.header(SUBJECT, name);
@@ -42,7 +46,7 @@ async fn list(api: &Api, who: &str, query: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_are_found_by_customer_and_by_conversation_page_by_page() {
     let trial = Trial::start(10_000).await;
-    let api = trial.api();
+    let api = Api { token: Some(Secret::new("t-1")), ..trial.api() };
     let mut kims = Vec::new();
     for n in 0..5 {
         kims.insert(0, place(&api, "", r#"{"item":"soup","customer_id":"kim & zoë"}"#).await);
@@ -69,30 +73,36 @@ async fn orders_are_found_by_customer_and_by_conversation_page_by_page() {
     }
 }
 
-/// An older version, which runs beside this one during a deploy, knows nothing of those tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_placed_before_the_tables_were_there_is_found_too() {
+async fn what_was_placed_before_it_was_noted_is_found_too_and_noted_once_by_however_many() {
     let pool = chassis::testing::migrated("orders", orders::migrations()).await;
     let client = pool.get().await.expect("a connection");
     let undo = "drop trigger note_orders on orders; drop function note_orders; drop table orders_by_customer;
-                drop table orders_by_correlation;
-                insert into orders (order_id, state, version, customer_id, item, quantity, amount_cents, correlation_id,
-                                    timeline, created_at, updated_at)
-                select gen_random_uuid(), 'PENDING', 1, 'kim', 'soup', 1, 1, 'conv-1', '[]', now(), now() from generate_series(1, 3)";
+                drop table orders_by_correlation; drop table orders_noted";
     client.batch_execute(undo).await.expect("as it was");
+    let insert = "insert into orders (order_id, state, version, customer_id, item, quantity, amount_cents, correlation_id,
+                                      timeline, created_at, updated_at)
+                  select gen_random_uuid(), 'PENDING', 1, 'kim', 'soup', 1, 1, 'conv-1', '[]', now(), now() from generate_series(1, $1)";
+    client.execute(insert, &[&5_000_i32]).await.expect("orders");
     let migration = include_str!("../../../../migrations/orders/V4__finding.sql");
     client.batch_execute(migration).await.expect("migrates");
+    // By an older version, which knows nothing of those tables, while it is done.
+    let older = async { client.execute(insert, &[&10_i32]).await.expect("orders") };
+    let noting = || orders::housekeeping::note_orders(pool.clone());
+    let all = async { tokio::join!(noting(), older) };
+    timeout(Duration::from_secs(60), all).await.expect("it ends");
+    timeout(Duration::from_secs(60), noting()).await.expect("another one has nothing to do");
     for table in ["orders_by_customer", "orders_by_correlation"] {
         let count = format!("select count(*) from {table}");
         let count: i64 = client.query_one(&count, &[]).await.expect("a query").get(0);
-        assert_eq!(count, 3, "{table}");
+        assert_eq!(count, 5_010, "{table}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_customer_has_their_own_orders_and_an_operator_all() {
     let trial = Trial::start(10_000).await;
-    let api = trial.api();
+    let api = Api { token: Some(Secret::new("t-1")), ..trial.api() };
     let kims = place(&api, "kim", r#"{"item":"soup"}"#).await;
     let lous = place(&api, "lou", r#"{"item":"soup","customer_id":"lou"}"#).await;
     let (status, refused) =
@@ -139,4 +149,11 @@ async fn where_there_is_a_token_nobody_gets_by_without_it() {
     }
     assert_eq!(send("/orders", Some("Bearer t-1")).await, 200);
     assert_eq!(send("/livez", None).await, 200);
+    assert_eq!((send(GATEWAY_CHECK, None).await, send(GATEWAY_CHECK, Some("Bearer t-1")).await), (401, 204));
+    // Where there is none, whoever says who asks could be anybody.
+    let open = trial.api();
+    for name in [SUBJECT, OPERATOR] {
+        let request = Request::get("/orders").header(name, "1").body(Body::empty()).expect("valid");
+        assert_eq!(app(open.clone()).oneshot(request).await.expect("infallible").status(), 401);
+    }
 }

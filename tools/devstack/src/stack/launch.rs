@@ -12,7 +12,7 @@ use crate::{
         process::ProcessId,
     },
     servers::{kafka, postgres, redis, until_ready},
-    topology::{self, RATE_LIMIT, REDIS_URL, Role, TEST_TOKENS},
+    topology::{self, RATE_LIMIT, REDIS_URL, Role, STREAMS_PER_CALLER, TEST_TOKENS},
 };
 
 /// Time a service is given to start: migrations, topics, joining its group.
@@ -47,7 +47,7 @@ impl Stack {
             let value = match name {
                 TEST_TOKENS => given().unwrap_or_else(|| "true".into()),
                 // All that is asked of a stack is asked by one machine.
-                RATE_LIMIT => given().unwrap_or_else(|| "0".into()),
+                RATE_LIMIT | STREAMS_PER_CALLER => given().unwrap_or_else(|| "0".into()),
                 topology::ORDERS_URL => {
                     let orders = self.state.entry(Role::Orders, 1).and_then(ProcessEntry::address);
                     format!("http://{}", orders.context("the orders service has no address")?)
