@@ -1,5 +1,6 @@
 //! Kafka, as everything here uses it: settings of a client, clients that only ask, topics, where logs begin and end.
 
+pub(crate) mod brokers;
 mod client;
 mod log_ends;
 mod renewed;

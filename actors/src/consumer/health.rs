@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use dead_letters::TopicPartition;
 use rdkafka::Statistics;
 
-use crate::Cause;
+use crate::{Cause, kafka::brokers};
 
 /// Silence that is nothing yet. Kafka answers an idle consumer's long polls every 100 ms.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -31,6 +31,9 @@ const OWNER: Duration = Duration::from_secs(25);
 const JOINING: Duration = Duration::from_secs(10);
 /// And if it owns something, which it works on meanwhile, for as long as any rebalance may take.
 const JOINING_OWNER: Duration = Duration::from_secs(300);
+
+/// One that knows no broker for this long finds none any more; twice as long each time.
+const LOST: Duration = Duration::from_secs(4);
 
 /// A consumer without its place.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,8 @@ pub(super) struct Health {
     silent: HashMap<i32, Duration>,
     /// Since when it has not had its place in its group, while Kafka answered.
     unsettled: Option<Unsettled>,
+    /// Since when it has known no broker.
+    lost: Option<Instant>,
     /// How long its group waits for a member that says nothing.
     session: Duration,
     /// Replacements since it last had its place.
@@ -73,6 +78,7 @@ impl Health {
             answered: now,
             silent: HashMap::new(),
             unsettled: Some(Unsettled { since: now, joining: false }),
+            lost: None,
             session,
             replaced: 0,
             given_up: None,
@@ -92,7 +98,7 @@ impl Health {
         (self.heard, self.answered) = (now, now);
         self.unsettled = self.unsettled.map(|unsettled| Unsettled { since: now, ..unsettled });
         self.silent.clear();
-        self.given_up = None;
+        (self.lost, self.given_up) = (None, None);
     }
 
     /// Another consumer has taken its place.
@@ -110,6 +116,11 @@ impl Health {
     /// librdkafka says how it is. Who leads a partition of `reads` is to answer.
     pub(super) fn heard(&mut self, statistics: &Statistics, reads: &[TopicPartition], now: Instant) {
         self.heard = now;
+        if brokers::any_is_known(statistics) {
+            self.lost = None;
+        } else {
+            self.lost.get_or_insert(now);
+        }
         let answers = statistics.brokers.values().map(|broker| broker.rx).sum();
         if answers != self.answers {
             (self.answers, self.answered) = (answers, now);
@@ -144,6 +155,11 @@ impl Health {
         });
         if stuck {
             return Some("Kafka answers it, and it does not get its place in its group");
+        }
+        // What it owns it cannot read: it has no more to lose than one that owns nothing.
+        let patience = LOST.saturating_mul(1 << self.replaced.min(8)).min(IDLE_MAX);
+        if self.lost.is_some_and(|since| now.duration_since(since) >= patience) {
+            return Some("it knows no broker any more");
         }
         let unheard = now.duration_since(self.heard) > SILENCE * 2;
         self.given_up.or(unheard.then_some("it does not say how it is"))
@@ -225,7 +241,9 @@ mod tests {
     fn statistics(answers: u64, join_state: &str, silent_s: i64) -> Statistics {
         let group =
             ConsumerGroup { state: "up".into(), join_state: join_state.into(), ..ConsumerGroup::default() };
-        let broker = Broker { nodeid: 1, rx: answers, rxidle: silent_s * 1_000_000, ..Broker::default() };
+        let source = "configured".into();
+        let broker =
+            Broker { nodeid: 1, source, rx: answers, rxidle: silent_s * 1_000_000, ..Broker::default() };
         let topic = Topic {
             partitions: [(0, Partition { leader: 1, ..Partition::default() })].into(),
             ..Topic::default()
@@ -308,6 +326,22 @@ mod tests {
         assert_eq!(codes(&health, thawed), ["poll-thread-stalled"]);
         health.polled(thawed);
         assert_eq!((codes(&health, thawed), health.is_stuck(true, thawed)), (vec![], None));
+    }
+
+    #[test]
+    fn one_that_knows_no_broker_is_replaced_whether_or_not_it_owns_something() {
+        for owns in [false, true] {
+            let (mut health, start) = (Health::new(Duration::from_secs(10)), Instant::now());
+            let mut now = pass(&mut health, start, 4, |half| Some(statistics(half, "steady", 0)));
+            let lost = |_| Some(Statistics { brokers: [].into(), ..statistics(9, "init", 0) });
+            for patience in [4, 8, 16, 32, 40, 40] {
+                let nearly = pass(&mut health, now, patience, lost);
+                assert_eq!(health.is_stuck(owns, nearly), None, "{patience}");
+                now = pass(&mut health, nearly, 2, lost);
+                assert_eq!(health.is_stuck(owns, now), Some("it knows no broker any more"), "{patience}");
+                health.replaced(now);
+            }
+        }
     }
 
     #[test]

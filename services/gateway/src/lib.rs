@@ -65,7 +65,7 @@ pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
             let reading = tokio::spawn(auth.clone().refresh(listener.clone()));
             health.task("the reading of the keys of tokens", reading.abort_handle());
             let keys = auth.clone();
-            health.check("keys of tokens", Need::Optional, move || std::future::ready(keys.is_fresh()));
+            health.check("token-keys", Need::Optional, move || std::future::ready(keys.is_fresh()));
         }
     }
     let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);

@@ -104,9 +104,7 @@ pub async fn run(settings: Settings, mut shutdown: Stop) -> Result<(), RunError>
     let following = tokio::spawn(watch.clone().run(service.pools.housekeeping.clone(), service.listener()));
     service.health.task("the watch over orders that are followed", following.abort_handle());
     let sight = watch.clone();
-    service
-        .health
-        .check("orders that are followed", Need::Optional, move || std::future::ready(sight.sees()));
+    service.health.check("order-streams", Need::Optional, move || std::future::ready(sight.sees()));
     // It ends when all are noted.
     tokio::spawn(housekeeping::note_orders(service.pools.housekeeping.clone()));
 

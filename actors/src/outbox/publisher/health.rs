@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use dead_letters::TopicPartition;
 use rdkafka::Statistics;
 
-use crate::Cause;
+use crate::{Cause, kafka::brokers};
 
 /// Kafka answers when its last answer is no older.
 const ANSWERS: Duration = Duration::from_secs(8);
@@ -26,6 +26,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(80);
 const IN_FLIGHT: Duration = Duration::from_secs(45);
 /// librdkafka says every two seconds how it is.
 const SILENCE: Duration = Duration::from_secs(10);
+/// A client that knows no broker for this long finds none any more. Twice as long after each replacement that did not help.
+const LOST: Duration = Duration::from_secs(4);
 
 /// A partition that has something to send.
 #[derive(Debug)]
@@ -60,6 +62,9 @@ pub(super) struct Health {
     /// When Kafka last answered, and since when it has without a gap.
     answered: Instant,
     answering: Instant,
+    /// Since when it has known no broker, and how often it was replaced for that.
+    lost: Option<Instant>,
+    losses: u32,
     waiting: HashMap<TopicPartition, Waiting>,
     stalled: HashMap<TopicPartition, Stalled>,
 }
@@ -74,6 +79,8 @@ impl Health {
             answers: 0,
             answered: now,
             answering: now,
+            lost: None,
+            losses: 0,
             waiting: HashMap::new(),
             stalled: HashMap::new(),
         }
@@ -82,6 +89,11 @@ impl Health {
     /// librdkafka says how it is.
     pub(super) fn heard(&mut self, statistics: &Statistics, now: Instant) {
         (self.heard, self.silences) = (now, 0);
+        if brokers::any_is_known(statistics) {
+            (self.lost, self.losses) = (None, 0);
+        } else {
+            self.lost.get_or_insert(now);
+        }
         let answers = statistics.brokers.values().map(|broker| broker.rx).sum();
         if answers != self.answers {
             self.answers = answers;
@@ -159,6 +171,11 @@ impl Health {
             self.silences = self.silences.saturating_add(1);
             return Some("it does not say how it is".to_owned());
         }
+        let patience = LOST.saturating_mul(1 << self.losses.min(8)).min(PATIENCE_MAX);
+        if self.lost.is_some_and(|since| now.duration_since(since) >= patience) {
+            self.losses = self.losses.saturating_add(1);
+            return Some("it knows no broker any more".to_owned());
+        }
         let stuck: Vec<(TopicPartition, Instant)> = self
             .waiting
             .iter()
@@ -176,7 +193,7 @@ impl Health {
     /// Another producer has taken its place, or the process stood still: what was not heard says nothing.
     pub(super) fn start_anew(&mut self, now: Instant) {
         (self.looked, self.heard, self.answered, self.answering) = (now, now, now, now);
-        self.answers = 0;
+        (self.answers, self.lost) = (0, None);
         self.waiting.clear();
     }
 
@@ -219,7 +236,7 @@ mod tests {
             partitions.iter().map(|partition| (partition.partition, partition.clone())).collect();
         let topic = Topic { topic: "t".into(), partitions, ..Topic::default() };
         Statistics {
-            brokers: [("b".to_owned(), Broker { rx, ..Broker::default() })].into(),
+            brokers: [("b".to_owned(), Broker { rx, source: "learned".into(), ..Broker::default() })].into(),
             topics: [("t".to_owned(), topic)].into(),
             ..Statistics::default()
         }
@@ -339,6 +356,26 @@ mod tests {
         let back = |second: u64| statistics(second.saturating_sub(60), 3, 5, 7);
         let (after, _) = run(&mut health, start, 120, back).expect("replaced in the end");
         assert!(after >= 70, "{after}");
+    }
+
+    /// As librdkafka may, once a broker has told it that there is none: then it asks nobody again.
+    #[test]
+    fn a_producer_that_knows_no_broker_is_replaced_whatever_it_has_to_send() {
+        let lost = |_| Statistics {
+            brokers: [("g".to_owned(), Broker { source: "logical".into(), ..Broker::default() })].into(),
+            ..Statistics::default()
+        };
+        let (mut health, mut now, mut waits) = (Health::new(), Instant::now(), Vec::new());
+        for _ in 0..6 {
+            let (after, why) = run(&mut health, now, 200, lost).expect("replaced");
+            assert_eq!(why, "it knows no broker any more");
+            now += Duration::from_secs(after);
+            health.start_anew(now);
+            waits.push(after);
+        }
+        assert_eq!(waits, [4, 8, 16, 32, 64, 80]);
+        let blink = |second| if second % 4 == 0 { lost(second) } else { statistics(second, 3, 0, 7) };
+        assert_eq!(run(&mut health, now, 60, blink), None, "one that finds them again is kept");
     }
 
     #[test]
