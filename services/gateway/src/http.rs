@@ -28,6 +28,7 @@ use crate::{
     operation::Operation,
     place::{Full, Place, Places},
     rate::{Caller, Rate},
+    settings::Settings,
     upstream::Upstream,
 };
 
@@ -48,29 +49,20 @@ pub struct Edge {
     stop: Listener,
 }
 
-/// How much the gateway has in hand at a time.
-#[derive(Clone, Copy, Debug)]
-pub struct Capacity {
-    /// Requests.
-    pub in_flight: usize,
-    /// Requests that follow an order.
-    pub streams: usize,
-    /// Those of one caller; 0 is no limit.
-    pub streams_per_caller: usize,
-}
-
 impl Edge {
-    /// An edge before `upstream`. Where there is no `auth` nobody has to say who they are. At `stop`, orders are followed no longer.
-    pub fn new(
-        upstream: Upstream,
-        capacity: Capacity,
-        auth: Option<Auth>,
-        rate: Rate,
-        stop: Listener,
-    ) -> Self {
-        let in_flight = Places::new(capacity.in_flight, 0);
-        let streams = Places::new(capacity.streams, capacity.streams_per_caller);
-        Self { upstream, in_flight, streams, auth, rate, stop }
+    /// An edge before `upstream`, as the settings have it. Where there is no `auth` nobody has to say who they are. At `stop`, orders are
+    /// followed no longer.
+    pub fn of(settings: &Settings, upstream: Upstream, auth: Option<Auth>, stop: Listener) -> Self {
+        // Those who follow an order stay for long: half of the connections is for the others.
+        let streams = settings.max_streams.min(settings.limits().connections / 2);
+        Self {
+            upstream,
+            in_flight: Places::new(settings.max_in_flight, 0),
+            streams: Places::new(streams, settings.streams_per_caller),
+            auth,
+            rate: Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops),
+            stop,
+        }
     }
 
     fn asks(&self) -> Result<Place, Problem> {

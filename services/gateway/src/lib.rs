@@ -29,12 +29,7 @@ pub mod settings;
 pub mod upstream;
 
 pub use self::settings::Settings;
-use self::{
-    auth::Auth,
-    http::{Capacity, Edge},
-    rate::Rate,
-    upstream::Upstream,
-};
+use self::{auth::Auth, http::Edge, upstream::Upstream};
 
 /// The service's name.
 pub const NAME: &str = "gateway";
@@ -68,7 +63,6 @@ pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
             health.check("token-keys", Need::Optional, move || std::future::ready(keys.is_fresh()));
         }
     }
-    let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
     let upstream = Upstream::new(&settings).map_err(RunError::start)?;
     let (orders, tokens) = (upstream.clone(), auth.is_some());
     health.check("orders", Need::Required, move || {
@@ -79,16 +73,8 @@ pub async fn run(settings: Settings, shutdown: Stop) -> Result<(), RunError> {
     let guard = settings.admin.guard().map_err(RunError::start)?;
     let admin = admin::serve(settings.admin_listen, guard, health.clone(), limits, listener.clone()).await;
     let mut admin = admin.map_err(RunError::Start)?;
-    // Each connection may need one to orders.
-    let limits = limits.within_descriptors(2);
-    let capacity = Capacity {
-        in_flight: settings.max_in_flight,
-        // Those who follow an order stay for long: half of the connections is for the others.
-        streams: settings.max_streams.min(limits.connections / 2),
-        streams_per_caller: settings.streams_per_caller,
-    };
-    let app = http::app(Edge::new(upstream, capacity, auth, rate, listener.clone()));
-    let http = Server::start(settings.http_listen, app, limits, listener).await;
+    let app = http::app(Edge::of(&settings, upstream, auth, listener.clone()));
+    let http = Server::start(settings.http_listen, app, settings.limits(), listener).await;
     let mut http = http.map_err(RunError::Start)?;
     health.watch_doors(http.doors());
     health.serving();

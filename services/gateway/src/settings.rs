@@ -5,7 +5,10 @@ mod auth;
 use std::{fmt, net::SocketAddr};
 
 use axum::http::{Uri, uri::Authority};
-use chassis::settings::{AdminArgs, GatewayTokenArgs, HttpArgs, TelemetryArgs};
+use chassis::{
+    http::Limits,
+    settings::{AdminArgs, GatewayTokenArgs, HttpArgs, TelemetryArgs},
+};
 use clap::Parser;
 
 pub use self::auth::{AuthArgs, AuthKey, JwksAlgorithm};
@@ -63,6 +66,13 @@ pub struct Settings {
     /// How to log.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+}
+
+impl Settings {
+    /// What callers may take: each of their connections may need one to orders.
+    pub fn limits(&self) -> Limits {
+        self.http.limits().within_descriptors(2)
+    }
 }
 
 /// Where a server is: `http://host:port`, without a path.

@@ -18,15 +18,10 @@ fn edge(orders: SocketAddr, more: &[&str]) -> Router {
     let url = format!("http://{orders}");
     let args = ["gateway", "--orders-url", &url, "--connect-timeout-ms", "500"];
     let settings = Settings::try_parse_from(args.iter().chain(more)).expect("sound settings");
-    let capacity = Capacity {
-        in_flight: settings.max_in_flight,
-        streams: settings.max_streams,
-        streams_per_caller: settings.streams_per_caller,
-    };
     let auth = Auth::new(&settings.auth).expect("sound settings");
-    let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
+    let upstream = Upstream::new(&settings).expect("sound settings");
     let (_, stop) = trigger();
-    app(Edge::new(Upstream::new(&settings).expect("sound settings"), capacity, auth, rate, stop))
+    app(Edge::of(&settings, upstream, auth, stop))
 }
 
 /// Somebody in the place of orders, for as long as the trigger lives.

@@ -10,13 +10,7 @@ use chassis::{
 };
 use clap::Parser;
 use deadpool_postgres::Pool;
-use gateway::{
-    Settings,
-    auth::Auth,
-    http::{Capacity, Edge},
-    rate::Rate,
-    upstream::Upstream,
-};
+use gateway::{Settings, auth::Auth, http::Edge, upstream::Upstream};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use orders::{closing, http::Api, intake, request::Accepts, watch::Watch};
 use serde_json::{Value, json};
@@ -99,16 +93,10 @@ pub(crate) async fn open_gateway(orders: SocketAddr, more: &[&str]) -> (SocketAd
     let url = format!("http://{orders}");
     let args = ["gateway", "--orders-url", &url, "--gateway-token", TOKEN, "--connect-timeout-ms", "500"];
     let settings = Settings::try_parse_from(args.iter().chain(more)).expect("sound settings");
-    let capacity = Capacity {
-        in_flight: settings.max_in_flight,
-        streams: settings.max_streams,
-        streams_per_caller: settings.streams_per_caller,
-    };
     let auth = Auth::new(&settings.auth).expect("sound settings");
-    let rate = Rate::new(settings.rate_limit, settings.rate_limit_burst, settings.forwarded_hops);
     let upstream = Upstream::new(&settings).expect("sound settings");
     let (stop, listener) = trigger();
-    let app = gateway::http::app(Edge::new(upstream, capacity, auth, rate, listener.clone()));
+    let app = gateway::http::app(Edge::of(&settings, upstream, auth, listener.clone()));
     (serve(app, settings.http.limits(), listener).await, stop)
 }
 

@@ -21,7 +21,7 @@ fn by_customer() -> Correlation {
     Correlation { id: "c-cancel".into(), traceparent: "00-a-b-01".into() }
 }
 
-fn paid(order_id: Uuid) -> PaymentSuccess {
+pub(crate) fn paid(order_id: Uuid) -> PaymentSuccess {
     let provider_reference = "ch_1".to_owned();
     PaymentSuccess {
         order_id,

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use chassis::Correlation;
-use contracts::{DeliveryAssigned, PaymentSuccess};
+use contracts::DeliveryAssigned;
 use http_body_util::BodyExt;
 use orders::http::app;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::{
+    closing::paid,
     store::{apply, get, inbound},
     support::{FOLLOWERS, Trial, place},
 };
@@ -74,17 +75,6 @@ impl Stream {
             }
         }
         (events, states)
-    }
-}
-
-fn paid(order_id: Uuid) -> PaymentSuccess {
-    let provider_reference = "ch_1".to_owned();
-    PaymentSuccess {
-        order_id,
-        order_version: 1,
-        amount_cents: 2_580,
-        provider_reference,
-        payment_token: None,
     }
 }
 
