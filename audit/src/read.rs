@@ -271,7 +271,7 @@ pub(crate) fn outcome(value: &[u8]) -> Option<PutBack> {
     let entry: Entry = serde_json::from_slice(value).ok()?;
     match entry.action {
         Action::Outcome { generation, .. } => Some((entry.dlq_id, generation)),
-        Action::Requeue { .. } | Action::Discard | Action::Restore => None,
+        _ => None,
     }
 }
 

@@ -7,9 +7,9 @@ use uuid::Uuid;
 /// One line of the ledger, JSON, keyed by the letter's id. Unknown fields are ignored, so old readers read new lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The dead letter this is about: on an outcome, the one that was put back.
+    /// The dead letter this is about: on an outcome, the one that was put back; on a note [`note_id`].
     pub dlq_id: Uuid,
-    /// Its consumer group.
+    /// Its consumer group; of a note one in which there is such a failure.
     pub group: String,
     /// What was done.
     #[serde(flatten)]
@@ -46,6 +46,21 @@ pub enum Action {
     Discard,
     /// A discard taken back.
     Restore,
+    /// What people should know of failures alike. The last one counts. Readers that do not know it pass over it.
+    Note {
+        /// The failures' fingerprint.
+        fingerprint: String,
+        /// The note; an empty one takes the last away.
+        text: String,
+    },
+    /// What a later version writes: it means nothing here. It is never written.
+    #[serde(other, skip_serializing)]
+    Later,
+}
+
+/// The id that the notes on a fingerprint have in the ledger, so that they share a partition and stay in order.
+pub fn note_id(fingerprint: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("dead-letter-note:{fingerprint}").as_bytes())
 }
 
 /// How a requeued record ended.
@@ -100,5 +115,19 @@ mod tests {
         let json = r#"{"dlq_id":"00000000-0000-0000-0000-000000000000","group":"g","action":"outcome","generation":2,"outcome":"already-applied","at":"1970-01-01T00:00:00Z","by":"g"}"#;
         assert_eq!(serde_json::to_string(&entry).expect("serialises"), json);
         assert_eq!(serde_json::from_str::<Entry>(json).expect("parses"), entry);
+        let note = Action::Note { fingerprint: "00ff".into(), text: "the limit is raised on Monday".into() };
+        let entry = Entry { action: note, by: "kim@desk".into(), ..entry };
+        let json = r#"{"dlq_id":"00000000-0000-0000-0000-000000000000","group":"g","action":"note","fingerprint":"00ff","text":"the limit is raised on Monday","at":"1970-01-01T00:00:00Z","by":"kim@desk"}"#;
+        assert_eq!(serde_json::to_string(&entry).expect("serialises"), json);
+        assert_eq!(serde_json::from_str::<Entry>(json).expect("parses"), entry);
+    }
+
+    #[test]
+    fn an_action_of_a_later_version_is_read_and_means_nothing() {
+        let json = r#"{"dlq_id":"00000000-0000-0000-0000-000000000000","group":"g","action":"edit","diff":[1],"at":"1970-01-01T00:00:00Z","by":"g"}"#;
+        let entry = serde_json::from_str::<Entry>(json).expect("parses");
+        assert_eq!(entry.action, Action::Later);
+        assert!(serde_json::to_string(&entry).is_err(), "it is not written again as something else");
+        assert!(serde_json::from_str::<Entry>(r#"{"action":"edit"}"#).is_err(), "the rest has to be there");
     }
 }

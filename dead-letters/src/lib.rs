@@ -24,7 +24,7 @@ pub use self::{
     errors::one_line,
     fingerprint::fingerprint,
     headers::{Headers, MalformedHeaders},
-    ledger::{Action, Entry, RequeueOutcome},
+    ledger::{Action, Entry, RequeueOutcome, note_id},
     letter::{ACTIONS_TOPIC, Class, LETTER_MAX, MAX_ERROR, dlq_topic, group_of, letter_id, requeue_topic},
     place::{NextOffset, Offset, TopicPartition},
     reader::{Given, ReadError, Span, TopicReader, Unread},

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::{kafka::Connection, output::Format, select::Selectors, snapshot::Prefix, time::duration};
+use crate::{
+    ids::Ids, kafka::Connection, output::Format, select::Selectors, snapshot::Prefix, time::duration,
+};
 
 /// Dead letters: what died, why, and back to work with it.
 ///
@@ -24,6 +26,26 @@ pub struct Args {
     pub command: Command,
 }
 
+const REQUEUE_EXAMPLES: &str = "\
+Examples:
+  dlq-inspector requeue 3d566287                                  what would be put back, and what to know before
+  dlq-inspector requeue 3d566287 --execute --wait                 put it back, and see what becomes of it
+  dlq-inspector requeue --code amount-over-limit --rate 50/s      all open ones that died of it
+  dlq-inspector list --key order-7 -o ids | dlq-inspector requeue -";
+
+const DISCARD_EXAMPLES: &str = "\
+Examples:
+  dlq-inspector discard 3d566287 --reason 'a test order'          what would be closed; --execute does it
+  dlq-inspector discard --code not-json --reason 'the sender is mended, ticket 4711'
+  dlq-inspector list --key order-7 -o ids | dlq-inspector discard - --reason 'cancelled by phone' --execute
+
+A discarded letter is kept, is not open any more, and cannot be requeued until `restore` takes that back.";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  dlq-inspector list --state discarded                            what was discarded
+  dlq-inspector restore 3d566287 --reason 'it was the wrong one'  what would be restored; --execute does it";
+
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -34,7 +56,14 @@ pub enum Command {
     /// All about one dead letter: error, headers, body, history
     Show(ShowArgs),
     /// Put dead letters back into their group: prints the plan; --execute does it
+    #[command(after_help = REQUEUE_EXAMPLES)]
     Requeue(RequeueArgs),
+    /// Close dead letters without running them: prints the plan; --execute does it
+    #[command(after_help = DISCARD_EXAMPLES)]
+    Discard(CloseArgs),
+    /// Take discards back, so that letters are what they were before: prints the plan; --execute does it
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(CloseArgs),
     /// Counts dead letters by group and state, again and again, and shows that to Prometheus
     Metrics(MetricsArgs),
 }
@@ -45,7 +74,8 @@ impl Command {
         match self {
             Self::Topics(_) | Self::List(_) | Self::Metrics(_) => false,
             Self::Show(_) => true,
-            Self::Requeue(args) => !args.ids.is_empty(),
+            Self::Requeue(args) => args.ids.are_given(),
+            Self::Discard(args) | Self::Restore(args) => args.ids.are_given(),
         }
     }
 }
@@ -105,8 +135,9 @@ pub struct MetricsArgs {
 /// Arguments of `requeue`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct RequeueArgs {
-    /// Ids, or the beginnings of them
-    pub ids: Vec<Prefix>,
+    /// Which, by id.
+    #[command(flatten)]
+    pub ids: Ids,
     /// Which; without ids, open ones unless --state says otherwise.
     #[command(flatten)]
     pub selectors: Selectors,
@@ -131,6 +162,36 @@ pub struct RequeueArgs {
     /// Why, for the ledger
     #[arg(long)]
     pub reason: Option<String>,
+}
+
+/// Arguments of `discard` and `restore`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct CloseArgs {
+    /// Which, by id.
+    #[command(flatten)]
+    pub ids: Ids,
+    /// Which; without ids, `discard` means open ones and `restore` discarded ones, unless --state says otherwise.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// Why, for the ledger and whoever looks next
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
+    /// Do it; without this the plan is printed and nothing is written
+    #[arg(long)]
+    pub execute: bool,
+    /// Discard also what was requeued and has no outcome yet; go on although the ledger cannot be read as a whole
+    #[arg(long)]
+    pub force: bool,
+    /// Who acts, for the ledger [default: user@host]
+    #[arg(long = "as", value_name = "WHO")]
+    pub by: Option<String>,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why".into()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 fn rate(text: &str) -> Result<u32, String> {

@@ -2,24 +2,27 @@
 //!
 //! It needs Kafka alone and knows the `dlq.*` headers of [`dead_letters`], not what the records mean.
 //!
-//! - [`args`]: the command line; [`select`]: the selectors, the same for every command; [`exit`]: exit codes.
+//! - [`args`]: the command line; [`select`] and [`ids`]: which letters, the same for every command; [`exit`]: exit codes.
 //! - [`kafka`]: clients that read without a group's commits, to the end and no further.
 //! - [`snapshot`]: letters and the ledger of what was done with them, folded into a state per letter.
-//! - [`commands`] print; [`requeue`] plans and acts; [`output`] is how anything reaches the terminal, [`page`] how Prometheus asks.
+//! - [`commands`] print; [`requeue`] and [`close`] plan and act, by way of [`act`]; [`output`] is how anything reaches the terminal, [`page`] how Prometheus asks.
 //!
 //! # JSON
 //! With `-o json` every line of standard output is one object. The fields of a dead letter are those of
 //! [`output::json::LetterJson`], of a topic [`output::json::TopicJson`]; `requeue` prints
-//! [`output::json::RequeueJson`]. Fields are added, never renamed; an absent value is `null`.
+//! [`output::json::RequeueJson`], `discard` and `restore` [`output::json::CloseJson`]. Fields are added, never renamed; an absent value is `null`.
 //!
 //! # States
 //! A letter is `open`; `requeued` once it was put back and no outcome is known; `resolved` when its group said applied,
 //! already applied or ignored; `dead-again` when it died anew, in which case the new letter is the open one;
 //! `discarded`; or `foreign` when the record is in a dead-letter topic and is no dead letter.
 
+pub mod act;
 pub mod args;
+pub mod close;
 pub mod commands;
 pub mod exit;
+pub mod ids;
 pub mod kafka;
 pub mod output;
 pub mod page;
@@ -32,6 +35,7 @@ use dead_letters::one_line;
 
 use self::{
     args::{Args, Command},
+    close::Turn,
     exit::Exit,
     kafka::Kafka,
     output::Out,
@@ -56,6 +60,8 @@ fn dispatch(args: Args) -> anyhow::Result<Exit> {
         Command::List(args) => commands::list(&kafka, args, &mut out),
         Command::Show(args) => commands::show(&kafka, args, &mut out),
         Command::Requeue(args) => requeue::run(&kafka, args, &mut out),
+        Command::Discard(args) => close::run(&kafka, Turn::Discard, args, &mut out),
+        Command::Restore(args) => close::run(&kafka, Turn::Restore, args, &mut out),
         Command::Metrics(metrics) => commands::metrics(&args.connection, metrics),
     };
     let done = done.and_then(|exit| Ok(out.finish().map(|()| exit)?));

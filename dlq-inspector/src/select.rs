@@ -81,6 +81,14 @@ impl Selectors {
             && (self.state.is_empty() || self.state.contains(&state))
     }
 
+    /// Whether `letter`, in `state`, is meant where nobody names a state: then those `unless_said`. Where that is open, whoever
+    /// asks for foreign records means them.
+    pub fn means(&self, letter: &Letter, state: State, unless_said: State, now: DateTime<Utc>) -> bool {
+        let foreign = || self.class.iter().any(|class| class == "foreign") && unless_said == State::Open;
+        let in_state = !self.state.is_empty() || state == unless_said || state == State::Foreign && foreign();
+        in_state && self.matches(letter, state, now)
+    }
+
     /// The selectors as they would be typed, flag and value in turn; ages become the times they mean `now`, so that
     /// the same words mean the same letters later.
     pub fn flags(&self, now: DateTime<Utc>) -> Vec<String> {
@@ -152,6 +160,26 @@ mod tests {
         }
         assert!(selectors("--class nonsense").is_err());
         assert!(selectors("--since nonsense").is_err());
+    }
+
+    #[test]
+    fn a_state_nobody_names_is_the_commands_own() {
+        let (letter, now) = (dead(10, 1), from_ms(60_000));
+        let table = [
+            ("", State::Open, State::Open, true),
+            ("", State::Resolved, State::Open, false),
+            ("--state resolved", State::Resolved, State::Open, true),
+            ("--state resolved", State::Open, State::Open, false),
+            ("--group g", State::Discarded, State::Discarded, true),
+            ("--group g", State::Open, State::Discarded, false),
+            ("--class permanent", State::Foreign, State::Open, false),
+            ("--class foreign --class permanent", State::Foreign, State::Open, true),
+            ("--class foreign --class permanent", State::Foreign, State::Discarded, false),
+        ];
+        for (line, state, unless_said, meant) in table {
+            let selectors = selectors(line).expect(line);
+            assert_eq!(selectors.means(&letter, state, unless_said, now), meant, "{line}: {state:?}");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ mod prefix;
 mod read;
 
 pub use self::{
-    counts::{Counts, count},
+    counts::{Counts, Tally, count},
     fold::{Fold, Folded},
-    ledger::{History, Keep, Ledger, Line, Mark, Standing},
+    ledger::{History, Keep, Ledger, Line, Mark, Note, Standing, Tried},
     letter::{About, Foreign, Letter, Place, State},
     prefix::{Prefix, Resolved, ambiguous, resolve, short_len},
     read::{Fetched, Scope, fetch, read_ledger, scan, scan_letters},

@@ -251,6 +251,8 @@ fn sentence(line: &Line) -> String {
         Action::Outcome { generation, outcome } => format!("generation {generation}: {}", outcome.as_str()),
         Action::Discard => "discarded".into(),
         Action::Restore => "restored".into(),
+        Action::Note { text, .. } => format!("noted: {}", clean(text)),
+        Action::Later => "something that this version does not know".into(),
     };
     let why = entry.reason.as_deref().map(|reason| format!(": {}", clean(reason))).unwrap_or_default();
     format!("{}  {}  {what}{why}", rfc3339(entry.at), clean(&entry.by))

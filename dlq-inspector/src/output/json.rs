@@ -1,10 +1,13 @@
 //! The JSON contract: one object a line. Fields are added, never renamed or given another meaning.
 
+mod close;
+
 use chrono::{DateTime, Utc};
 use dead_letters::{Action, RequeueOutcome};
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::close::CloseJson;
 use super::text::hex;
 use crate::{
     snapshot::{Letter, Line, State},
@@ -129,7 +132,7 @@ pub struct EventJson<'a> {
     pub at: String,
     /// Who.
     pub by: &'a str,
-    /// `requeue`, `outcome`, `discard`, `restore`.
+    /// `requeue`, `outcome`, `discard`, `restore`; `unknown` is of a later version.
     pub action: &'static str,
     /// The generation put back, or ended.
     pub generation: Option<u32>,
@@ -150,6 +153,8 @@ impl<'a> EventJson<'a> {
             Action::Outcome { generation, outcome } => ("outcome", Some(*generation), Some(*outcome)),
             Action::Discard => ("discard", None, None),
             Action::Restore => ("restore", None, None),
+            Action::Note { .. } => ("note", None, None),
+            Action::Later => ("unknown", None, None),
         };
         Self {
             id: entry.dlq_id,

@@ -17,6 +17,8 @@ pub enum Format {
     Wide,
     /// One object a line.
     Json,
+    /// Ids alone, one a line, as `-` reads them.
+    Ids,
 }
 
 /// Standard output. When its reader goes away (`| head`), the rest is dropped and nothing fails.

@@ -8,8 +8,9 @@ use std::{
 use dead_letters::{ACTIONS_TOPIC, Action, Entry, RequeueOutcome};
 use uuid::Uuid;
 
-use super::{execute::Job, plan::Item, report::Report, tally::End};
+use super::{plan::Item, report::Report};
 use crate::{
+    act::{End, Session},
     args::RequeueArgs,
     exit::Exit,
     kafka::{Raw, Start},
@@ -58,56 +59,54 @@ impl<'i> Waiting<'i> {
     }
 }
 
-impl Job<'_> {
-    /// Waits for the outcomes of what was put back when asked to, then says how it all ended.
-    pub(super) fn follow(
-        &self,
-        end: End,
-        items: &[Item],
-        args: &RequeueArgs,
-        report: &mut Report<'_>,
-    ) -> anyhow::Result<Exit> {
-        if args.wait {
-            let requeued = items.iter().filter(|item| report.endings().is_requeued(item.id));
-            let waiting = Waiting::new(self.id, requeued);
-            self.wait(waiting, args.timeout, report)?;
-        }
-        report.summary(args.wait, end)?;
-        let tally = report.endings().tally();
-        Ok(match end {
-            End::Fenced => Exit::Fenced,
-            End::Stopped => Exit::Interrupted,
-            End::Finished if self.stop.asked() && tally.outstanding > 0 => Exit::Interrupted,
-            End::Finished if tally.some_failed() => Exit::SomeFailed,
-            End::Finished => Exit::Ok,
-        })
+/// Waits for the outcomes of what was put back when asked to, then says how it all ended.
+pub(super) fn follow(
+    session: &Session<'_>,
+    end: End,
+    items: &[Item],
+    args: &RequeueArgs,
+    report: &mut Report<'_>,
+) -> anyhow::Result<Exit> {
+    if args.wait {
+        let requeued = items.iter().filter(|item| report.endings().is_requeued(item.id));
+        let waiting = Waiting::new(session.id, requeued);
+        wait(session, waiting, args.timeout, report)?;
     }
+    report.summary(args.wait, end)?;
+    let tally = report.endings().tally();
+    Ok(match end {
+        End::Fenced => Exit::Fenced,
+        End::Stopped => Exit::Interrupted,
+        End::Finished if session.stop.asked() && tally.outstanding > 0 => Exit::Interrupted,
+        End::Finished if tally.some_failed() => Exit::SomeFailed,
+        End::Finished => Exit::Ok,
+    })
+}
 
-    fn wait(
-        &self,
-        mut waiting: Waiting<'_>,
-        timeout: Duration,
-        report: &mut Report<'_>,
-    ) -> anyhow::Result<()> {
-        if waiting.letters.is_empty() {
-            return Ok(());
-        }
-        let deadline = Instant::now() + timeout;
-        let mut reader = self.kafka.reader(ACTIONS_TOPIC, &Start::At(self.positions.clone()))?;
-        while !waiting.letters.is_empty() && Instant::now() < deadline && !self.stop.asked() {
-            let mut settled = Vec::new();
-            reader.follow(Duration::from_millis(100), |raw: &Raw<'_>| {
-                let entry = raw.value.and_then(|value| serde_json::from_slice::<Entry>(value).ok());
-                settled.extend(entry.and_then(|entry| waiting.read(raw.partition, &entry)));
-            })?;
-            for (item, outcome) in settled {
-                report.outcome(item, outcome)?;
-            }
-        }
-        let mut left: Vec<_> = waiting.letters.into_keys().collect();
-        left.sort_unstable();
-        left.into_iter().try_for_each(|id| report.outstanding(id))
+fn wait(
+    session: &Session<'_>,
+    mut waiting: Waiting<'_>,
+    timeout: Duration,
+    report: &mut Report<'_>,
+) -> anyhow::Result<()> {
+    if waiting.letters.is_empty() {
+        return Ok(());
     }
+    let deadline = Instant::now() + timeout;
+    let mut reader = session.kafka.reader(ACTIONS_TOPIC, &Start::At(session.positions.clone()))?;
+    while !waiting.letters.is_empty() && Instant::now() < deadline && !session.stop.asked() {
+        let mut settled = Vec::new();
+        reader.follow(Duration::from_millis(100), |raw: &Raw<'_>| {
+            let entry = raw.value.and_then(|value| serde_json::from_slice::<Entry>(value).ok());
+            settled.extend(entry.and_then(|entry| waiting.read(raw.partition, &entry)));
+        })?;
+        for (item, outcome) in settled {
+            report.outcome(item, outcome)?;
+        }
+    }
+    let mut left: Vec<_> = waiting.letters.into_keys().collect();
+    left.sort_unstable();
+    left.into_iter().try_for_each(|id| report.outstanding(id))
 }
 
 #[cfg(test)]

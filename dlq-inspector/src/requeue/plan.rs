@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use dead_letters::{Offset, TopicPartition, letter_id};
 use uuid::Uuid;
 
-use crate::snapshot::{Letter, Place, State};
+use crate::{
+    act::{LeftOut, Target},
+    snapshot::{Letter, Place, State},
+};
 
 /// The first generation that needs `--force`: what died three times will hardly live the fourth.
 const FORCED_GENERATION: u32 = 4;
@@ -39,28 +42,20 @@ pub struct Item {
     pub state: State,
 }
 
+impl Target for Item {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn group(&self) -> &str {
+        &self.group
+    }
+}
+
 impl Item {
     /// The id of the letter it becomes if it dies again.
     pub fn dead_again_as(&self) -> Uuid {
         letter_id(&self.origin, self.offset, self.timestamp_ms, &self.group, self.generation)
-    }
-}
-
-/// A letter that was selected and is not put back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Its id.
-    pub id: Uuid,
-    /// Why.
-    pub why: String,
-    /// The flag that allows it.
-    pub allowed_by: Option<&'static str>,
-}
-
-impl LeftOut {
-    /// A letter that no flag lets in.
-    pub fn new(id: Uuid, why: impl Into<String>) -> Self {
-        Self { id, why: why.into(), allowed_by: None }
     }
 }
 
@@ -137,7 +132,7 @@ fn judge(letter: &Letter, state: State, force: bool) -> Result<Item, LeftOut> {
     };
     let generation = dead.generation.saturating_add(1);
     match state {
-        State::Discarded => return Err(LeftOut::new(letter.id, "it was discarded")),
+        State::Discarded => return Err(LeftOut::new(letter.id, "it was discarded: `restore` it first")),
         State::DeadAgain => {
             let next = dead.id_in(generation);
             return Err(LeftOut::new(letter.id, format!("it died again as {next}: requeue that one")));
@@ -198,7 +193,7 @@ mod tests {
         assert!(plan.items.is_empty());
         assert_eq!(plan.left_out[0].allowed_by, Some("--force"));
         assert!(plan.left_out[1].why.contains(&dead(2, 2).id.to_string()), "{}", plan.left_out[1].why);
-        assert_eq!(plan.left_out[2].allowed_by, None);
+        assert!(plan.left_out[2].why.contains("`restore`") && plan.left_out[2].allowed_by.is_none());
         assert_eq!(
             super::Plan::new(vec![(dead(1, 3), State::Open)], vec![], &[], true).items[0].generation,
             4

@@ -11,12 +11,13 @@ use uuid::Uuid;
 
 use super::{
     plan::{Item, Plan},
-    tally::{End, Ending, Endings, Tally},
+    tally::{Ending, Endings, Tally},
 };
 use crate::{
+    act::{Command, End, Which, count, named},
     args::RequeueArgs,
     output::{
-        Column, Ink, Out, Table,
+        Column, Format, Ink, Out, Table, complain,
         json::{RequeueJson, time},
     },
     snapshot::State,
@@ -71,9 +72,18 @@ impl<'a> Report<'a> {
     }
 
     /// The plan, and the command that does it.
-    pub(super) fn plan(&mut self, plan: &Plan, args: &RequeueArgs, now: DateTime<Utc>) -> anyhow::Result<()> {
+    pub(super) fn plan(
+        &mut self,
+        plan: &Plan,
+        which: &Which<'_>,
+        args: &RequeueArgs,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<()> {
         self.endings = Endings::of(&plan.items);
-        let command = self.command(plan, args, now);
+        let command = self.command(plan, which, args, now);
+        if self.out.format() == Format::Ids {
+            return self.plan_ids(plan);
+        }
         if self.out.is_json() {
             return self.plan_json(plan, args, command);
         }
@@ -99,6 +109,14 @@ impl<'a> Report<'a> {
             self.out.line(format!("\nNothing was written. To do it:\n  {command}"))?;
         }
         Ok(self.out.flush()?)
+    }
+
+    /// The ids that the plan holds; what it leaves out is said beside them.
+    fn plan_ids(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        plan.items.iter().try_for_each(|item| self.out.line(item.id.to_string()))?;
+        self.out.flush()?;
+        plan.left_out.iter().for_each(|left| complain(&format!("left out: {}: {}", left.id, left.why)));
+        Ok(())
     }
 
     /// Something to know of these letters before they are put back.
@@ -168,29 +186,21 @@ impl<'a> Report<'a> {
 
     /// The command that does what was shown: a few letters by their ids, many by the selectors that meant them, as of
     /// now.
-    fn command(&self, plan: &Plan, args: &RequeueArgs, now: DateTime<Utc>) -> String {
-        let mut words = vec!["dlq-inspector".to_owned(), "requeue".to_owned()];
-        if plan.items.len() <= NAMED || !args.ids.is_empty() {
-            words.extend(plan.items.iter().map(|item| self.short(item.id)));
+    fn command(&self, plan: &Plan, which: &Which<'_>, args: &RequeueArgs, now: DateTime<Utc>) -> String {
+        let command = Command::new("requeue");
+        let command = if plan.items.len() <= NAMED || !which.ids.is_empty() {
+            command.ids(plan.items.iter().map(|item| self.short(item.id)))
         } else {
-            let selectors = &args.selectors;
-            words.extend(selectors.flags(now));
-            if selectors.until.is_none() {
-                words.extend(["--until".into(), crate::time::rfc3339(now)]);
-            }
-            if selectors.is_empty() {
-                words.extend(["--state".into(), "open".into()]);
-            }
-        }
-        let option = |flag: &str, value: &Option<String>| {
-            value.iter().flat_map(|value| [flag.to_owned(), value.clone()]).collect::<Vec<_>>()
+            command.selectors(which, now)
         };
-        words.extend(args.force.then(|| "--force".to_owned()));
-        words.extend(option("--rate", &args.rate.map(|rate| format!("{rate}/s"))));
-        words.extend(option("--as", &args.by));
-        words.extend(option("--reason", &args.reason));
-        words.push("--execute".into());
-        words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+        let rate = args.rate.map(|rate| format!("{rate}/s"));
+        command
+            .flag("--force", args.force)
+            .option("--rate", rate.as_deref())
+            .option("--as", args.by.as_deref())
+            .option("--reason", args.reason.as_deref())
+            .flag("--execute", true)
+            .text()
     }
 
     /// A letter that was not put back.
@@ -299,44 +309,5 @@ fn summary(tally: &Tally) -> RequeueJson<'static> {
         resolved: tally.resolved,
         dead_again: tally.dead_again,
         outstanding: tally.outstanding,
-    }
-}
-
-fn count(letters: usize) -> String {
-    if letters == 1 { "1 dead letter".into() } else { format!("{letters} dead letters") }
-}
-
-fn named(ids: &[String]) -> String {
-    match ids.len() {
-        0..=5 => ids.join(", "),
-        more => format!("{} and {} more", ids[..5].join(", "), more - 5),
-    }
-}
-
-/// A word as a shell reads it back.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_the_shell() {
-        assert_eq!(quote("2026-01-01T00:00:00.000Z"), "2026-01-01T00:00:00.000Z");
-        assert_eq!(quote("it's $HOME"), r"'it'\''s $HOME'");
-        assert_eq!(quote(""), "''");
-    }
-
-    #[test]
-    fn many_ids_are_counted() {
-        let ids: Vec<_> = (0..7).map(|i| i.to_string()).collect();
-        assert_eq!(named(&ids), "0, 1, 2, 3, 4 and 2 more");
-        assert_eq!(named(&ids[..2]), "0, 1");
     }
 }

@@ -7,17 +7,6 @@ use uuid::Uuid;
 
 use super::plan::Item;
 
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// All batches were tried.
-    Finished,
-    /// A signal asked to stop.
-    Stopped,
-    /// Another operator took over.
-    Fenced,
-}
-
 /// How a letter of the plan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {

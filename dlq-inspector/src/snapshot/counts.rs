@@ -1,11 +1,40 @@
 //! How the letters of each topic stand.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Ledger, Letter, Scope, State, scan};
 use crate::kafka::Kafka;
+
+/// How many letters are in each state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally(BTreeMap<State, u64>);
+
+impl Tally {
+    /// Takes in a letter's state.
+    pub fn add(&mut self, state: State) {
+        *self.0.entry(state).or_default() += 1;
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// `20 resolved, 5 dead-again`.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let states = self.0.iter().map(|(state, count)| format!("{count} {}", state.as_str()));
+        f.write_str(&states.collect::<Vec<_>>().join(", "))
+    }
+}
 
 /// Letters of a topic by their state, and the oldest of those that are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +61,7 @@ pub struct Counts {
 
 impl Counts {
     /// Takes in a letter.
-    fn add(&mut self, letter: &Letter, state: State, now: DateTime<Utc>) {
+    pub fn add(&mut self, letter: &Letter, state: State, now: DateTime<Utc>) {
         let count = match state {
             State::Open => &mut self.open,
             State::Requeued => &mut self.requeued,
@@ -83,6 +112,14 @@ pub fn count(
 mod tests {
     use super::*;
     use crate::{snapshot::tests::dead, time::from_ms};
+
+    #[test]
+    fn a_tally_says_how_many_are_in_which_state() {
+        let mut tally = Tally::default();
+        assert!(tally.is_empty());
+        [State::Resolved, State::Discarded, State::Resolved].into_iter().for_each(|state| tally.add(state));
+        assert_eq!((tally.total(), tally.to_string().as_str()), (3, "2 resolved, 1 discarded"));
+    }
 
     #[test]
     fn states_are_counted_and_the_oldest_open_one_is_known() {

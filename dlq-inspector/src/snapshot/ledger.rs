@@ -1,7 +1,8 @@
 //! The ledger, folded: what was done last with each letter, and for some letters everything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry as Slot};
 
+use chrono::{DateTime, Utc};
 use dead_letters::{Action, Entry, RequeueOutcome};
 use uuid::Uuid;
 
@@ -41,13 +42,20 @@ impl Standing {
             Action::Outcome { outcome, .. } => last(&mut self.outcome, mark, *outcome),
             Action::Discard => last(&mut self.closed, mark, true),
             Action::Restore => last(&mut self.closed, mark, false),
+            Action::Note { .. } | Action::Later => {}
         }
     }
 
     /// The state the ledger alone gives a letter.
     pub fn state(&self) -> State {
-        if matches!(self.closed, Some((_, true))) {
-            return State::Discarded;
+        if let Some((closed, true)) = self.closed {
+            // What was still on its way when it was closed, and arrived: its group has the last word.
+            let arrived = |(ended, outcome): (Mark, RequeueOutcome)| {
+                ended.after(&closed) && outcome != RequeueOutcome::Unplaceable
+            };
+            if !self.outcome.is_some_and(arrived) {
+                return State::Discarded;
+            }
         }
         match (self.requeued, self.outcome) {
             (None, None) => State::Open,
@@ -58,6 +66,35 @@ impl Standing {
             (_, Some((_, RequeueOutcome::Unplaceable))) => State::Open,
             (_, Some(_)) => State::DeadAgain,
         }
+    }
+}
+
+/// When a letter was last put back, and what became of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// `None` as long as nothing is known.
+    pub outcome: Option<RequeueOutcome>,
+}
+
+/// What people should know of failures alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    mark: Mark,
+    /// What it says; never empty.
+    pub text: String,
+    /// Who wrote it.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl Standing {
+    fn tried(&self) -> Option<Tried> {
+        let (requeued, _) = self.requeued?;
+        let outcome = self.outcome.filter(|(ended, _)| !requeued.after(ended)).map(|(_, outcome)| outcome);
+        Some(Tried { at_ms: requeued.at_ms, outcome })
     }
 }
 
@@ -94,6 +131,8 @@ pub type History = Vec<Line>;
 pub struct Ledger {
     standings: HashMap<Uuid, Standing>,
     histories: HashMap<Uuid, History>,
+    /// By fingerprint; also those that were taken away, so that an older one does not come back.
+    notes: HashMap<String, Note>,
     keep: Keep,
     unreadable: u64,
 }
@@ -117,6 +156,19 @@ impl Ledger {
     /// Adds an entry.
     pub fn add(&mut self, partition: i32, offset: i64, entry: Entry) {
         let mark = Mark { partition, offset, at_ms: entry.at.timestamp_millis() };
+        match entry.action {
+            Action::Note { fingerprint, text } => {
+                let note = Note { mark, text, by: entry.by, at: entry.at };
+                match self.notes.entry(fingerprint) {
+                    Slot::Occupied(mut slot) if mark.after(&slot.get().mark) => drop(slot.insert(note)),
+                    Slot::Occupied(_) => {}
+                    Slot::Vacant(slot) => drop(slot.insert(note)),
+                }
+                return;
+            }
+            Action::Later => return,
+            _ => {}
+        }
         self.standings.entry(entry.dlq_id).or_default().add(mark, &entry.action);
         if matches!(&self.keep, Keep::Ids(ids) if ids.contains(&entry.dlq_id)) {
             let history = self.histories.entry(entry.dlq_id).or_default();
@@ -128,6 +180,24 @@ impl Ledger {
     /// The state of `id`, as far as the ledger knows.
     pub fn state(&self, id: Uuid) -> State {
         self.standings.get(&id).map_or(State::Open, Standing::state)
+    }
+
+    /// When `id` was last put back, if it was.
+    pub fn tried(&self, id: Uuid) -> Option<Tried> {
+        self.standings.get(&id)?.tried()
+    }
+
+    /// The note on failures of this fingerprint.
+    pub fn note(&self, fingerprint: &str) -> Option<&Note> {
+        self.notes.get(fingerprint).filter(|note| !note.text.is_empty())
+    }
+
+    /// The fingerprints that have a note.
+    pub fn noted(&self) -> impl Iterator<Item = &str> {
+        self.notes
+            .iter()
+            .filter(|(_, note)| !note.text.is_empty())
+            .map(|(fingerprint, _)| fingerprint.as_str())
     }
 
     /// The lines about `id`, when they were kept.
@@ -166,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_last_word_decides_and_requeued_is_not_resolved() {
-        let table: [(&[Action], State); 10] = [
+        let table: [(&[Action], State); 15] = [
             (&[], State::Open),
             (&[REQUEUE], State::Requeued),
             (&[REQUEUE, outcome(RequeueOutcome::Applied)], State::Resolved),
@@ -185,6 +255,11 @@ mod tests {
             ),
             (&[Action::Discard], State::Discarded),
             (&[Action::Discard, Action::Restore], State::Open),
+            (&[Action::Discard, Action::Restore, Action::Discard], State::Discarded),
+            (&[REQUEUE, Action::Discard], State::Discarded),
+            (&[REQUEUE, Action::Discard, Action::Restore], State::Requeued),
+            (&[REQUEUE, Action::Discard, outcome(RequeueOutcome::Applied)], State::Resolved),
+            (&[REQUEUE, outcome(RequeueOutcome::Unplaceable), Action::Discard], State::Discarded),
         ];
         for (actions, state) in table {
             // One partition: offsets decide, even when the clocks run backwards.
@@ -204,6 +279,33 @@ mod tests {
                 ledger.history(Uuid::nil()).iter().map(|line| line.entry.action.clone()).collect();
             assert_eq!(kept, actions, "history is oldest first");
         }
+    }
+
+    #[test]
+    fn the_last_note_counts_and_an_empty_one_takes_it_away() {
+        let note = |text: &str| Action::Note { fingerprint: "f".into(), text: text.into() };
+        let mut ledger = Ledger::default();
+        ledger.add(0, 1, entry(1, note("raised on Monday")));
+        ledger.add(0, 2, entry(0, note("raised on Tuesday")));
+        assert_eq!(ledger.note("f").map(|note| note.text.as_str()), Some("raised on Tuesday"));
+        assert_eq!(ledger.noted().collect::<Vec<_>>(), ["f"]);
+        assert_eq!((ledger.note("g"), ledger.state(Uuid::nil())), (None, State::Open));
+        ledger.add(0, 3, entry(2, note("")));
+        ledger.add(1, 0, entry(1, note("late")));
+        assert_eq!((ledger.note("f"), ledger.noted().count()), (None, 0));
+    }
+
+    #[test]
+    fn the_last_try_is_known_with_what_became_of_it() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.tried(Uuid::nil()), None);
+        ledger.add(0, 0, entry(10, REQUEUE));
+        assert_eq!(ledger.tried(Uuid::nil()), Some(Tried { at_ms: 10, outcome: None }));
+        ledger.add(0, 1, entry(11, outcome(RequeueOutcome::Ignored)));
+        let tried = Tried { at_ms: 10, outcome: Some(RequeueOutcome::Ignored) };
+        assert_eq!(ledger.tried(Uuid::nil()), Some(tried));
+        ledger.add(0, 2, entry(12, REQUEUE));
+        assert_eq!(ledger.tried(Uuid::nil()), Some(Tried { at_ms: 12, outcome: None }));
     }
 
     #[test]

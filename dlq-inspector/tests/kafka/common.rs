@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    process::{Command, Output, Stdio},
+    io::{BufRead, BufReader, Write as _},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -315,11 +316,45 @@ pub(crate) fn run(args: &[&str]) -> Run {
     inspector(args).output().expect("the inspector runs").into()
 }
 
+/// Runs the inspector with `input` on standard input and expects an exit code.
+pub(crate) fn expect_with(code: i32, args: &[&str], input: &str) -> Run {
+    let mut child = inspector(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the inspector runs");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let run = end(child);
+    assert_eq!(run.code, Some(code), "{args:?}: {run:#?}");
+    run
+}
+
 /// Runs it and expects an exit code.
 pub(crate) fn expect(code: i32, args: &[&str]) -> Run {
     let run = run(args);
     assert_eq!(run.code, Some(code), "{args:?}: {run:#?}");
     run
+}
+
+/// Starts the inspector; its output is piped.
+pub(crate) fn spawn(args: &[&str]) -> Child {
+    inspector(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the inspector runs")
+}
+
+/// Reads lines until one holds `word`; the rest of the output is drained by a thread of its own.
+pub(crate) fn wait_for(child: &mut Child, word: &str) {
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+    let mut seen = String::new();
+    while !seen.contains(word) {
+        assert!(lines.read_line(&mut seen).expect("text") > 0, "it ended without saying {word}: {seen}");
+    }
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+}
+
+/// How it ended, once it has.
+pub(crate) fn end(child: Child) -> Run {
+    child.wait_with_output().expect("it ends").into()
 }
 
 /// When a letter of the test died, as the JSON has it.

@@ -1,5 +1,6 @@
 //! The inspector against a real Kafka, which KAFKA_BROKERS names.
 
+mod close;
 mod common;
 mod looking;
 mod requeue;

@@ -2,35 +2,16 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::common::{Group, LIMIT, Run, client, expect, inspector, run};
+use crate::common::{Group, LIMIT, client, end, expect, run, spawn, wait_for};
 use chrono::Utc;
 use dead_letters::{ACTIONS_TOPIC, Action, Entry, RequeueOutcome};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use uuid::Uuid;
-
-fn spawn(args: &[&str]) -> Child {
-    inspector(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the inspector runs")
-}
-
-/// Reads lines until one holds `word`; the rest of the output is drained by a thread of its own.
-fn wait_for(child: &mut Child, word: &str) {
-    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
-    let mut seen = String::new();
-    while !seen.contains(word) {
-        assert!(lines.read_line(&mut seen).expect("text") > 0, "it ended without saying {word}: {seen}");
-    }
-    thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-}
-
-fn end(child: Child) -> Run {
-    child.wait_with_output().expect("it ends").into()
-}
 
 #[test]
 fn a_plan_writes_nothing_and_names_the_command() {

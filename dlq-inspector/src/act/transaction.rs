@@ -1,4 +1,4 @@
-//! One batch, one Kafka transaction: records to the requeue topic and entries to the ledger, all or none.
+//! One batch, one Kafka transaction: entries to the ledger, and records to other topics that go with them, all or none.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -24,9 +24,9 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a call waits for the brokers; longer than a transaction can live.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Why a batch was not written.
-#[derive(Debug, Error)]
-pub(super) enum NotWritten {
+/// Why a batch, or one of it, was not written.
+#[derive(Clone, Debug, Error)]
+pub enum NotWritten {
     /// Another operator took the group over; nothing of the batch was written.
     #[error("another operator took over")]
     Fenced,
@@ -38,15 +38,28 @@ pub(super) enum NotWritten {
     Unknown(String),
 }
 
-/// A record and its line in the ledger.
+/// A record for another topic.
 #[derive(Debug)]
-pub(super) struct Put<'a> {
-    pub(super) topic: &'a str,
-    pub(super) partition: i32,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) headers: &'a Headers,
-    pub(super) entry: &'a Entry,
+pub struct Record<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition there.
+    pub partition: i32,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The body.
+    pub value: Option<&'a [u8]>,
+    /// The headers.
+    pub headers: &'a Headers,
+}
+
+/// A line of the ledger, and the record that goes with it.
+#[derive(Debug)]
+pub struct Put<'a> {
+    /// The record, if there is one.
+    pub record: Option<Record<'a>>,
+    /// The line.
+    pub entry: &'a Entry,
 }
 
 /// Keeps the first reason the brokers gave.
@@ -82,15 +95,24 @@ impl ProducerContext for Reasons {
     }
 }
 
-/// The one writer of a group's requeues: a second one fences the first.
-pub(super) struct Writer {
+/// The one writer of what is done with a group's letters: a second one fences the first.
+pub struct Writer {
     producer: ThreadedProducer<Reasons>,
     reasons: Reasons,
 }
 
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
 impl Writer {
     /// Takes the group over. Whatever its former writer had open is decided when this returns.
-    pub(super) fn take_over(kafka: &Kafka, group: &str) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the brokers do not let it, or do not answer.
+    pub fn take_over(kafka: &Kafka, group: &str) -> anyhow::Result<Self> {
         let reasons = Reasons::default();
         let id = format!("dlq-inspector.{group}");
         let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
@@ -108,7 +130,8 @@ impl Writer {
             ],
         )?;
         producer.init_transactions(PATIENCE).map_err(|error| {
-            let what = format!("taking over the requeues of group {group} (transactional id {id}): {error}");
+            let what =
+                format!("taking over the dead letters of group {group} (transactional id {id}): {error}");
             match &error {
                 KafkaError::Transaction(cause) if cause.is_retriable() => kafka.unreachable(what).into(),
                 _ => anyhow::anyhow!(what),
@@ -117,8 +140,33 @@ impl Writer {
         Ok(Self { producer, reasons })
     }
 
+    /// Writes `puts` in one transaction. When the brokers refuse it, they are written one by one, so that only the one to blame,
+    /// such as one that is too large, is left behind. Says of each in turn how it ended; where it stops early, nothing was written
+    /// of the rest.
+    pub fn write(&self, puts: &[Put<'_>]) -> Vec<Result<(), NotWritten>> {
+        match self.write_all(puts) {
+            Ok(()) => puts.iter().map(|_| Ok(())).collect(),
+            Err(NotWritten::Refused(_)) if puts.len() > 1 => {
+                let mut results = Vec::new();
+                for put in puts {
+                    let result = self.write_all(std::slice::from_ref(put));
+                    let over = matches!(result, Err(NotWritten::Fenced | NotWritten::Unknown(_)));
+                    results.push(result);
+                    if over {
+                        break;
+                    }
+                }
+                results
+            }
+            Err(NotWritten::Unknown(why)) => {
+                puts.iter().map(|_| Err(NotWritten::Unknown(why.clone()))).collect()
+            }
+            Err(other) => vec![Err(other)],
+        }
+    }
+
     /// Writes all of `puts`, or none.
-    pub(super) fn write(&self, puts: &[Put<'_>]) -> Result<(), NotWritten> {
+    fn write_all(&self, puts: &[Put<'_>]) -> Result<(), NotWritten> {
         let begun = Instant::now();
         let result = self.attempt(puts, begun);
         let Err(error) = result else {
@@ -142,11 +190,13 @@ impl Writer {
     fn attempt(&self, puts: &[Put<'_>], begun: Instant) -> Result<(), KafkaError> {
         self.producer.begin_transaction()?;
         for put in puts {
-            let mut record: BaseRecord<'_, [u8], [u8]> =
-                BaseRecord::to(put.topic).partition(put.partition).headers(put.headers.to_kafka());
-            record.key = put.key;
-            record.payload = put.value;
-            self.send(record)?;
+            if let Some(Record { topic, partition, key, value, headers }) = &put.record {
+                let record = BaseRecord::to(topic).partition(*partition).headers(headers.to_kafka());
+                let mut record: BaseRecord<'_, [u8], [u8]> = record;
+                record.key = *key;
+                record.payload = *value;
+                self.send(record)?;
+            }
             let key = put.entry.dlq_id.to_string();
             let line = serde_json::to_vec(put.entry).map_err(|_| KafkaError::Canceled)?;
             let record: BaseRecord<'_, [u8], [u8]> =

@@ -16,11 +16,14 @@ use crate::{exit::Exit, output::complain};
 
 /// Whether somebody asked to stop.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// Listens for signals from now on. The first asks to stop, the second ends the process.
-    pub(super) fn on_signals() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub fn on_signals() -> anyhow::Result<Self> {
         let stop = Self::default();
         let asked = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -46,12 +49,12 @@ impl Stop {
     }
 
     /// Whether somebody did.
-    pub(super) fn asked(&self) -> bool {
+    pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Waits until `at`, or until somebody asks to stop.
-    pub(super) fn sleep_until(&self, at: Instant) {
+    pub fn sleep_until(&self, at: Instant) {
         while !self.asked() {
             let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -7,25 +7,29 @@ const BATCH: usize = 200;
 
 /// Keeps to a rate by the time the next batch may go.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     rate: Option<u32>,
     next: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(rate: Option<u32>) -> Self {
+    /// At most `rate` letters a second, when there is a rate.
+    pub fn new(rate: Option<u32>) -> Self {
         Self { rate, next: Instant::now() }
     }
 
-    pub(super) fn batch(&self) -> usize {
+    /// Letters of the next batch, at most.
+    pub fn batch(&self) -> usize {
         self.rate.and_then(|rate| usize::try_from(rate).ok()).map_or(BATCH, |rate| rate.clamp(1, BATCH))
     }
 
-    pub(super) fn next(&self) -> Instant {
+    /// When it may go.
+    pub fn next(&self) -> Instant {
         self.next
     }
 
-    pub(super) fn sent(&mut self, count: usize) {
+    /// So many were sent.
+    pub fn sent(&mut self, count: usize) {
         if let Some(rate) = self.rate {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             self.next = self.next.max(Instant::now()) + Duration::from_secs(1) * count / rate.max(1);

@@ -1,0 +1,17 @@
+//! What every command that writes has in common: which letters it means, one writer a group, batches, and when to stop.
+
+mod gather;
+mod pace;
+mod session;
+mod stop;
+mod transaction;
+mod words;
+
+pub use self::{
+    gather::{Gathered, LeftOut, Which, gather, ledger_is_known},
+    pace::Pace,
+    session::{End, Session, Target, Work, run},
+    stop::Stop,
+    transaction::{NotWritten, Put, Record, Writer},
+    words::{Command, count, named},
+};
