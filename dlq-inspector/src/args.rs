@@ -5,7 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::{
-    ids::Ids, kafka::Connection, output::Format, select::Selectors, snapshot::Prefix, time::duration,
+    ids::Ids,
+    kafka::Connection,
+    output::Format,
+    select::Selectors,
+    snapshot::{Prefix, Sort},
+    time::duration,
 };
 
 /// Dead letters: what died, why, and back to work with it.
@@ -25,6 +30,15 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
+
+const GROUPS_EXAMPLES: &str = "\
+Examples:
+  dlq-inspector groups                            open dead letters by cause, the most frequent first
+  dlq-inspector groups --since 1h --sort newest   what is new
+  dlq-inspector groups --all -o json              those that are done with too; a line each, for programs
+  dlq-inspector requeue --fingerprint 00ff00ff00ff00ff
+
+Alike are letters of one fingerprint (class, code and error, but for the numbers and ids in it), one consumer group and one build.";
 
 const REQUEUE_EXAMPLES: &str = "\
 Examples:
@@ -51,6 +65,9 @@ Examples:
 pub enum Command {
     /// Every dead-letter topic: how many open, requeued, resolved, and how long they are kept
     Topics(TopicsArgs),
+    /// Dead letters that died alike: how many, of what, since when, what was tried
+    #[command(after_help = GROUPS_EXAMPLES)]
+    Groups(GroupsArgs),
     /// Dead letters, newest first
     List(ListArgs),
     /// All about one dead letter: error, headers, body, history
@@ -72,7 +89,7 @@ impl Command {
     /// Whether it is about letters that are named one by one: what else cannot be read then changes nothing.
     pub fn names_ids(&self) -> bool {
         match self {
-            Self::Topics(_) | Self::List(_) | Self::Metrics(_) => false,
+            Self::Topics(_) | Self::Groups(_) | Self::List(_) | Self::Metrics(_) => false,
             Self::Show(_) => true,
             Self::Requeue(args) => args.ids.are_given(),
             Self::Discard(args) | Self::Restore(args) => args.ids.are_given(),
@@ -89,6 +106,23 @@ pub struct TopicsArgs {
     /// Only this consumer group; may repeat
     #[arg(long)]
     pub group: Vec<String>,
+}
+
+/// Arguments of `groups`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct GroupsArgs {
+    /// Which; open ones unless --state says otherwise.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// In whatever state
+    #[arg(long, conflicts_with = "state")]
+    pub all: bool,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: Sort,
+    /// Print at most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
 }
 
 /// Arguments of `list`.

@@ -9,7 +9,8 @@
 //!
 //! # JSON
 //! With `-o json` every line of standard output is one object. The fields of a dead letter are those of
-//! [`output::json::LetterJson`], of a topic [`output::json::TopicJson`]; `requeue` prints
+//! [`output::json::LetterJson`], of a topic [`output::json::TopicJson`], of letters alike
+//! [`output::json::GroupJson`]; `requeue` prints
 //! [`output::json::RequeueJson`], `discard` and `restore` [`output::json::CloseJson`]. Fields are added, never renamed; an absent value is `null`.
 //!
 //! # States
@@ -57,6 +58,7 @@ fn dispatch(args: Args) -> anyhow::Result<Exit> {
     let kafka = Kafka::connect(&args.connection)?;
     let done = match &args.command {
         Command::Topics(args) => commands::topics(&kafka, args, &mut out),
+        Command::Groups(args) => commands::groups(&kafka, args, &mut out),
         Command::List(args) => commands::list(&kafka, args, &mut out),
         Command::Show(args) => commands::show(&kafka, args, &mut out),
         Command::Requeue(args) => requeue::run(&kafka, args, &mut out),

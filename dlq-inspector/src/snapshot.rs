@@ -2,6 +2,7 @@
 
 mod counts;
 mod fold;
+mod groups;
 mod ledger;
 mod letter;
 mod prefix;
@@ -10,6 +11,7 @@ mod read;
 pub use self::{
     counts::{Counts, Tally, count},
     fold::{Fold, Folded},
+    groups::{Alike, Groups, Sort},
     ledger::{History, Keep, Ledger, Line, Mark, Note, Standing, Tried},
     letter::{About, Foreign, Letter, Place, State},
     prefix::{Prefix, Resolved, ambiguous, resolve, short_len},

@@ -63,6 +63,10 @@ pub fn list(kafka: &Kafka, args: &ListArgs, out: &mut Out) -> anyhow::Result<Exi
         out.flush()?;
         complain(&format!("{} of {} shown; --limit N shows more", newest.kept.len(), newest.matched));
     }
+    if !out.is_json() && newest.kept.len() >= out.height() {
+        out.flush()?;
+        complain("more than a screen: `dlq-inspector groups` shows them by cause");
+    }
     Ok(Exit::Ok)
 }
 

@@ -1,13 +1,14 @@
 //! The JSON contract: one object a line. Fields are added, never renamed or given another meaning.
 
 mod close;
+mod groups;
 
 use chrono::{DateTime, Utc};
 use dead_letters::{Action, RequeueOutcome};
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use self::close::CloseJson;
+pub use self::{close::CloseJson, groups::GroupJson};
 use super::text::hex;
 use crate::{
     snapshot::{Letter, Line, State},

@@ -21,12 +21,16 @@ pub enum Format {
     Ids,
 }
 
+/// Lines of a screen that does not say how many it has.
+const SCREEN: usize = 24;
+
 /// Standard output. When its reader goes away (`| head`), the rest is dropped and nothing fails.
 pub struct Out {
     sink: Box<dyn Write>,
     format: Format,
     colour: bool,
     width: Option<usize>,
+    height: usize,
     closed: bool,
 }
 
@@ -42,27 +46,33 @@ impl Out {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let columns = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| *columns > 0);
-        let width = columns().or_else(|| {
-            terminal.then(terminal_size::terminal_size).flatten().map(|(width, _)| usize::from(width.0))
-        });
+        let number = |name: &str| std::env::var(name).ok()?.parse().ok().filter(|number| *number > 0);
+        let size = terminal.then(terminal_size::terminal_size).flatten();
+        let width = number("COLUMNS").or_else(|| size.map(|(width, _)| usize::from(width.0)));
+        let height = number("LINES").or_else(|| size.map(|(_, height)| usize::from(height.0)));
         Self {
             sink: Box::new(io::BufWriter::new(stdout)),
             format,
             colour: terminal && !no_colour,
             width,
+            height: height.unwrap_or(SCREEN),
             closed: false,
         }
     }
 
     /// Output into `sink`, without colour.
     pub fn to(sink: impl Write + 'static, format: Format, width: Option<usize>) -> Self {
-        Self { sink: Box::new(sink), format, colour: false, width, closed: false }
+        Self { sink: Box::new(sink), format, colour: false, width, height: SCREEN, closed: false }
     }
 
     /// How results are printed.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Lines that a screen has; of one that is not known, 24.
+    pub fn height(&self) -> usize {
+        self.height
     }
 
     /// True for JSON lines.

@@ -55,12 +55,14 @@ impl<T: AsRef<str>> From<T> for Cell {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    /// Lines of their own, each with the number of rows before it.
+    under: Vec<(usize, String)>,
 }
 
 impl Table {
     /// An empty one.
     pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns, rows: Vec::new() }
+        Self { columns, rows: Vec::new(), under: Vec::new() }
     }
 
     /// Adds a row, a cell for each column.
@@ -69,13 +71,19 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Adds a line below the last row, over all columns. It is cut where it is too long.
+    pub fn under(&mut self, text: String) {
+        self.under.push((self.rows.len(), text));
+    }
+
     /// The lines, at most `width` cells of the terminal each as far as columns may be cut.
     pub fn render(&self, width: Option<usize>, paint: impl Fn(&str, Ink) -> String) -> Vec<String> {
-        let widths = self.widths(width);
+        let (limit, widths) = (width, self.widths(width));
+        let mut under = self.under.iter().peekable();
         let mut lines = Vec::with_capacity(self.rows.len() + 1);
         let titles =
             self.columns.iter().map(|column| Cell::inked(column.title, Ink::Dim)).collect::<Vec<_>>();
-        for row in std::iter::once(&titles).chain(&self.rows) {
+        for (number, row) in std::iter::once(&titles).chain(&self.rows).enumerate() {
             let mut line = String::new();
             for ((cell, column), width) in row.iter().zip(&self.columns).zip(&widths) {
                 let text = cut(&cell.text, *width);
@@ -89,6 +97,10 @@ impl Table {
                 line.extend([before, text, after]);
             }
             lines.push(line.trim_end().to_owned());
+            while let Some((_, text)) = under.next_if(|(rows, _)| *rows == number) {
+                let text = format!("    {}", clean(text));
+                lines.push(limit.map_or_else(|| text.clone(), |limit| cut(&text, limit)));
+            }
         }
         lines
     }
@@ -153,6 +165,17 @@ mod tests {
         assert_eq!(wide[1], "abcdef     7  a long sentence\\nwith a break");
         let tiny = table().render(Some(3), plain);
         assert_eq!(tiny[1], "abcdef     7  a lo…", "whole columns stay whole");
+    }
+
+    #[test]
+    fn a_line_below_a_row_goes_over_all_columns() {
+        let mut table = table();
+        table.under("as long as\nit takes".into());
+        table.row(vec!["c".into(), "1".into(), "x".into()]);
+        table.under("y".into());
+        let lines = table.render(Some(20), |text, _| text.to_owned());
+        assert_eq!(lines[2..], ["ab      1234", "    as long as\\nit …", "c          1  x", "    y"]);
+        assert_eq!(table.render(None, |text, _| text.to_owned())[3], "    as long as\\nit takes");
     }
 
     #[test]

@@ -307,7 +307,12 @@ impl From<Output> for Run {
 /// The inspector, not started yet.
 pub(crate) fn inspector(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dlq-inspector"));
-    command.args(args).env("KAFKA_BROKERS", brokers()).env_remove("COLUMNS").stdin(Stdio::null());
+    command
+        .args(args)
+        .env("KAFKA_BROKERS", brokers())
+        .env_remove("COLUMNS")
+        .env_remove("LINES")
+        .stdin(Stdio::null());
     command
 }
 

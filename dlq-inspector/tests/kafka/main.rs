@@ -2,6 +2,7 @@
 
 mod close;
 mod common;
+mod groups;
 mod looking;
 mod requeue;
 mod secured;
