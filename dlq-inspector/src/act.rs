@@ -10,8 +10,8 @@ mod words;
 pub use self::{
     gather::{Gathered, LeftOut, Which, gather, ledger_is_known},
     pace::Pace,
-    session::{End, Session, Target, Work, run},
+    session::{End, Session, Target, Work, operator, run},
     stop::Stop,
-    transaction::{NotWritten, Put, Record, Writer},
+    transaction::{NotWritten, Put, Record, Writer, append},
     words::{Command, count, named},
 };

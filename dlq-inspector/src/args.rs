@@ -60,6 +60,13 @@ Examples:
   dlq-inspector list --state discarded                            what was discarded
   dlq-inspector restore 3d566287 --reason 'it was the wrong one'  what would be restored; --execute does it";
 
+const NOTE_EXAMPLES: &str = "\
+Examples:
+  dlq-inspector note 00ff00ff 'the limit is raised on Monday; do not requeue before'
+  dlq-inspector note 00ff00ff ''                                  take it away
+
+`groups` and `show` have fingerprint and note.";
+
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -81,6 +88,9 @@ pub enum Command {
     /// Take discards back, so that letters are what they were before: prints the plan; --execute does it
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(CloseArgs),
+    /// Leave a note on dead letters alike, for the next person; an empty one takes it away
+    #[command(after_help = NOTE_EXAMPLES)]
+    Note(NoteArgs),
     /// Counts dead letters by group and state, again and again, and shows that to Prometheus
     Metrics(MetricsArgs),
 }
@@ -90,7 +100,7 @@ impl Command {
     pub fn names_ids(&self) -> bool {
         match self {
             Self::Topics(_) | Self::Groups(_) | Self::List(_) | Self::Metrics(_) => false,
-            Self::Show(_) => true,
+            Self::Show(_) | Self::Note(_) => true,
             Self::Requeue(args) => args.ids.are_given(),
             Self::Discard(args) | Self::Restore(args) => args.ids.are_given(),
         }
@@ -219,6 +229,27 @@ pub struct CloseArgs {
     /// Who acts, for the ledger [default: user@host]
     #[arg(long = "as", value_name = "WHO")]
     pub by: Option<String>,
+}
+
+/// Arguments of `note`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct NoteArgs {
+    /// The fingerprint of the letters, or the beginning of it
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub fingerprint: String,
+    /// What people should know, 1,000 characters at most
+    #[arg(value_parser = note)]
+    pub text: String,
+    /// Who writes it [default: user@host]
+    #[arg(long = "as", value_name = "WHO")]
+    pub by: Option<String>,
+}
+
+fn note(text: &str) -> Result<String, String> {
+    match text.trim() {
+        long if long.chars().count() > 1_000 => Err("it is longer than 1,000 characters".into()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 fn reason(text: &str) -> Result<String, String> {

@@ -10,7 +10,7 @@
 //! # JSON
 //! With `-o json` every line of standard output is one object. The fields of a dead letter are those of
 //! [`output::json::LetterJson`], of a topic [`output::json::TopicJson`], of letters alike
-//! [`output::json::GroupJson`]; `requeue` prints
+//! [`output::json::GroupJson`], `note` prints [`output::json::NoteJson`]; `requeue` prints
 //! [`output::json::RequeueJson`], `discard` and `restore` [`output::json::CloseJson`]. Fields are added, never renamed; an absent value is `null`.
 //!
 //! # States
@@ -64,6 +64,7 @@ fn dispatch(args: Args) -> anyhow::Result<Exit> {
         Command::Requeue(args) => requeue::run(&kafka, args, &mut out),
         Command::Discard(args) => close::run(&kafka, Turn::Discard, args, &mut out),
         Command::Restore(args) => close::run(&kafka, Turn::Restore, args, &mut out),
+        Command::Note(args) => commands::note(&kafka, args, &mut out),
         Command::Metrics(metrics) => commands::metrics(&args.connection, metrics),
     };
     let done = done.and_then(|exit| Ok(out.finish().map(|()| exit)?));

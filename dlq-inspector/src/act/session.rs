@@ -206,7 +206,7 @@ pub fn run<I: Target>(
 }
 
 /// `user@host`, as far as the system tells.
-pub(super) fn operator() -> String {
+pub fn operator() -> String {
     let user =
         ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use dead_letters::{ACTIONS_TOPIC, Entry, Headers};
 use rdkafka::{
     ClientContext,
@@ -99,6 +100,36 @@ impl ProducerContext for Reasons {
 pub struct Writer {
     producer: ThreadedProducer<Reasons>,
     reasons: Reasons,
+}
+
+/// Writes a line that is about no letter: nobody's transactional id is taken over, so it stops no other operator.
+///
+/// # Errors
+/// When the brokers refuse it, or do not say in time that they have it.
+pub fn append(kafka: &Kafka, entry: &Entry) -> anyhow::Result<()> {
+    kafka.partitions(ACTIONS_TOPIC).with_context(|| {
+        format!("the ledger {ACTIONS_TOPIC} does not exist; a service creates it when it starts")
+    })?;
+    let reasons = Reasons::default();
+    let producer: ThreadedProducer<Reasons> = kafka.client(
+        reasons.clone(),
+        &[
+            ("enable.idempotence", "true"),
+            ("linger.ms", "0"),
+            // As for letters, so that the lines of one key share a partition.
+            ("partitioner", "murmur2_random"),
+        ],
+    )?;
+    let (key, line) = (entry.dlq_id.to_string(), serde_json::to_vec(entry)?);
+    producer.send(BaseRecord::to(ACTIONS_TOPIC).key(&key).payload(&line)).map_err(|(error, _)| error)?;
+    let flushed = producer.flush(PATIENCE);
+    match (reasons.take(), flushed) {
+        (Some(why), _) => anyhow::bail!("it was not written: {why}"),
+        (None, Ok(())) => Ok(()),
+        (None, Err(error)) => {
+            Err(kafka.unreachable(format!("it is not known whether it was written: {error}")).into())
+        }
+    }
 }
 
 impl std::fmt::Debug for Writer {

@@ -14,12 +14,12 @@ use crate::{
         Ink, Out,
         body::{self, Body},
         bytes, clean, hex,
-        json::{EventJson, LetterJson, ShowJson},
+        json::{EventJson, LetterJson, NoteJson, ShowJson},
         warn_unreadable,
     },
     snapshot::{
-        Fetched, Keep, Ledger, Letter, Line, Prefix, Resolved, Scope, State, ambiguous, fetch, read_ledger,
-        resolve, scan_letters,
+        Fetched, Keep, Ledger, Letter, Line, Note, Prefix, Resolved, Scope, State, ambiguous, fetch,
+        read_ledger, resolve, scan_letters,
     },
     time::{age, now, rfc3339},
 };
@@ -57,12 +57,13 @@ pub fn show(kafka: &Kafka, args: &ShowArgs, out: &mut Out) -> anyhow::Result<Exi
         _ if superseded => State::DeadAgain,
         state => state,
     };
+    let note = letter.fingerprint().and_then(|fingerprint| ledger.note(fingerprint));
     let history: Vec<&Line> = lineage.iter().flat_map(|id| ledger.history(*id)).collect();
     if out.is_json() {
-        return json(out, args, &letter, state, &record, &history);
+        return json(out, args, &letter, state, &record, &history, note);
     }
     headline(out, &letter, state, successor)?;
-    details(out, &letter)?;
+    details(out, &letter, note)?;
     headers(out, &record.headers, args.reveal)?;
     show_body(out, &record, args)?;
     show_history(out, &ledger, &lineage)?;
@@ -116,7 +117,7 @@ fn headline(out: &mut Out, letter: &Letter, state: State, successor: Option<Uuid
     Ok(())
 }
 
-fn details(out: &mut Out, letter: &Letter) -> anyhow::Result<()> {
+fn details(out: &mut Out, letter: &Letter, note: Option<&Note>) -> anyhow::Result<()> {
     let now = now();
     let mut field = |name: &str, value: &str| out.line(format!("  {name:<12} {}", clean(value)));
     field("group", letter.group())?;
@@ -148,6 +149,9 @@ fn details(out: &mut Out, letter: &Letter) -> anyhow::Result<()> {
         )?;
         field("service", &format!("{} {} (handler {})", dead.service, dead.build, dead.handler))?;
         field("fingerprint", &dead.fingerprint)?;
+        if let Some(note) = note {
+            field("note", &format!("{} ({}, {} ago)", note.text, note.by, age(now, note.at)))?;
+        }
         if let Some(Truncated { bytes, sha256 }) = &dead.truncated {
             field("truncated", &format!("only the beginning of its {bytes} bytes is here; sha256 {sha256}"))?;
         }
@@ -265,6 +269,7 @@ fn json(
     state: State,
     record: &Fetched,
     history: &[&Line],
+    note: Option<&Note>,
 ) -> anyhow::Result<Exit> {
     let value = record.value.as_deref();
     let (text, binary) = match value.map(|value| (body::read(value, !args.reveal), value)) {
@@ -283,6 +288,10 @@ fn json(
             .collect(),
         body: text,
         body_hex: binary,
+        note: letter
+            .fingerprint()
+            .zip(note)
+            .map(|(fingerprint, note)| NoteJson::new(fingerprint, &note.text, &note.by, note.at)),
         history: history.iter().map(|line| EventJson::new(line)).collect(),
     })?;
     Ok(Exit::Ok)

@@ -2,13 +2,14 @@
 
 mod close;
 mod groups;
+mod note;
 
 use chrono::{DateTime, Utc};
 use dead_letters::{Action, RequeueOutcome};
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use self::{close::CloseJson, groups::GroupJson};
+pub use self::{close::CloseJson, groups::GroupJson, note::NoteJson};
 use super::text::hex;
 use crate::{
     snapshot::{Letter, Line, State},
@@ -120,6 +121,8 @@ pub struct ShowJson<'a> {
     pub body: Option<String>,
     /// The body in hex, when it is no text.
     pub body_hex: Option<String>,
+    /// What people should know of failures alike.
+    pub note: Option<NoteJson<'a>>,
     /// What was done with it and its earlier generations, oldest first.
     pub history: Vec<EventJson<'a>>,
 }

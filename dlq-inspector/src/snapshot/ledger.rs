@@ -82,8 +82,10 @@ pub struct Tried {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     mark: Mark,
-    /// What it says; never empty.
+    /// What it says.
     pub text: String,
+    /// A consumer group in which there is such a failure.
+    pub group: String,
     /// Who wrote it.
     pub by: String,
     /// When.
@@ -158,7 +160,7 @@ impl Ledger {
         let mark = Mark { partition, offset, at_ms: entry.at.timestamp_millis() };
         match entry.action {
             Action::Note { fingerprint, text } => {
-                let note = Note { mark, text, by: entry.by, at: entry.at };
+                let note = Note { mark, text, group: entry.group, by: entry.by, at: entry.at };
                 match self.notes.entry(fingerprint) {
                     Slot::Occupied(mut slot) if mark.after(&slot.get().mark) => drop(slot.insert(note)),
                     Slot::Occupied(_) => {}
@@ -192,12 +194,10 @@ impl Ledger {
         self.notes.get(fingerprint).filter(|note| !note.text.is_empty())
     }
 
-    /// The fingerprints that have a note.
-    pub fn noted(&self) -> impl Iterator<Item = &str> {
-        self.notes
-            .iter()
-            .filter(|(_, note)| !note.text.is_empty())
-            .map(|(fingerprint, _)| fingerprint.as_str())
+    /// All notes, by fingerprint.
+    pub fn notes(&self) -> impl Iterator<Item = (&str, &Note)> {
+        let kept = self.notes.iter().filter(|(_, note)| !note.text.is_empty());
+        kept.map(|(fingerprint, note)| (fingerprint.as_str(), note))
     }
 
     /// The lines about `id`, when they were kept.
@@ -288,11 +288,11 @@ mod tests {
         ledger.add(0, 1, entry(1, note("raised on Monday")));
         ledger.add(0, 2, entry(0, note("raised on Tuesday")));
         assert_eq!(ledger.note("f").map(|note| note.text.as_str()), Some("raised on Tuesday"));
-        assert_eq!(ledger.noted().collect::<Vec<_>>(), ["f"]);
+        assert_eq!(ledger.notes().map(|(fingerprint, _)| fingerprint).collect::<Vec<_>>(), ["f"]);
         assert_eq!((ledger.note("g"), ledger.state(Uuid::nil())), (None, State::Open));
         ledger.add(0, 3, entry(2, note("")));
         ledger.add(1, 0, entry(1, note("late")));
-        assert_eq!((ledger.note("f"), ledger.noted().count()), (None, 0));
+        assert_eq!((ledger.note("f"), ledger.notes().count()), (None, 0));
     }
 
     #[test]

@@ -68,3 +68,31 @@ fn a_list_longer_than_a_screen_says_that_there_are_groups() {
     assert!(expect(0, &list).err.contains("`dlq-inspector groups`"));
     assert!(!expect(0, &["list", "--group", &group.name, "-o", "json"]).err.contains("groups"));
 }
+
+#[test]
+fn a_note_is_for_the_next_person_until_it_is_taken_away() {
+    let group = Group::new();
+    // A fingerprint that no other test has.
+    let mark = uuid::Uuid::new_v4().simple().to_string()[..16].to_owned();
+    let letter = DeadLetter { fingerprint: mark.clone(), ..group.letter(0, 1, 1) };
+    group.bury(&letter, "k", "{}");
+    let id = letter.id.to_string();
+    expect(0, &["note", &mark[..12], "raised on Monday", "--as", "kim@desk"]);
+    let line = &expect(0, &["note", &mark, "raised on Tuesday", "--as", "kim@desk", "-o", "json"]).json()[0];
+    assert_eq!((&line["fingerprint"], &line["note"]), (&mark.clone().into(), &"raised on Tuesday".into()));
+
+    let groups = ["groups", "--group", &group.name, "-o", "json"];
+    let line = &expect(0, &groups).json()[0];
+    assert_eq!((&line["note"], &line["note_by"]), (&"raised on Tuesday".into(), &"kim@desk".into()));
+    assert!(expect(0, &["groups", "--group", &group.name]).out.contains("raised on Tuesday"));
+    assert!(expect(0, &["show", &id]).out.contains("raised on Tuesday (kim@desk"));
+    assert_eq!(expect(0, &["show", &id, "-o", "json"]).json()[0]["note"]["by"], "kim@desk");
+    assert_eq!(group.states()[&id], "open", "a note is about no letter");
+
+    expect(0, &["note", &mark, ""]);
+    assert!(expect(0, &groups).json()[0]["note"].is_null());
+    expect(3, &["note", &mark, ""]);
+    expect(3, &["note", "no-such-fingerprint", "x"]);
+    expect(2, &["note", &mark]);
+    expect(2, &["note", &mark, &"x".repeat(1_001)]);
+}
