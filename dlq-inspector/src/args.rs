@@ -15,6 +15,8 @@ use crate::{
 
 /// Dead letters: what died, why, and back to work with it.
 ///
+/// Without a command it shows where letters are open, of what most of them died, and what to type next.
+///
 /// Exit codes: 0 ok, 1 error, 2 usage, 3 nothing matched, 4 some failed, 5 refused for safety, 6 cannot reach Kafka,
 /// 7 another operator took over, 130 interrupted.
 #[derive(Clone, Debug, Parser)]
@@ -26,9 +28,9 @@ pub struct Args {
     /// How to print.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Format,
-    /// What to do.
+    /// What to do; nothing shows where to begin.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 const GROUPS_EXAMPLES: &str = "\

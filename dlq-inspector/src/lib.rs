@@ -57,21 +57,23 @@ fn dispatch(args: Args) -> anyhow::Result<Exit> {
     let mut out = Out::stdout(args.output);
     let kafka = Kafka::connect(&args.connection)?;
     let done = match &args.command {
-        Command::Topics(args) => commands::topics(&kafka, args, &mut out),
-        Command::Groups(args) => commands::groups(&kafka, args, &mut out),
-        Command::List(args) => commands::list(&kafka, args, &mut out),
-        Command::Show(args) => commands::show(&kafka, args, &mut out),
-        Command::Requeue(args) => requeue::run(&kafka, args, &mut out),
-        Command::Discard(args) => close::run(&kafka, Turn::Discard, args, &mut out),
-        Command::Restore(args) => close::run(&kafka, Turn::Restore, args, &mut out),
-        Command::Note(args) => commands::note(&kafka, args, &mut out),
-        Command::Metrics(metrics) => commands::metrics(&args.connection, metrics),
+        None => commands::morning(&kafka, &mut out),
+        Some(Command::Topics(args)) => commands::topics(&kafka, args, &mut out),
+        Some(Command::Groups(args)) => commands::groups(&kafka, args, &mut out),
+        Some(Command::List(args)) => commands::list(&kafka, args, &mut out),
+        Some(Command::Show(args)) => commands::show(&kafka, args, &mut out),
+        Some(Command::Requeue(args)) => requeue::run(&kafka, args, &mut out),
+        Some(Command::Discard(args)) => close::run(&kafka, Turn::Discard, args, &mut out),
+        Some(Command::Restore(args)) => close::run(&kafka, Turn::Restore, args, &mut out),
+        Some(Command::Note(args)) => commands::note(&kafka, args, &mut out),
+        Some(Command::Metrics(metrics)) => commands::metrics(&args.connection, metrics),
     };
     let done = done.and_then(|exit| Ok(out.finish().map(|()| exit)?));
     let gaps = kafka.gaps();
+    let names_ids = args.command.as_ref().is_some_and(Command::names_ids);
     gaps.iter().for_each(|gap| output::complain(&format!("warning: {gap}")));
     Ok(match done? {
-        Exit::Ok | Exit::NothingMatched if !gaps.is_empty() && !args.command.names_ids() => Exit::SomeFailed,
+        Exit::Ok | Exit::NothingMatched if !gaps.is_empty() && !names_ids => Exit::SomeFailed,
         exit => exit,
     })
 }

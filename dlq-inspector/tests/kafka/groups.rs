@@ -1,7 +1,7 @@
 //! `groups` against a real Kafka.
 
 use crate::common::{Group, end, expect, spawn, time};
-use dead_letters::{Class, DeadLetter, RequeueOutcome, fingerprint};
+use dead_letters::{Class, DeadLetter, RequeueOutcome, dlq_topic, fingerprint};
 
 #[test]
 fn letters_are_counted_by_cause_with_what_was_tried() {
@@ -95,4 +95,25 @@ fn a_note_is_for_the_next_person_until_it_is_taken_away() {
     expect(3, &["note", "no-such-fingerprint", "x"]);
     expect(2, &["note", &mark]);
     expect(2, &["note", &mark, &"x".repeat(1_001)]);
+}
+
+#[test]
+fn whoever_types_nothing_sees_where_to_begin() {
+    let group = Group::new();
+    // Of one cause there are more than any other test has.
+    let mark = uuid::Uuid::new_v4().simple().to_string()[..16].to_owned();
+    for offset in 0..2_000 {
+        group.bury(&DeadLetter { fingerprint: mark.clone(), ..group.letter(0, offset, 1) }, "k", "{}");
+    }
+    let shown = expect(0, &[]).out;
+    let topic = shown.lines().find(|line| line.starts_with(&dlq_topic(&group.name))).expect("its topic");
+    assert!(topic.contains("2000"), "{topic}");
+    let of = format!("--group {} --fingerprint {mark}", group.name);
+    for command in ["list", "requeue", "discard"] {
+        assert!(shown.contains(&format!("dlq-inspector {command} {of}")), "{command} in {shown}");
+    }
+    let command = shown.lines().find(|line| line.contains("inspector show ")).expect("a command");
+    expect(0, &command.trim().split(' ').skip(1).collect::<Vec<_>>());
+    expect(0, &["requeue", "--group", &group.name, "--fingerprint", &mark]);
+    expect(2, &["-o", "json"]);
 }
