@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::{
+    exit::Problem,
     ids::Ids,
     kafka::Connection,
     output::Format,
@@ -42,6 +43,13 @@ Examples:
 
 Alike are letters of one fingerprint (class, code and error, but for the numbers and ids in it), one consumer group and one build.";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  dlq-inspector list                                 what is open
+  dlq-inspector list --all --key order-7             all that became of an order
+  dlq-inspector list --state dead-again --since 1h
+  dlq-inspector list --code not-json -o ids          ids alone, for requeue, discard and restore, which read them by -";
+
 const REQUEUE_EXAMPLES: &str = "\
 Examples:
   dlq-inspector requeue 3d566287                                  what would be put back, and what to know before
@@ -77,7 +85,8 @@ pub enum Command {
     /// Dead letters that died alike: how many, of what, since when, what was tried
     #[command(after_help = GROUPS_EXAMPLES)]
     Groups(GroupsArgs),
-    /// Dead letters, newest first
+    /// Open dead letters, newest first
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// All about one dead letter: error, headers, body, history
     Show(ShowArgs),
@@ -98,6 +107,27 @@ pub enum Command {
 }
 
 impl Command {
+    /// Refuses `-o ids` where what is printed are no letters.
+    ///
+    /// # Errors
+    /// [`Problem::Usage`].
+    pub fn takes(&self, format: Format) -> Result<(), Problem> {
+        let what = match self {
+            _ if format != Format::Ids => return Ok(()),
+            Self::List(_) => return Ok(()),
+            Self::Requeue(RequeueArgs { execute, .. })
+            | Self::Discard(CloseArgs { execute, .. })
+            | Self::Restore(CloseArgs { execute, .. }) => match execute {
+                false => return Ok(()),
+                true => "with --execute",
+            },
+            Self::Topics(_) | Self::Groups(_) | Self::Show(_) | Self::Note(_) | Self::Metrics(_) => {
+                "with this command"
+            }
+        };
+        Err(Problem::Usage(format!("-o ids does not go {what}: list has it, and a plan")))
+    }
+
     /// Whether it is about letters that are named one by one: what else cannot be read then changes nothing.
     pub fn names_ids(&self) -> bool {
         match self {
@@ -140,9 +170,12 @@ pub struct GroupsArgs {
 /// Arguments of `list`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ListArgs {
-    /// Which.
+    /// Which; open ones unless --state says otherwise.
     #[command(flatten)]
     pub selectors: Selectors,
+    /// In whatever state
+    #[arg(long, conflicts_with = "state")]
+    pub all: bool,
     /// Print at most so many, the newest, counted after the selectors
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
@@ -278,6 +311,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn ids_are_printed_of_letters_that_are_looked_at() {
+        let takes = |line: &str| {
+            let args = Args::try_parse_from(line.split(' ')).expect(line);
+            args.command.expect("a command").takes(args.output).is_ok()
+        };
+        for (line, taken) in [
+            ("x list -o ids", true),
+            ("x requeue ab -o ids", true),
+            ("x requeue ab --execute -o ids", false),
+            ("x requeue ab --execute -o json", true),
+            ("x discard ab --reason r --execute -o ids", false),
+            ("x topics -o ids", false),
+            ("x groups -o ids", false),
+        ] {
+            assert_eq!(takes(line), taken, "{line}");
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub fn run(args: Args) -> Exit {
 }
 
 fn dispatch(args: Args) -> anyhow::Result<Exit> {
+    args.command.as_ref().map_or(Ok(()), |command| command.takes(args.output))?;
     let mut out = Out::stdout(args.output);
     let kafka = Kafka::connect(&args.connection)?;
     let done = match &args.command {

@@ -10,7 +10,7 @@ use crate::{
     exit::Exit,
     kafka::{Kafka, Start},
     output::{Cell, Column, Format, Ink, Out, Table, bytes, complain, json::LetterJson, warn_unreadable},
-    snapshot::{Keep, Letter, Scope, State, read_ledger, scan, short_len},
+    snapshot::{Keep, Letter, Scope, State, Tally, read_ledger, scan, short_len},
     time::{age, now},
 };
 
@@ -32,42 +32,68 @@ impl Newest {
 }
 
 /// Prints the newest letters that match.
+///
+/// # Errors
+/// When Kafka does not answer.
 pub fn list(kafka: &Kafka, args: &ListArgs, out: &mut Out) -> anyhow::Result<Exit> {
     let now = now();
     let limit = usize::try_from(args.limit)?;
     let scope = Scope::of(kafka, &args.selectors.dlq, &args.selectors.group)?;
     let (ledger, _) = read_ledger(kafka, Keep::Nothing, &Start::Oldest)?;
     warn_unreadable(&ledger);
-    let (newest, folded) = scan(kafka, &scope, &ledger, Newest::default, |newest, letter, state| {
-        if args.selectors.matches(&letter, state, now) {
-            newest.add(letter, state, limit);
-        }
-    })?;
+    let nothing = || (Newest::default(), Tally::default());
+    let ((newest, others), folded) =
+        scan(kafka, &scope, &ledger, nothing, |(newest, others), letter, state| {
+            if !args.selectors.matches(&letter, state, now) {
+                return;
+            }
+            if args.all || args.selectors.means(&letter, state, State::Open, now) {
+                newest.add(letter, state, limit);
+            } else {
+                others.add(state);
+            }
+        })?;
     if newest.matched == 0 {
-        let beside = match (folded.ids.is_empty(), kafka.gaps().is_empty()) {
-            (true, true) => "there are none",
-            (true, false) => "there are none that can be read",
-            (false, _) => "there are others: loosen the selectors",
+        let beside = match (folded.ids.is_empty(), kafka.gaps().is_empty(), others.is_empty()) {
+            (true, true, _) => "there are none".to_owned(),
+            (true, false, _) => "there are none that can be read".to_owned(),
+            (false, _, true) => "there are others: loosen the selectors".to_owned(),
+            (false, _, false) => format!("{}; --all shows them", besides(&others)),
         };
-        complain(&format!("no dead letter matches; {beside}"));
+        let open = if others.is_empty() { "" } else { "open " };
+        complain(&format!("no {open}dead letter matches; {beside}"));
         return Ok(Exit::NothingMatched);
     }
     let shown = || newest.kept.values().rev();
-    if out.is_json() {
-        shown().try_for_each(|(letter, state)| out.json(&LetterJson::new(letter, *state)))?;
-    } else {
-        let len = short_len(&folded.ids, shown().map(|(letter, _)| letter.id));
-        out.table(&table(shown(), now, len, out.format() == Format::Wide))?;
+    match out.format() {
+        Format::Json => {
+            shown().try_for_each(|(letter, state)| out.json(&LetterJson::new(letter, *state)))?;
+        }
+        Format::Ids => shown().try_for_each(|(letter, _)| out.line(letter.id.to_string()))?,
+        Format::Table | Format::Wide => {
+            let len = short_len(&folded.ids, shown().map(|(letter, _)| letter.id));
+            out.table(&table(shown(), now, len, out.format() == Format::Wide))?;
+        }
     }
+    out.flush()?;
     if newest.matched > newest.kept.len() as u64 {
-        out.flush()?;
         complain(&format!("{} of {} shown; --limit N shows more", newest.kept.len(), newest.matched));
     }
-    if !out.is_json() && newest.kept.len() >= out.height() {
-        out.flush()?;
+    if !others.is_empty() {
+        complain(&format!("{}; --all shows them", besides(&others)));
+    }
+    let table = matches!(out.format(), Format::Table | Format::Wide);
+    if table && newest.kept.len() >= out.height() {
         complain("more than a screen: `dlq-inspector groups` shows them by cause");
     }
     Ok(Exit::Ok)
+}
+
+fn besides(others: &Tally) -> String {
+    match others.total() {
+        1 => format!("there is 1 other: {others}"),
+        total => format!("there are {total} others: {others}"),
+    }
 }
 
 fn table<'a>(

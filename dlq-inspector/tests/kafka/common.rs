@@ -220,7 +220,7 @@ impl Group {
 
     /// The state that `list` shows for each letter.
     pub(crate) fn states(&self) -> BTreeMap<String, String> {
-        let run = run(&["list", "--group", &self.name, "-o", "json"]);
+        let run = run(&["list", "--all", "--limit", "100000", "--group", &self.name, "-o", "json"]);
         let text = |line: &Value, field: &str| line[field].as_str().expect(field).to_owned();
         run.json().iter().map(|line| (text(line, "id"), text(line, "state"))).collect()
     }

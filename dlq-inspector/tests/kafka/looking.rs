@@ -1,6 +1,6 @@
 //! `topics`, `list` and `show` against a real Kafka.
 
-use crate::common::{Group, expect, inspector, run, time};
+use crate::common::{Group, expect, expect_with, inspector, run, time};
 use dead_letters::{Class, DeadLetter, RequeueOutcome, dlq_topic};
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -63,6 +63,36 @@ fn selectors_narrow_and_the_limit_counts_after_them() {
     expect(3, &["list", "--group", &group.name, "--code", "something-else"]);
     expect(2, &["list", "--group", "no-such-group"]);
     expect(2, &["list", "--class", "nonsense"]);
+}
+
+#[test]
+fn list_shows_what_is_open_and_says_what_else_there_is() {
+    let group = Group::new();
+    let [open, done, closed] = [1, 2, 3].map(|offset| group.bury_one(offset).to_string());
+    let list = ["list", "--group", &group.name];
+    assert_eq!(expect(0, &list).err, "");
+    expect(0, &["requeue", &done, "--execute"]);
+    group.serve(1, |_| RequeueOutcome::Applied);
+    expect(0, &["discard", &closed, "--reason", "x", "--execute"]);
+
+    let shown = expect(0, &[&list[..], &["-o", "ids"]].concat());
+    assert_eq!(shown.out, format!("{open}\n"));
+    assert!(shown.err.contains("there are 2 others: 1 resolved, 1 discarded; --all"), "{}", shown.err);
+    let all = expect(0, &[&list[..], &["--all", "-o", "ids"]].concat());
+    assert_eq!((all.out.lines().count(), all.err.as_str()), (3, ""));
+    let resolved = expect(0, &[&list[..], &["--state", "resolved", "-o", "ids"]].concat());
+    assert_eq!((resolved.out, resolved.err.as_str()), (format!("{done}\n"), ""));
+    expect(2, &[&list[..], &["--all", "--state", "open"]].concat());
+
+    let none = expect(3, &["list", "--group", &group.name, "--key", "order-2"]);
+    assert!(none.err.contains("no open dead letter matches; there is 1 other: 1 resolved"), "{}", none.err);
+    let none = expect(3, &["requeue", "--group", &group.name, "--key", "order-2"]);
+    assert!(none.err.contains("others do: 1 resolved"), "{}", none.err);
+    let plan = expect(0, &["requeue", "--group", &group.name, "-o", "ids"]).out;
+    assert_eq!(plan, format!("{open}\n"));
+    expect_with(0, &["requeue", "-", "--execute"], &plan);
+    assert_eq!(group.all_returned().len(), 2);
+    expect(2, &["topics", "-o", "ids"]);
 }
 
 #[test]

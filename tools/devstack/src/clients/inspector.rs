@@ -142,8 +142,9 @@ impl Inspector {
 
     /// The dead letters in any state, or those that further selectors choose.
     pub async fn list(&self, selectors: &[&str]) -> Result<Vec<DeadLetter>> {
-        let words: Vec<&str> =
-            ["list", "--limit", "100000"].into_iter().chain(selectors.iter().copied()).collect();
+        let all = (!selectors.contains(&"--state")).then_some("--all");
+        let words = ["list", "--limit", "100000"].into_iter().chain(all);
+        let words: Vec<&str> = words.chain(selectors.iter().copied()).collect();
         let lines = self.json(&words).await?;
         lines.into_iter().map(|line| Ok(serde_json::from_value(line)?)).collect()
     }
