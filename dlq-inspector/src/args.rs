@@ -55,13 +55,13 @@ Examples:
   dlq-inspector requeue 3d566287                                  what would be put back, and what to know before
   dlq-inspector requeue 3d566287 --execute --wait                 put it back, and see what becomes of it
   dlq-inspector requeue --code amount-over-limit --rate 50/s      all open ones that died of it
-  dlq-inspector list --key order-7 -o json | jq -r .id | dlq-inspector requeue -";
+  dlq-inspector list --key order-7 -o ids | dlq-inspector requeue -";
 
 const DISCARD_EXAMPLES: &str = "\
 Examples:
   dlq-inspector discard 3d566287 --reason 'a test order'          what would be closed; --execute does it
   dlq-inspector discard --code not-json --reason 'the sender is mended, ticket 4711'
-  dlq-inspector list --key order-7 -o json | jq -r .id | dlq-inspector discard - --reason 'cancelled by phone' --execute
+  dlq-inspector list --key order-7 -o ids | dlq-inspector discard - --reason 'cancelled by phone' --execute
 
 A discarded letter is kept, is not open any more, and cannot be requeued until `restore` takes that back.";
 

@@ -65,7 +65,7 @@ pub fn run(kafka: &Kafka, turn: Turn, args: &CloseArgs, out: &mut Out) -> Result
         Ok(end) => end,
         Err(error) => {
             if let Err(lost) = said {
-                complain(&format!("how far it got cannot be shown: {lost:#}; `list` tells"));
+                complain(&format!("how far it got cannot be shown: {lost:#}; `list --all` tells"));
             }
             return Err(error);
         }

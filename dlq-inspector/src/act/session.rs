@@ -194,8 +194,9 @@ pub fn run<I: Target>(
                 Ok(()) => {}
                 Err(NotWritten::Fenced) => return Ok(End::Fenced),
                 Err(NotWritten::Refused(why) | NotWritten::Unknown(why)) => {
-                    let why =
-                        format!("{why}; it is not known whether the last batch was written: `list` tells");
+                    let why = format!(
+                        "{why}; it is not known whether the last batch was written: `list --all` tells"
+                    );
                     return Err(session.kafka.unreachable(why).into());
                 }
             }

@@ -182,7 +182,7 @@ impl<'a> Report<'a> {
         let (turn, all) = (self.plan.turn, self.plan.items.len());
         let mut parts = vec![format!("{} {} of {}", turn.done(), self.done, count(all))];
         if self.unknown > 0 {
-            parts.push(format!("of {} more it is not known: `list` tells", self.unknown));
+            parts.push(format!("of {} more it is not known: `list --all` tells", self.unknown));
         }
         match end {
             None | Some(End::Finished) => {}

@@ -86,7 +86,7 @@ pub enum CloseJson<'a> {
         done: usize,
         /// Letters of the plan that are as they were.
         not_done: usize,
-        /// Letters of which it is not known; `list` tells.
+        /// Letters of which it is not known; `list --all` tells.
         unknown: usize,
     },
 }
