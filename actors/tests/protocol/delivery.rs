@@ -118,10 +118,18 @@ async fn redis_may_claim_what_it_likes() {
     world.until_counted("applied", 1).await;
     assert_eq!(world.switches.calls.load(Ordering::Relaxed), 1, "the external call was made after all");
 
-    // Where the inbox agrees, the hint saves the call.
-    world.send(Some("k"), Some(&World::event(lied_about, "k", 1, "call"))).await;
-    world.until_counted("duplicate", 1).await;
-    assert_eq!(world.switches.calls.load(Ordering::Relaxed), 1);
+    // Where the inbox agrees, the hint saves the call; but one that takes longer than 20 ms is not waited for.
+    let mut saved = false;
+    for repeated in 1..=20 {
+        let before = world.switches.calls.load(Ordering::Relaxed);
+        world.send(Some("k"), Some(&World::event(lied_about, "k", 1, "call"))).await;
+        world.until_counted("duplicate", repeated).await;
+        saved = world.switches.calls.load(Ordering::Relaxed) == before;
+        if saved {
+            break;
+        }
+    }
+    assert!(saved, "none of twenty hints saved its call");
     assert_eq!(world.list("k").await, [1]);
     group.shutdown(Duration::from_secs(10)).await;
 }
