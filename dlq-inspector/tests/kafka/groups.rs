@@ -1,7 +1,7 @@
 //! `groups` against a real Kafka.
 
 use crate::common::{Group, end, expect, spawn, time};
-use dead_letters::{Class, DeadLetter, RequeueOutcome, dlq_topic, fingerprint};
+use dead_letters::{Class, DeadLetter, RequeueOutcome, fingerprint};
 
 #[test]
 fn letters_are_counted_by_cause_with_what_was_tried() {
@@ -106,14 +106,27 @@ fn whoever_types_nothing_sees_where_to_begin() {
         group.bury(&DeadLetter { fingerprint: mark.clone(), ..group.letter(0, offset, 1) }, "k", "{}");
     }
     let shown = expect(0, &[]).out;
-    let topic = shown.lines().find(|line| line.starts_with(&dlq_topic(&group.name))).expect("its topic");
-    assert!(topic.contains("2000"), "{topic}");
-    let of = format!("--group {} --fingerprint {mark}", group.name);
+    assert!(
+        shown.lines().any(|line| line.split(' ').next().is_some_and(|topic| topic.ends_with(".dlq"))),
+        "{shown}"
+    );
+    // Of the cause of which most died; other tests of the run, on the same servers, may have one with more.
+    let begins = |what: &str| {
+        let line = shown.lines().find(|line| line.contains(&format!("dlq-inspector {what} ")));
+        let words = line.unwrap_or_else(|| panic!("no {what} in {shown}")).trim().split(' ').skip(1);
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
     for command in ["list", "requeue", "discard"] {
-        assert!(shown.contains(&format!("dlq-inspector {command} {of}")), "{command} in {shown}");
+        let words = begins(command);
+        assert!(
+            words.iter().any(|word| word == "--group") && words.iter().any(|word| word == "--fingerprint"),
+            "{words:?}"
+        );
     }
-    let command = shown.lines().find(|line| line.contains("inspector show ")).expect("a command");
-    expect(0, &command.trim().split(' ').skip(1).collect::<Vec<_>>());
+    for command in ["list", "show"] {
+        let words = begins(command);
+        expect(0, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     expect(0, &["requeue", "--group", &group.name, "--fingerprint", &mark]);
     expect(2, &["-o", "json"]);
 }
