@@ -14,61 +14,30 @@ use super::{
     tally::{Ending, Endings, Tally},
 };
 use crate::{
-    act::{Command, End, Which, count, named},
+    act::{Command, End, NAMED, Voice, Which, ages, count, named},
     args::RequeueArgs,
     output::{
-        Column, Format, Ink, Out, Table, complain,
+        Column, Format, Ink, Out, Table,
         json::{RequeueJson, time},
     },
     snapshot::State,
-    time::age,
 };
-
-/// Letters up to which each is named; above, they are counted.
-const NAMED: usize = 20;
 
 /// Tells an operator what is going on. A letter's ending is noted by saying it, so that what is counted is what was said.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
-    out: &'a mut Out,
-    id_len: usize,
+    voice: Voice<'a>,
     endings: Endings,
-    /// A line that could not be written must not stop a transaction: it is told when there is time.
-    error: Option<io::Error>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(out: &'a mut Out, id_len: usize) -> Self {
-        Self { out, id_len, endings: Endings::default(), error: None }
+        Self { voice: Voice::new(out, id_len), endings: Endings::default() }
     }
 
     /// How the letters ended so far.
     pub(super) fn endings(&self) -> &Endings {
         &self.endings
-    }
-
-    fn short(&self, id: Uuid) -> String {
-        let text = id.to_string();
-        text.get(..self.id_len).unwrap_or(&text).to_owned()
-    }
-
-    fn say(&mut self, text: String, json: &RequeueJson<'_>) -> anyhow::Result<()> {
-        if let Some(error) = self.error.take() {
-            return Err(error.into());
-        }
-        if self.out.is_json() { self.out.json(json) } else { self.out.line(text) }?;
-        Ok(self.out.flush()?)
-    }
-
-    fn note(&mut self, text: String, json: &RequeueJson<'_>) {
-        let result = if self.out.is_json() { self.out.json(json) } else { self.out.line(text) };
-        self.keep(result);
-    }
-
-    fn keep(&mut self, result: io::Result<()>) {
-        if let Err(error) = result.and_then(|()| self.out.flush()) {
-            self.error.get_or_insert(error);
-        }
     }
 
     /// The plan, and the command that does it.
@@ -81,42 +50,27 @@ impl<'a> Report<'a> {
     ) -> anyhow::Result<()> {
         self.endings = Endings::of(&plan.items);
         let command = self.command(plan, which, args, now);
-        if self.out.format() == Format::Ids {
-            return self.plan_ids(plan);
+        match self.voice.out().format() {
+            Format::Ids => return self.voice.ids(plan.items.iter().map(|item| item.id), &plan.left_out),
+            Format::Json => return self.plan_json(plan, args, command),
+            Format::Table | Format::Wide => {}
         }
-        if self.out.is_json() {
-            return self.plan_json(plan, args, command);
-        }
-        self.out.line(format!("{} to requeue", count(plan.items.len())))?;
+        let out = self.voice.out();
+        out.line(format!("{} to requeue", count(plan.items.len())))?;
         if !plan.items.is_empty() {
-            self.out.table(&self.groups(plan, now))?;
+            out.table(&groups(plan, now))?;
         }
-        let mut reasons: BTreeMap<(&str, Option<&str>), Vec<String>> = BTreeMap::new();
-        for left in &plan.left_out {
-            reasons.entry((&left.why, left.allowed_by)).or_default().push(self.short(left.id));
-        }
-        for ((why, flag), ids) in reasons {
-            let flag = flag.map(|flag| format!(" ({flag} allows it)")).unwrap_or_default();
-            let line = self.out.ink(&format!("left out: {}: {why}{flag}", named(&ids)), Ink::Warn);
-            self.out.line(line)?;
-        }
+        self.voice.left_out(&plan.left_out)?;
         let ids = |state| plan.in_state(state).map(|item| item.id).collect::<Vec<_>>();
         self.warn("already resolved, and would run once more: ", &ids(State::Resolved))?;
         self.warn("requeued before, with no outcome yet: ", &ids(State::Requeued))?;
         let overtaken = "order: an older record of the same key is still dead and would be overtaken by ";
         self.warn(overtaken, &plan.overtaking)?;
+        let out = self.voice.out();
         if !args.execute && !plan.items.is_empty() {
-            self.out.line(format!("\nNothing was written. To do it:\n  {command}"))?;
+            out.line(format!("\nNothing was written. To do it:\n  {command}"))?;
         }
-        Ok(self.out.flush()?)
-    }
-
-    /// The ids that the plan holds; what it leaves out is said beside them.
-    fn plan_ids(&mut self, plan: &Plan) -> anyhow::Result<()> {
-        plan.items.iter().try_for_each(|item| self.out.line(item.id.to_string()))?;
-        self.out.flush()?;
-        plan.left_out.iter().for_each(|left| complain(&format!("left out: {}: {}", left.id, left.why)));
-        Ok(())
+        Ok(out.flush()?)
     }
 
     /// Something to know of these letters before they are put back.
@@ -124,53 +78,26 @@ impl<'a> Report<'a> {
         if ids.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = ids.iter().map(|id| self.short(*id)).collect();
-        let line = self.out.ink(&format!("{what}{}", named(&ids)), Ink::Warn);
-        self.out.line(line)
-    }
-
-    fn groups(&self, plan: &Plan, now: DateTime<Utc>) -> Table {
-        let mut groups: BTreeMap<(&str, &str), Vec<&Item>> = BTreeMap::new();
-        for item in &plan.items {
-            groups.entry((&item.group, item.class)).or_default().push(item);
-        }
-        let mut table = Table::new(vec![
-            Column::text("GROUP", 8),
-            Column::whole("CLASS"),
-            Column::number("LETTERS"),
-            Column::number("OLDEST"),
-            Column::number("NEWEST"),
-            Column::text("TO", 8),
-        ]);
-        for ((group, class), items) in groups {
-            let ages = |at: Option<DateTime<Utc>>| at.map(|at| age(now, at)).unwrap_or_default();
-            table.row(vec![
-                group.into(),
-                class.into(),
-                items.len().to_string().into(),
-                ages(items.iter().map(|item| item.failed_at).min()).into(),
-                ages(items.iter().map(|item| item.failed_at).max()).into(),
-                requeue_topic(group).into(),
-            ]);
-        }
-        table
+        let ids: Vec<_> = ids.iter().map(|id| self.voice.short(*id)).collect();
+        self.voice.warn(&format!("{what}{}", named(&ids)))
     }
 
     fn plan_json(&mut self, plan: &Plan, args: &RequeueArgs, command: String) -> anyhow::Result<()> {
+        let out = self.voice.out();
         for left in &plan.left_out {
             let why = left.why.clone();
-            self.out.json(&RequeueJson::LeftOut { id: left.id, why, allowed_by: left.allowed_by })?;
+            out.json(&RequeueJson::LeftOut { id: left.id, why, allowed_by: left.allowed_by })?;
         }
         if args.execute {
-            return Ok(self.out.flush()?);
+            return Ok(out.flush()?);
         }
         for item in &plan.items {
             let Item { id, group, class, generation, state, .. } = item;
             let (id, generation, state) = (*id, *generation, *state);
-            self.out.json(&RequeueJson::Planned { id, group, class, generation, state })?;
+            out.json(&RequeueJson::Planned { id, group, class, generation, state })?;
         }
         let groups: BTreeSet<_> = plan.items.iter().map(|item| item.group.as_str()).collect();
-        self.out.json(&RequeueJson::Plan {
+        out.json(&RequeueJson::Plan {
             letters: plan.items.len(),
             left_out: plan.left_out.len(),
             groups: groups.into_iter().collect(),
@@ -181,7 +108,7 @@ impl<'a> Report<'a> {
             already_requeued: plan.in_state(State::Requeued).count(),
             command,
         })?;
-        Ok(self.out.flush()?)
+        Ok(out.flush()?)
     }
 
     /// The command that does what was shown: a few letters by their ids, many by the selectors that meant them, as of
@@ -189,7 +116,7 @@ impl<'a> Report<'a> {
     fn command(&self, plan: &Plan, which: &Which<'_>, args: &RequeueArgs, now: DateTime<Utc>) -> String {
         let command = Command::new("requeue");
         let command = if plan.items.len() <= NAMED || !which.ids.is_empty() {
-            command.ids(plan.items.iter().map(|item| self.short(item.id)))
+            command.ids(plan.items.iter().map(|item| self.voice.short(item.id)))
         } else {
             command.selectors(which, now)
         };
@@ -206,23 +133,23 @@ impl<'a> Report<'a> {
     /// A letter that was not put back.
     pub(super) fn failed(&mut self, id: Uuid, why: &str) -> anyhow::Result<()> {
         self.endings.note(id, Ending::Failed);
-        let text = format!("{}  not requeued: {why}", self.short(id));
-        self.say(text, &RequeueJson::Failed { id, why: why.to_owned() })
+        let text = format!("{}  not requeued: {why}", self.voice.short(id));
+        self.voice.say(text, &RequeueJson::Failed { id, why: why.to_owned() })
     }
 
     /// The same, in the middle of a batch.
     pub(super) fn note_failed(&mut self, id: Uuid, why: &str) {
         self.endings.note(id, Ending::Failed);
-        let text = format!("{}  not requeued: {why}", self.short(id));
-        self.note(text, &RequeueJson::Failed { id, why: why.to_owned() });
+        let text = format!("{}  not requeued: {why}", self.voice.short(id));
+        self.voice.note(text, &RequeueJson::Failed { id, why: why.to_owned() });
     }
 
     /// A batch of which nobody says whether it is in Kafka.
     pub(super) fn note_unknown(&mut self, ids: impl IntoIterator<Item = Uuid>) {
         for id in ids {
             self.endings.note(id, Ending::Unknown);
-            let text = format!("{}  not known whether it was requeued", self.short(id));
-            self.note(text, &RequeueJson::Unknown { id });
+            let text = format!("{}  not known whether it was requeued", self.voice.short(id));
+            self.voice.note(text, &RequeueJson::Unknown { id });
         }
     }
 
@@ -230,18 +157,18 @@ impl<'a> Report<'a> {
     pub(super) fn note_requeued(&mut self, items: &[&Item], job: Uuid) {
         items.iter().for_each(|item| self.endings.note(item.id, Ending::Requeued));
         let tally = self.endings.tally();
-        if !self.out.is_json() && tally.all() > NAMED {
+        if !self.voice.out().is_json() && tally.all() > NAMED {
             if !items.is_empty() {
                 let text = format!("requeued {} of {}", tally.requeued(), tally.all());
-                let result = self.out.line(text);
-                self.keep(result);
+                let result = self.voice.out().line(text);
+                self.voice.keep(result);
             }
             return;
         }
         for item in items {
             let Item { id, group, generation, .. } = item;
-            let text = format!("{}  requeued to {group} as generation {generation}", self.short(*id));
-            self.note(text, &RequeueJson::Requeued { id: *id, group, generation: *generation, job });
+            let text = format!("{}  requeued to {group} as generation {generation}", self.voice.short(*id));
+            self.voice.note(text, &RequeueJson::Requeued { id: *id, group, generation: *generation, job });
         }
     }
 
@@ -250,24 +177,24 @@ impl<'a> Report<'a> {
         self.endings.note(item.id, Ending::Outcome(outcome));
         let dead_again_as = (!outcome.resolves()).then(|| item.dead_again_as());
         let ink = if outcome.resolves() { Ink::Good } else { Ink::Bad };
-        let word = self.out.ink(outcome.as_str(), ink);
+        let word = self.voice.out().ink(outcome.as_str(), ink);
         let new = dead_again_as.map(|id| format!(" as {id}")).unwrap_or_default();
-        let text = format!("{}  {word}{new}", self.short(item.id));
-        self.say(text, &RequeueJson::Outcome { id: item.id, outcome, dead_again_as })
+        let text = format!("{}  {word}{new}", self.voice.short(item.id));
+        self.voice.say(text, &RequeueJson::Outcome { id: item.id, outcome, dead_again_as })
     }
 
     /// A letter without an outcome in time.
     pub(super) fn outstanding(&mut self, id: Uuid) -> anyhow::Result<()> {
         self.endings.note(id, Ending::Outstanding);
-        let text = format!("{}  no outcome yet", self.short(id));
-        self.say(text, &RequeueJson::Outstanding { id })
+        let text = format!("{}  no outcome yet", self.voice.short(id));
+        self.voice.say(text, &RequeueJson::Outstanding { id })
     }
 
     /// The run ended with an error: how far it got.
     pub(super) fn stopped(&mut self) -> anyhow::Result<()> {
         let tally = self.endings.tally();
         let (text, json) = (so_far(tally), summary(tally));
-        self.say(text, &json)
+        self.voice.say(text, &json)
     }
 
     /// The end.
@@ -289,8 +216,35 @@ impl<'a> Report<'a> {
             End::Fenced => parts.push("another operator took over; look again before going on".into()),
         }
         let json = summary(tally);
-        self.say(parts.join("; "), &json)
+        self.voice.say(parts.join("; "), &json)
     }
+}
+
+fn groups(plan: &Plan, now: DateTime<Utc>) -> Table {
+    let mut groups: BTreeMap<(&str, &str), Vec<&Item>> = BTreeMap::new();
+    for item in &plan.items {
+        groups.entry((&item.group, item.class)).or_default().push(item);
+    }
+    let mut table = Table::new(vec![
+        Column::text("GROUP", 8),
+        Column::whole("CLASS"),
+        Column::number("LETTERS"),
+        Column::number("OLDEST"),
+        Column::number("NEWEST"),
+        Column::text("TO", 8),
+    ]);
+    for ((group, class), items) in groups {
+        let [oldest, newest] = ages(now, items.iter().map(|item| item.failed_at));
+        table.row(vec![
+            group.into(),
+            class.into(),
+            items.len().to_string().into(),
+            oldest.into(),
+            newest.into(),
+            requeue_topic(group).into(),
+        ]);
+    }
+    table
 }
 
 fn so_far(tally: &Tally) -> String {

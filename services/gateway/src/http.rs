@@ -146,7 +146,7 @@ async fn guard(State(edge): State<Edge>, mut request: Request, next: Next) -> Re
             edge.rate.address(request.extensions().get::<Peer>().copied(), request.headers())
         }
     };
-    let counted = edge.rate.count(caller.clone());
+    let counted = edge.rate.count(&caller);
     let wait = counted.as_ref().and_then(|(_, wait)| *wait);
     let mut response = match (wait, identity) {
         (Some(wait), _) => {

@@ -107,10 +107,10 @@ impl Rate {
     }
 
     /// Counts a request: what it is told, and, where it is one too many, after what time there may be another.
-    pub fn count(&self, caller: Caller) -> Option<(Told, Option<Duration>)> {
+    pub fn count(&self, caller: &Caller) -> Option<(Told, Option<Duration>)> {
         let inner = self.0.as_ref()?;
         inner.tidy();
-        let (left, wait) = match inner.limiter.check_key(&caller) {
+        let (left, wait) = match inner.limiter.check_key(caller) {
             Ok(state) => (state.remaining_burst_capacity(), None),
             Err(not_until) => (0, Some(not_until.wait_time_from(DefaultClock::default().now()))),
         };
@@ -168,20 +168,20 @@ mod tests {
         let rate = Rate::new(1, 3, 0);
         let mut last = HeaderMap::new();
         for _ in 0..3 {
-            let (told, wait) = rate.count(caller("kim")).expect("a limit");
+            let (told, wait) = rate.count(&caller("kim")).expect("a limit");
             assert_eq!(wait, None);
             last.clear();
             told.on(&mut last);
         }
         assert_eq!(last[POLICY], "\"caller\";q=3;w=3");
         assert_eq!(last[LEFT], "\"caller\";r=0;t=3");
-        let (told, wait) = rate.count(caller("kim")).expect("a limit");
+        let (told, wait) = rate.count(&caller("kim")).expect("a limit");
         assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(1)));
         last.clear();
         told.on(&mut last);
         assert_eq!(last[LEFT], "\"caller\";r=0;t=1");
-        assert_eq!(rate.count(caller("lou")).expect("a limit").1, None, "others are not held up");
-        assert!(Rate::new(0, 9, 0).count(caller("kim")).is_none());
+        assert_eq!(rate.count(&caller("lou")).expect("a limit").1, None, "others are not held up");
+        assert!(Rate::new(0, 9, 0).count(&caller("kim")).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What tests on a whole stack share: one private stack per test binary, used by one test at a time.
 
 use std::{
+    fs,
     sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,6 +17,7 @@ use crate::{
         inspector::{DeadLetter, Inspector},
         topics,
     },
+    os::paths,
     reconcile::Totals,
     servers::postgres::connect,
     stack::{GatewayPort, Stack, Up},
@@ -67,6 +69,33 @@ pub fn run<T>(
         };
         test(trial).await
     })
+}
+
+/// A row of docs/metrics.md.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documented {
+    /// The metric's name.
+    pub name: String,
+    /// Its type: `counter`, `gauge` or `histogram`.
+    pub kind: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// The metrics of docs/metrics.md.
+///
+/// # Errors
+/// When it cannot be read, or a row has too few cells.
+pub fn documented_metrics() -> Result<Vec<Documented>> {
+    let text = fs::read_to_string(paths::project_root()?.join("docs/metrics.md"))?;
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, name, kind, _, labels, ..] = cells[..] else { bail!("no row of the table: {row}") };
+        let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        Ok(Documented { name: name.trim_matches('`').to_owned(), kind: kind.to_owned(), labels })
+    })
+    .collect()
 }
 
 impl Trial {

@@ -172,12 +172,12 @@ impl Tail {
     /// Each event that is new, under its number; then what has become of the order. The end has a number of its own, behind the last: so
     /// that whoever has not heard it is told when they come again.
     fn tell(&mut self, mut view: View) {
-        let entries = view.timeline.take();
-        let entries = entries.as_ref().and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+        let entries = timeline(&view);
         for (at, entry) in entries.iter().enumerate().skip(self.seen) {
             self.said.extend(Event::default().id((at + 1).to_string()).json_data(entry));
         }
         self.seen = self.seen.max(entries.len());
+        view.timeline = None;
         self.known = view.version;
         self.ended = view.status.is_final();
         let order = Event::default().event("order");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use dead_letters::{Given, KafkaSettings, Span, TopicReader};
 use rdkafka::{
-    message::{Header, OwnedHeaders},
+    message::{BorrowedMessage, Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
 
@@ -123,10 +123,21 @@ pub fn records_from(brokers: &str, topic: &str, partition: i32, from: i64) -> Re
     let (low, high) = reader.extent(topic, partition)?;
     ensure!((low..=high).contains(&from), "{topic}/{partition} has no offset {from}");
     reader.open(topic, [Span { partition, from: Some(from), upto: None }])?;
-    let (mut count, mut unread) = (0, None);
+    let mut count = 0;
+    each(&mut reader, topic, |_| count += 1)?;
+    Ok(count)
+}
+
+/// Gives every record of what a reader has open in `topic`, to the end. What cannot be read ends it.
+pub(crate) fn each(
+    reader: &mut TopicReader,
+    topic: &str,
+    mut take: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<()> {
+    let mut unread = None;
     reader.to_end(|given| match given {
-        Given::Record(_) => {
-            count += 1;
+        Given::Record(record) => {
+            take(record);
             true
         }
         Given::Unread(one) => {
@@ -135,8 +146,8 @@ pub fn records_from(brokers: &str, topic: &str, partition: i32, from: i64) -> Re
         }
     })?;
     match unread {
-        Some(unread) => bail!("{topic}/{partition} {unread}"),
-        None => Ok(count),
+        Some(unread) => bail!("{topic}/{} {unread}", unread.partition),
+        None => Ok(()),
     }
 }
 

@@ -1,15 +1,11 @@
 //! docs/metrics.md has each metric that a service shows, with its type and its labels, and none besides.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use devstack::{
     clients::admin,
-    os::paths,
-    testing::{self, SOON, Trial},
+    testing::{self, Documented, SOON, Trial},
     topology::Role,
 };
 use uuid::Uuid;
@@ -25,13 +21,9 @@ type Metrics = BTreeMap<String, (String, Option<BTreeSet<String>>)>;
 
 /// The rows of the document.
 fn documented() -> Result<Metrics> {
-    let text = fs::read_to_string(paths::project_root()?.join("docs/metrics.md"))?;
     let mut metrics = Metrics::new();
-    for row in text.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [_, name, kind, _, labels, ..] = cells[..] else { anyhow::bail!("no row of the table: {row}") };
-        let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
-        let known = metrics.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), Some(labels)));
+    for Documented { name, kind, labels } in testing::documented_metrics()? {
+        let known = metrics.insert(name.clone(), (kind, Some(labels.into_iter().collect())));
         ensure!(known.is_none(), "{name} is there twice");
     }
     Ok(metrics)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use devstack::{
+    clients::admin,
     testing::{self, SOON, Trial},
     topology::Role,
 };
@@ -85,8 +86,7 @@ fn an_order_is_followed_over_restarts_of_orders_and_gateway_each_event_once() ->
 
 /// Resident memory of a service, bytes.
 async fn memory(trial: &Trial, role: Role) -> Result<f64> {
-    let text =
-        client()?.get(format!("{}/metrics", trial.stack.admin_url(role, 1)?)).send().await?.text().await?;
+    let text = admin::metrics(&trial.stack.admin_url(role, 1)?).await?;
     let line = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
     Ok(line.context("no process_resident_memory_bytes")?.trim().parse()?)
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result};
-use devstack::os::paths;
+use devstack::{os::paths, testing};
 use serde_json::Value;
 use serde_yaml_ng::Value as Yaml;
 
@@ -94,13 +94,6 @@ pub(crate) fn alerts(rules: &Yaml) -> BTreeMap<String, String> {
 
 /// The metrics of docs/metrics.md with their labels, and whether each is a histogram.
 pub(crate) fn documented() -> Result<BTreeMap<String, (bool, Vec<String>)>> {
-    let text = text("docs/metrics.md")?;
-    let mut metrics = BTreeMap::new();
-    for row in text.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [_, name, kind, _, labels, ..] = cells[..] else { anyhow::bail!("no row of the table: {row}") };
-        let labels = labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
-        metrics.insert(name.trim_matches('`').to_owned(), (kind == "histogram", labels));
-    }
-    Ok(metrics)
+    let metrics = testing::documented_metrics()?.into_iter();
+    Ok(metrics.map(|metric| (metric.name, (metric.kind == "histogram", metric.labels))).collect())
 }
